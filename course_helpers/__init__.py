@@ -1,0 +1,1 @@
+"""Helpers of the course on images that are larger than memory."""
