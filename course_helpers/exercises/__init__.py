@@ -1,0 +1,188 @@
+"""Check an answer and give hints: ``exercise("1.1").check(answer)`` prints one line and never raises.
+
+The checks of lesson N live in ``lesson_N.py``. Each is a function of the learner's answers. It returns the sentence that
+follows "correct", raises `Wrong` with a sentence about this very answer, or `Unanswered` with what to do next.
+"""
+import contextlib
+import importlib
+import importlib.util
+import io
+import re
+import sys
+import warnings
+
+import numpy as np
+
+_checks = {}
+
+
+class Wrong(Exception):
+    """The answer is not right; the message says what about it, without giving the right one away."""
+
+
+class Unanswered(Exception):
+    """There is no answer yet; the message says what to do."""
+
+
+def check_for(number, hints):
+    """Decorator: make a function the check of an exercise, with hints from gentle to telling."""
+    def register(check):
+        _checks[number] = Exercise(number, check, hints)
+        return check
+    return register
+
+
+def exercise(number):
+    """The exercise with this number, for example ``exercise("1.1")``.
+
+    Parameters
+    ----------
+    number : str
+        Lesson and exercise, separated by a dot.
+
+    Returns
+    -------
+    Exercise
+        Its ``check(answer)`` prints whether an answer is right, its ``hint()`` helps a little more each time.
+
+    Raises
+    ------
+    ValueError
+        If there is no exercise with this number.
+    """
+    parts = re.fullmatch(r"(\d+)\.\d+", str(number), re.ASCII)
+    lesson = f"{__name__}.lesson_{parts[1]}" if parts else __name__
+    if importlib.util.find_spec(lesson):
+        importlib.import_module(lesson)
+    if str(number) not in _checks:
+        raise ValueError(f'there is no exercise {number!r}: use its number as a text, for example exercise("1.1")')
+    return _checks[str(number)]
+
+
+class Exercise:
+    """One exercise: its number, the function that checks answers, its hints."""
+
+    def __init__(self, number, check, hints):
+        self._number, self._check, self._hints, self._hints_given = number, check, hints, 0
+
+    def __repr__(self):
+        return f'exercise("{self._number}"), with .check(answer) and .hint()'
+
+    def check(self, *answers):
+        """Print one line: ✓ and what was achieved, ✗ and what is wrong with this answer, or ○ if there is none yet."""
+        try:
+            # What the learner's own code prints or warns of must not drown the one line of feedback.
+            with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings(), np.errstate(all="ignore"):
+                warnings.simplefilter("ignore")
+                if not answers or any(answer is ... for answer in answers):
+                    raise Unanswered("not answered yet. Replace the ... above and run both cells again.")
+                symbol, message = "✓", f"correct. {self._check(*answers)}"
+        except Unanswered as reason:
+            symbol, message = "○", str(reason)
+        except Wrong as reason:
+            symbol, message = "✗", str(reason)
+        except (Exception, SystemExit) as error:
+            symbol, message = "✗", f"this answer could not be checked: {described(error)}. Is it what the task asks for?"
+        say(f"{symbol} Exercise {self._number}: {message}")
+
+    def hint(self):
+        """Print the next hint; after the last one, the last one again."""
+        position = min(self._hints_given, len(self._hints) - 1)
+        self._hints_given += 1
+        say(f"Hint {position + 1} of {len(self._hints)} for exercise {self._number}: {self._hints[position]}")
+
+
+def say(message):
+    """Print one line, also where the terminal's encoding lacks the symbols."""
+    line = " ".join(message.split())
+    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+    print(line.encode(encoding, "replace").decode(encoding))
+
+
+def described(error):
+    """An exception in a few words: its type and the first 150 characters of its message."""
+    with contextlib.suppress(Exception):
+        return f"{type(error).__name__}: {' '.join(str(error).split())[:150]}".rstrip(": .")
+    return type(error).__name__
+
+
+def shown(value):
+    """A value as it appears in a message: short, and never a failure."""
+    with contextlib.suppress(Exception):
+        if isinstance(value, (bool, int, float, str, np.number)):
+            text = repr(value.item() if isinstance(value, np.number) else value)
+            return text if len(text) <= 40 else text[:37] + "..."
+        if value is None:
+            return "None"
+        if hasattr(value, "shape") and hasattr(value, "dtype"):
+            return f"an array of shape {tuple(value.shape)} and dtype {value.dtype}"
+        if isinstance(value, (list, tuple, dict, set)):
+            return f"a {type(value).__name__} with {len(value)} entries"
+    return f"an object of type {type(value).__name__}"
+
+
+def is_lazy(value):
+    """Whether a value is a dask collection, such as a dask array or what a delayed function returns."""
+    return hasattr(value, "__dask_graph__") and not isinstance(value, type)
+
+
+def computed(value, remedy="Call .compute() on it."):
+    """The value itself; Wrong if it is None or has not been computed yet."""
+    if value is None:
+        raise Wrong("the answer is None. Did the cell above run, and does its function return something?")
+    if is_lazy(value):
+        raise Wrong(f"this is still a plan of dask's, nothing is computed yet. {remedy}")
+    return value
+
+
+def number(answer):
+    """The answer as a float; Wrong with the reason if it is not one finite number."""
+    try:
+        value = np.asarray(computed(answer))
+    except ValueError:  # a ragged list, for example
+        value = np.array(None)
+    if value.ndim or value.dtype.kind not in "iuf":
+        raise Wrong(f"the answer is {shown(answer)}, but one number is asked for.")
+    if not np.isfinite(value):
+        raise Wrong(f"the answer is {shown(answer)}, but a finite number is asked for.")
+    return float(answer)
+
+
+def whole_number(answer):
+    """The answer as an int; Wrong with the reason if it is not one whole number."""
+    value = number(answer)
+    if not value.is_integer():
+        raise Wrong(f"the answer is {shown(answer)}, but a whole number is asked for.")
+    return int(value)
+
+
+def function(answer):
+    """The answer; Wrong with the reason if it cannot be called."""
+    if not callable(answer):
+        raise Wrong(f"the answer is {shown(answer)}, but a function is asked for: hand it over without calling it.")
+    return answer
+
+
+def call(learners_function, *arguments):
+    """What the learner's function returns; Wrong in words if it raises, Unanswered if it returns nothing."""
+    try:
+        result = learners_function(*arguments)
+    except (Exception, SystemExit) as error:
+        raise Wrong(f"called with {', '.join(map(shown, arguments))}, your function raises {described(error)}.") from None
+    if result is None or result is ...:
+        raise Unanswered("your function returns nothing yet. Write its body and let it end with return.")
+    return result
+
+
+def array(answer, shape=None, remedy="Call .compute() on it."):
+    """The answer as a NumPy array of numbers; Wrong with the reason if it is none, or has another shape."""
+    answer = computed(answer, remedy)
+    try:
+        values = np.asarray(answer)
+    except Exception as error:
+        raise Wrong(f"the answer is {shown(answer)}, not an array: {described(error)}.") from None
+    if values.dtype.kind not in "biuf":
+        raise Wrong(f"the answer is {shown(answer)}, but an array of numbers is asked for.")
+    if shape is not None and values.shape != tuple(shape):
+        raise Wrong(f"the answer has shape {values.shape}, but {tuple(shape)} is asked for.")
+    return values

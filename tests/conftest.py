@@ -1,0 +1,68 @@
+import pytest
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item, call):
+    """Tell a test's fixtures whether it failed: the browser tests then keep a picture."""
+    report = yield
+    if report.when == "call":
+        item.failed = report.failed
+    return report
+
+
+@pytest.fixture
+def line_of(capsys):
+    """A function that checks answers to an exercise and returns the one line that is printed."""
+    from course_helpers.exercises import exercise
+
+    def line_of(number, *answers):
+        capsys.readouterr()
+        exercise(number).check(*answers)
+        printed = capsys.readouterr()
+        assert printed.err == ""
+        assert printed.out.count("\n") == 1 and printed.out.endswith("\n"), printed.out
+        symbol, name, found = printed.out.split(maxsplit=2)
+        assert symbol in "✓✗○" and name == "Exercise" and found.startswith(f"{number}: ")
+        return printed.out
+
+    return line_of
+
+
+class Hostile:
+    """An object that fails at whatever is done with it."""
+
+    def __getattr__(self, name):
+        raise RuntimeError("hands off")
+
+    def __repr__(self):
+        raise RuntimeError("no name")
+
+    __array__ = __len__ = __iter__ = __bool__ = __eq__ = __float__ = __repr__
+
+
+def hostile_answers():
+    """What a learner may hand over by mistake, and a little worse."""
+    import dask
+    import dask.array as da
+    import numpy as np
+
+    def raises(*arguments, **options):
+        raise KeyError("a mistake of mine")
+
+    def leaves(*arguments, **options):
+        raise SystemExit(1)
+
+    def not_written(*arguments, **options):
+        ...
+
+    return [None, "", "130000", "three\nlines\nof text", float("nan"), float("inf"), -1, True, 1 + 2j, 10**400, [], {}, {1}, (), b"x",
+            [None], ["a", 1], [[1], [1, 2]], np.array([]), np.array(np.nan), np.full((3, 3), np.nan), np.zeros((2, 3, 4)),
+            np.array(["a"]), np.array([None]), np.ma.masked_all(3), da.zeros((4, 4)), da.zeros(50), da.zeros(50) * np.nan,
+            da.from_delayed(dask.delayed(raises)(), (50,), float), dask.delayed(1), dask.delayed(raises), dask.delayed(raises)(),
+            dask.delayed(not_written), print, len, int, raises, leaves, not_written, lambda: 1, object(), Hostile(), Hostile]
+
+
+@pytest.fixture(params=range(len(hostile_answers())), ids=str)
+def hostile(request):
+    """Each of the hostile answers in turn."""
+    return hostile_answers()[request.param]
