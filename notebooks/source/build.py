@@ -1,0 +1,90 @@
+"""Write the learners' and the solved notebooks from the lessons in this folder: python course.py build [name ...]
+
+NN_topic.md -> ../NN_topic.ipynb            without cells tagged "solution", without outputs
+            -> ../solutions/NN_topic.ipynb  without cells tagged "stub", executed
+
+Building twice gives the same bytes. Outputs that differ from run to run (times, widgets) belong to cells tagged
+"nbval-ignore-output"; they are kept from the last build for as long as the cell stays the same.
+"""
+import os
+import sys
+from pathlib import Path
+
+import jupytext
+import nbformat
+from nbclient import NotebookClient
+
+SOURCE = Path(__file__).parent
+LEARNERS = SOURCE.parent
+SOLUTIONS = LEARNERS / "solutions"
+METADATA = {
+    "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
+    "language_info": {"name": "python", "file_extension": ".py", "mimetype": "text/x-python", "pygments_lexer": "ipython3"},
+}
+WIDGET = "application/vnd.jupyter.widget-view+json"
+
+
+def tags(cell):
+    return cell.metadata.get("tags", [])
+
+
+def derive(source, without):
+    """The notebook of one lesson file, without the cells that carry a tag; ids and metadata are fixed."""
+    notebook = jupytext.read(source)
+    notebook.cells = [cell for cell in notebook.cells if without not in tags(cell)]
+    for index, cell in enumerate(notebook.cells):
+        cell.id = f"cell-{index:03d}"
+    notebook.metadata = nbformat.from_dict(METADATA)
+    notebook.nbformat, notebook.nbformat_minor = 4, 5
+    return notebook
+
+
+def learner_notebook(source):
+    return derive(source, without="solution")
+
+
+def solved_notebook(source, previous=None):
+    """The executed notebook; volatile outputs are taken from `previous` where the cell is the same."""
+    notebook = derive(source, without="stub")
+    NotebookClient(notebook, timeout=300, kernel_name="python3", record_timing=False, coalesce_streams=True,
+                   store_widget_state=False, resources={"metadata": {"path": str(SOLUTIONS)}}).execute()
+    notebook.metadata = nbformat.from_dict(METADATA)
+    kept = {cell.source: cell for cell in previous.cells if cell.cell_type == "code"} if previous else {}
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            if "nbval-ignore-output" in tags(cell) and cell.source in kept:
+                cell.outputs = kept[cell.source].outputs
+            # A stored widget without its kernel shows an error, not a picture.
+            cell.outputs = [output for output in cell.outputs if WIDGET not in output.get("data", {})]
+    return notebook
+
+
+def text(notebook):
+    return nbformat.writes(notebook) + "\n"
+
+
+def build(source):
+    """Write both notebooks of one lesson file."""
+    solved = SOLUTIONS / f"{source.stem}.ipynb"
+    previous = nbformat.read(solved, as_version=4) if solved.exists() else None
+    notebooks = {LEARNERS / f"{source.stem}.ipynb": learner_notebook(source), solved: solved_notebook(source, previous)}
+    for path, notebook in notebooks.items():
+        path.parent.mkdir(exist_ok=True)
+        temporary = path.with_suffix(".new")
+        temporary.write_text(text(notebook), encoding="utf-8", newline="\n")
+        os.replace(temporary, path)
+        print("wrote", path.relative_to(LEARNERS.parent))
+
+
+def main(names):
+    lessons = sorted(SOURCE.glob("[0-9]*.md"))
+    unknown = [name for name in names if not any(name in lesson.stem for lesson in lessons)]
+    if unknown:
+        sys.exit(f"No lesson is named {', '.join(unknown)}. There are: {', '.join(lesson.stem for lesson in lessons)}.")
+    for lesson in lessons:
+        if not names or any(name in lesson.stem for name in names):
+            build(lesson)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

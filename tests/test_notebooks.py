@@ -1,0 +1,127 @@
+"""Sources, learner notebooks and solved notebooks belong together. That they run is tested by nbval."""
+import ast
+import re
+import runpy
+from pathlib import Path
+
+import nbformat
+import pytest
+
+NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
+LESSONS = sorted((NOTEBOOKS / "source").glob("[0-9]*.md"))
+builder = runpy.run_path(str(NOTEBOOKS / "source" / "build.py"))
+REMEDY = "Run: python course.py build"
+
+every_lesson = pytest.mark.parametrize("source", LESSONS, ids=lambda path: path.stem)
+
+
+def solved(source):
+    return nbformat.read(NOTEBOOKS / "solutions" / f"{source.stem}.ipynb", as_version=4)
+
+
+def code_cells(notebook):
+    return [cell for cell in notebook.cells if cell.cell_type == "code"]
+
+
+def printed(cell, name="stdout"):
+    return "".join(output.text for output in cell.outputs if output.get("name") == name)
+
+
+def test_there_are_lessons_and_no_other_notebooks():
+    names = {f"{source.stem}.ipynb" for source in LESSONS}
+    assert len(names) >= 2
+    for folder in (NOTEBOOKS, NOTEBOOKS / "solutions"):
+        assert {path.name for path in folder.glob("*.ipynb")} == names, REMEDY
+
+
+@every_lesson
+def test_learner_notebook_is_what_the_source_makes(source):
+    expected = builder["text"](builder["learner_notebook"](source))
+    assert (NOTEBOOKS / f"{source.stem}.ipynb").read_text(encoding="utf-8") == expected, REMEDY
+
+
+@every_lesson
+def test_solved_notebook_is_what_the_source_makes(source):
+    """All but the outputs, which nbval compares with a new run."""
+    notebook = solved(source)
+    for cell in code_cells(notebook):
+        assert cell.execution_count, REMEDY
+        cell.outputs, cell.execution_count = [], None
+    assert builder["text"](notebook) == builder["text"](builder["derive"](source, without="stub")), REMEDY
+
+
+@every_lesson
+def test_every_stored_check_is_passed(source):
+    checks = [cell for cell in code_cells(solved(source)) if ").check(" in cell.source]
+    assert len(checks) >= 3
+    for cell in checks:
+        assert printed(cell).startswith("✓ Exercise "), printed(cell)
+
+
+@every_lesson
+def test_nothing_on_stderr_and_no_error(source):
+    for cell in code_cells(solved(source)):
+        assert not printed(cell, "stderr"), cell.source
+        assert all(output.output_type != "error" for output in cell.outputs), cell.source
+
+
+@every_lesson
+def test_every_exercise_has_a_stub_a_solution_and_a_check(source):
+    cells = builder["derive"](source, without="").cells
+    for index, cell in enumerate(cells):
+        if ").check(" in cell.source:
+            answer = re.search(r"\.check\((\w+)", cell.source)[1]
+            before = cells[:index]
+            stub = [c for c in before if "stub" in builder["tags"](c) and re.search(rf"\b{answer}\b", c.source)]
+            solution = [c for c in before if "solution" in builder["tags"](c) and re.search(rf"\b{answer}\b", c.source)]
+            assert stub and "..." in stub[-1].source and solution, cell.source
+            assert "# exercise(" in cell.source and ").hint()" in cell.source
+
+
+@every_lesson
+def test_no_cell_depends_on_an_answer(source):
+    """The names that solutions define are used by solutions and check cells only."""
+    cells = [cell for cell in builder["derive"](source, without="").cells if cell.cell_type == "code"]
+    answers = {re.search(r"\.check\((\w+)", cell.source)[1] for cell in cells if ").check(" in cell.source}
+    for cell in cells:
+        if not {"stub", "solution"} & set(builder["tags"](cell)) and ").check(" not in cell.source:
+            used = answers & {node.id for node in ast.walk(ast.parse(cell.source)) if isinstance(node, ast.Name)}
+            assert not used, (used, cell.source)
+
+
+@every_lesson
+def test_frame_of_the_lesson(source):
+    """Title, minutes, goals, key points; headings do not skip levels; cells stay short."""
+    text = source.read_text(encoding="utf-8")
+    body = text.split("---", 2)[2]
+    prose = re.sub(r"```.*?```", "", body, flags=re.S)
+    assert re.search(r"^\*\*Time:\*\* \d+ minutes", prose, re.M)
+    assert "You will" in prose and "You need" in prose and "## Key points" in prose
+    levels = [len(mark) for mark in re.findall(r"^(#+) ", prose, re.M)]
+    assert levels[0] == 1 and levels.count(1) == 1
+    assert all(after - before <= 1 for before, after in zip(levels, levels[1:]))
+    for cell in re.findall(r"```{code-cell}.*?\n(.*?)```", body, re.S):
+        assert len([line for line in cell.splitlines() if line.strip() and not line.startswith(":tags:")]) <= 22, cell
+
+
+@every_lesson
+def test_prose_does_not_talk_down(source):
+    prose = re.sub(r"```.*?```", "", source.read_text(encoding="utf-8"), flags=re.S)
+    found = re.findall(r"\b(simply|obviously|just|of course|trivial\w*|easy|easily)\b", prose, re.I)
+    assert not found, found
+
+
+def test_build_keeps_volatile_outputs_and_drops_widgets(tmp_path):
+    """A second build gives the same bytes, also where times are printed."""
+    source = tmp_path / "99_example.md"
+    head = LESSONS[0].read_text(encoding="utf-8").split("---", 2)[1]
+    source.write_text(f"---{head}---\n\n# Title\n\n```{{code-cell}} ipython3\n:tags: [nbval-ignore-output]\n\n"
+                      "import time\nprint(time.perf_counter_ns())\n```\n\n```{code-cell} ipython3\nimport ipywidgets\n"
+                      "ipywidgets.IntSlider()\n```\n\n```{code-cell} ipython3\n:tags: [stub]\n\nanswer = ...\n```\n",
+                      encoding="utf-8")
+    first = builder["solved_notebook"](source)
+    second = builder["solved_notebook"](source, previous=first)
+    assert builder["text"](first) == builder["text"](second)
+    assert builder["text"](first) != builder["text"](builder["solved_notebook"](source))
+    assert first.cells[2].outputs == [] and len(first.cells) == 3
+    assert [cell.source for cell in builder["learner_notebook"](source).cells][-1] == "answer = ..."
