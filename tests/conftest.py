@@ -52,14 +52,53 @@ def hostile_answers():
     def leaves(*arguments, **options):
         raise SystemExit(1)
 
-    def not_written(*arguments, **options):
-        ...
+    def not_written(*arguments, **options): ...
 
-    return [None, "", "130000", "three\nlines\nof text", float("nan"), float("inf"), -1, True, 1 + 2j, 10**400, [], {}, {1}, (), b"x",
-            [None], ["a", 1], [[1], [1, 2]], np.array([]), np.array(np.nan), np.full((3, 3), np.nan), np.zeros((2, 3, 4)),
-            np.array(["a"]), np.array([None]), np.ma.masked_all(3), da.zeros((4, 4)), da.zeros(50), da.zeros(50) * np.nan,
-            da.from_delayed(dask.delayed(raises)(), (50,), float), dask.delayed(1), dask.delayed(raises), dask.delayed(raises)(),
-            dask.delayed(not_written), print, len, int, raises, leaves, not_written, lambda: 1, object(), Hostile(), Hostile]
+    return [
+        None,
+        "",
+        "130000",
+        "three\nlines\nof text",
+        float("nan"),
+        float("inf"),
+        -1,
+        True,
+        1 + 2j,
+        10**400,
+        [],
+        {},
+        {1},
+        (),
+        b"x",
+        [None],
+        ["a", 1],
+        [[1], [1, 2]],
+        np.array([]),
+        np.array(np.nan),
+        np.full((3, 3), np.nan),
+        np.zeros((2, 3, 4)),
+        np.array(["a"]),
+        np.array([None]),
+        np.ma.masked_all(3),
+        da.zeros((4, 4)),
+        da.zeros(50),
+        da.zeros(50) * np.nan,
+        da.from_delayed(dask.delayed(raises)(), (50,), float),
+        dask.delayed(1),
+        dask.delayed(raises),
+        dask.delayed(raises)(),
+        dask.delayed(not_written),
+        print,
+        len,
+        int,
+        raises,
+        leaves,
+        not_written,
+        lambda: 1,
+        object(),
+        Hostile(),
+        Hostile,
+    ]
 
 
 @pytest.fixture(params=range(len(hostile_answers())), ids=str)

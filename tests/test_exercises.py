@@ -1,4 +1,5 @@
 """The mechanism behind exercise("1.1").check(answer) and .hint()."""
+
 import io
 import re
 import sys
@@ -33,12 +34,16 @@ def test_right_wrong_and_unanswered(example, line_of):
     assert line_of("99.1", 3) == "✓ Exercise 99.1: correct. Well counted.\n"
     assert line_of("99.1", 4) == "✗ Exercise 99.1: 4 is not 3.\n"
     assert line_of("99.1", None) == "○ Exercise 99.1: nothing yet.\n"
-    assert line_of("99.1", ...) == "○ Exercise 99.1: not answered yet. Replace the ... above and run both cells again.\n"
+    assert (
+        line_of("99.1", ...) == "○ Exercise 99.1: not answered yet. Replace the ... above and run both cells again.\n"
+    )
     assert line_of("99.1", 3, ...).startswith("○")
     assert line_of("99.1").startswith("○")
 
 
-@pytest.mark.parametrize("error", [ValueError("two\nlines"), KeyError("x"), SystemExit(3), RecursionError(), MemoryError()])
+@pytest.mark.parametrize(
+    "error", [ValueError("two\nlines"), KeyError("x"), SystemExit(3), RecursionError(), MemoryError()]
+)
 def test_a_failing_check_is_one_calm_line(example, line_of, error):
     @example
     def check(answer):
@@ -70,7 +75,11 @@ def test_prints_and_warnings_of_the_learner_do_not_show(example, line_of):
 
 def test_hints_go_from_first_to_last(example, capsys):
     example(lambda answer: "")
-    for text in ["1 of 2 for exercise 99.1: look left", "2 of 2 for exercise 99.1: look right", "2 of 2 for exercise 99.1: look right"]:
+    for text in [
+        "1 of 2 for exercise 99.1: look left",
+        "2 of 2 for exercise 99.1: look right",
+        "2 of 2 for exercise 99.1: look right",
+    ]:
         exercise("99.1").hint()
         assert capsys.readouterr().out == f"Hint {text}\n"
 
@@ -94,16 +103,27 @@ def test_symbols_survive_a_terminal_without_them(example, monkeypatch):
 
 
 def test_no_hint_is_empty_and_every_exercise_has_some():
-    numbers = re.findall(r'^exercise\("([\d.]+)"\)\.check', "".join(path.read_text("utf-8") for path in SOURCE.glob("*.md")), re.M)
+    numbers = re.findall(
+        r'^exercise\("([\d.]+)"\)\.check', "".join(path.read_text("utf-8") for path in SOURCE.glob("*.md")), re.M
+    )
     assert len(numbers) == len(set(numbers)) >= 3
     for number in numbers:
         hints = exercise(number)._hints
         assert len(hints) >= 2 and all(len(hint) > 20 for hint in hints)
 
 
-@pytest.mark.parametrize("value, text", [
-    (3, "3"), (np.float64(2.5), "2.5"), (None, "None"), ("x" * 99, "'" + "x" * 36 + "..."), ([1, 2], "a list with 2 entries"),
-    (np.zeros((2, 3)), "an array of shape (2, 3) and dtype float64"), (object(), "an object of type object")])
+@pytest.mark.parametrize(
+    "value, text",
+    [
+        (3, "3"),
+        (np.float64(2.5), "2.5"),
+        (None, "None"),
+        ("x" * 99, "'" + "x" * 36 + "..."),
+        ([1, 2], "a list with 2 entries"),
+        (np.zeros((2, 3)), "an array of shape (2, 3) and dtype float64"),
+        (object(), "an object of type object"),
+    ],
+)
 def test_shown(value, text):
     assert exercises.shown(value) == text
 

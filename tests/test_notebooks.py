@@ -1,4 +1,5 @@
 """Sources, learner notebooks and solved notebooks belong together. That they run is tested by nbval."""
+
 import ast
 import re
 import runpy
@@ -115,10 +116,12 @@ def test_build_keeps_volatile_outputs_and_drops_widgets(tmp_path):
     """A second build gives the same bytes, also where times are printed."""
     source = tmp_path / "99_example.md"
     head = LESSONS[0].read_text(encoding="utf-8").split("---", 2)[1]
-    source.write_text(f"---{head}---\n\n# Title\n\n```{{code-cell}} ipython3\n:tags: [nbval-ignore-output]\n\n"
-                      "import time\nprint(time.perf_counter_ns())\n```\n\n```{code-cell} ipython3\nimport ipywidgets\n"
-                      "ipywidgets.IntSlider()\n```\n\n```{code-cell} ipython3\n:tags: [stub]\n\nanswer = ...\n```\n",
-                      encoding="utf-8")
+    source.write_text(
+        f"---{head}---\n\n# Title\n\n```{{code-cell}} ipython3\n:tags: [nbval-ignore-output]\n\n"
+        "import time\nprint(time.perf_counter_ns())\n```\n\n```{code-cell} ipython3\nimport ipywidgets\n"
+        "ipywidgets.IntSlider()\n```\n\n```{code-cell} ipython3\n:tags: [stub]\n\nanswer = ...\n```\n",
+        encoding="utf-8",
+    )
     first = builder["solved_notebook"](source)
     second = builder["solved_notebook"](source, previous=first)
     assert builder["text"](first) == builder["text"](second)

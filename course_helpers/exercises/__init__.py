@@ -3,6 +3,7 @@
 The checks of lesson N live in ``lesson_N.py``. Each is a function of the learner's answers. It returns the sentence that
 follows "correct", raises `Wrong` with a sentence about this very answer, or `Unanswered` with what to do next.
 """
+
 import contextlib
 import importlib
 import importlib.util
@@ -26,9 +27,11 @@ class Unanswered(Exception):
 
 def check_for(number, hints):
     """Decorator: make a function the check of an exercise, with hints from gentle to telling."""
+
     def register(check):
         _checks[number] = Exercise(number, check, hints)
         return check
+
     return register
 
 
@@ -82,7 +85,10 @@ class Exercise:
         except Wrong as reason:
             symbol, message = "✗", str(reason)
         except (Exception, SystemExit) as error:
-            symbol, message = "✗", f"this answer could not be checked: {described(error)}. Is it what the task asks for?"
+            symbol, message = (
+                "✗",
+                f"this answer could not be checked: {described(error)}. Is it what the task asks for?",
+            )
         say(f"{symbol} Exercise {self._number}: {message}")
 
     def hint(self):
@@ -168,7 +174,9 @@ def call(learners_function, *arguments):
     try:
         result = learners_function(*arguments)
     except (Exception, SystemExit) as error:
-        raise Wrong(f"called with {', '.join(map(shown, arguments))}, your function raises {described(error)}.") from None
+        raise Wrong(
+            f"called with {', '.join(map(shown, arguments))}, your function raises {described(error)}."
+        ) from None
     if result is None or result is ...:
         raise Unanswered("your function returns nothing yet. Write its body and let it end with return.")
     return result

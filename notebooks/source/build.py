@@ -6,6 +6,7 @@ NN_topic.md -> ../NN_topic.ipynb            without cells tagged "solution", wit
 Building twice gives the same bytes. Outputs that differ from run to run (times, widgets) belong to cells tagged
 "nbval-ignore-output"; they are kept from the last build for as long as the cell stays the same.
 """
+
 import os
 import sys
 from pathlib import Path
@@ -19,7 +20,12 @@ LEARNERS = SOURCE.parent
 SOLUTIONS = LEARNERS / "solutions"
 METADATA = {
     "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
-    "language_info": {"name": "python", "file_extension": ".py", "mimetype": "text/x-python", "pygments_lexer": "ipython3"},
+    "language_info": {
+        "name": "python",
+        "file_extension": ".py",
+        "mimetype": "text/x-python",
+        "pygments_lexer": "ipython3",
+    },
 }
 WIDGET = "application/vnd.jupyter.widget-view+json"
 
@@ -46,8 +52,15 @@ def learner_notebook(source):
 def solved_notebook(source, previous=None):
     """The executed notebook; volatile outputs are taken from `previous` where the cell is the same."""
     notebook = derive(source, without="stub")
-    NotebookClient(notebook, timeout=300, kernel_name="python3", record_timing=False, coalesce_streams=True,
-                   store_widget_state=False, resources={"metadata": {"path": str(SOLUTIONS)}}).execute()
+    NotebookClient(
+        notebook,
+        timeout=300,
+        kernel_name="python3",
+        record_timing=False,
+        coalesce_streams=True,
+        store_widget_state=False,
+        resources={"metadata": {"path": str(SOLUTIONS)}},
+    ).execute()
     notebook.metadata = nbformat.from_dict(METADATA)
     kept = {cell.source: cell for cell in previous.cells if cell.cell_type == "code"} if previous else {}
     for cell in notebook.cells:
