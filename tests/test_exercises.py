@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from course_helpers import exercises
-from course_helpers.exercises import Unanswered, Wrong, check_for, exercise
+from course_helpers.exercises import Nearly, Unanswered, Wrong, check_for, exercise
 
 SOURCE = Path(__file__).parents[1] / "notebooks" / "source"
 
@@ -27,12 +27,15 @@ def test_right_wrong_and_unanswered(example, line_of):
     def check(answer):
         if answer is None:
             raise Unanswered("nothing yet.")
+        if answer == 3.1:
+            raise Nearly("A little less.")
         if answer != 3:
             raise Wrong(f"{answer} is not 3.")
         return "Well counted."
 
     assert line_of("99.1", 3) == "✓ Exercise 99.1: correct. Well counted.\n"
     assert line_of("99.1", 4) == "✗ Exercise 99.1: 4 is not 3.\n"
+    assert line_of("99.1", 3.1) == "✓ Exercise 99.1: approximately right. A little less.\n"
     assert line_of("99.1", None) == "○ Exercise 99.1: nothing yet.\n"
     assert (
         line_of("99.1", ...) == "○ Exercise 99.1: not answered yet. Replace the ... above and run both cells again.\n"
@@ -78,7 +81,7 @@ def test_hints_go_from_first_to_last(example, capsys):
     for text in [
         "1 of 2 for exercise 99.1: look left",
         "2 of 2 for exercise 99.1: look right",
-        "2 of 2 for exercise 99.1: look right",
+        "2 of 2 for exercise 99.1: look right (There are no more hints.)",
     ]:
         exercise("99.1").hint()
         assert capsys.readouterr().out == f"Hint {text}\n"

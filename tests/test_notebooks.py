@@ -76,7 +76,7 @@ def test_every_exercise_has_a_stub_a_solution_and_a_check(source):
             stub = [c for c in before if "stub" in builder["tags"](c) and re.search(rf"\b{answer}\b", c.source)]
             solution = [c for c in before if "solution" in builder["tags"](c) and re.search(rf"\b{answer}\b", c.source)]
             assert stub and "..." in stub[-1].source and solution, cell.source
-            assert "# exercise(" in cell.source and ").hint()" in cell.source
+            assert "\n#exercise(" in cell.source and ").hint()" in cell.source
 
 
 @every_lesson

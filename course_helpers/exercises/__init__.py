@@ -1,7 +1,8 @@
 """Check an answer and give hints: ``exercise("1.1").check(answer)`` prints one line and never raises.
 
 The checks of lesson N live in ``lesson_N.py``. Each is a function of the learner's answers. It returns the sentence that
-follows "correct", raises `Wrong` with a sentence about this very answer, or `Unanswered` with what to do next.
+follows "correct", raises `Wrong` with a sentence about this very answer, `Nearly` where an approximation is accepted, or
+`Unanswered` with what to do next.
 """
 
 import contextlib
@@ -19,6 +20,10 @@ _checks = {}
 
 class Wrong(Exception):
     """The answer is not right; the message says what about it, without giving the right one away."""
+
+
+class Nearly(Exception):
+    """The answer is accepted as an approximation; the message says what an exact one would be."""
 
 
 class Unanswered(Exception):
@@ -80,6 +85,8 @@ class Exercise:
                 if not answers or any(answer is ... for answer in answers):
                     raise Unanswered("not answered yet. Replace the ... above and run both cells again.")
                 symbol, message = "✓", f"correct. {self._check(*answers)}"
+        except Nearly as reason:
+            symbol, message = "✓", f"approximately right. {reason}"
         except Unanswered as reason:
             symbol, message = "○", str(reason)
         except Wrong as reason:
@@ -94,8 +101,9 @@ class Exercise:
     def hint(self):
         """Print the next hint; after the last one, the last one again."""
         position = min(self._hints_given, len(self._hints) - 1)
+        last = " (There are no more hints.)" if self._hints_given >= len(self._hints) else ""
         self._hints_given += 1
-        say(f"Hint {position + 1} of {len(self._hints)} for exercise {self._number}: {self._hints[position]}")
+        say(f"Hint {position + 1} of {len(self._hints)} for exercise {self._number}: {self._hints[position]}{last}")
 
 
 def say(message):
