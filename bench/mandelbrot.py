@@ -1,0 +1,145 @@
+"""Speed of the Mandelbrot helpers, as ratios to plain NumPy and to the lecture's way of stacking, in the same run."""
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from functools import partial
+
+import dask
+import dask.array as da
+import numpy as np
+from dask import delayed
+
+from course_helpers.mandelbrot import (
+    DTYPE,
+    HEIGHT,
+    SCALE0,
+    WIDTH,
+    ZOOM_PER_LEVEL,
+    mandelbrot_array,
+    mandelbrot_numpy,
+    render_level,
+    zoom_stack,
+)
+
+LEVELS = [0, 20_000, 60_000, 100_000, 102_000, 120_000, 139_000, 200_000, 400_000]
+FIRST_CALL = """
+import time
+start = time.perf_counter()
+from course_helpers.mandelbrot import render_level
+imported = time.perf_counter()
+render_level({level})
+first = time.perf_counter()
+render_level({level})
+print(imported - start, first - imported, time.perf_counter() - first)
+"""
+OPEN_THE_STACK = """
+import os, time
+import numpy as np
+from course_helpers.mandelbrot import render_level, zoom_stack
+{warm_up}
+def resident():  # in bytes; only Linux tells
+    path = "/proc/self/statm"
+    return int(open(path).read().split()[1]) * os.sysconf("SC_PAGE_SIZE") if os.path.exists(path) else np.nan
+before, start = resident(), time.perf_counter()
+stack = zoom_stack()
+built = time.perf_counter()
+stack[100_000].compute()
+first = time.perf_counter()
+np.asarray(stack[0:20_000:1000, ::2, ::2])
+end = time.perf_counter()
+print(built - start, first - built, end - first, (resident() - before) / 1e6)
+"""
+
+
+def seconds(work):
+    """Time of one call."""
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+def best_times(works, repetitions):
+    """Best time of each function, with the repetitions interleaved so that noise meets all of them."""
+    return np.min([[seconds(work) for work in works] for _ in range(repetitions)], axis=0)
+
+
+def numbers_from_fresh_process(code, cache_folder):
+    """Run code in a new Python with its own cache of compiled functions; return the numbers that it prints."""
+    environment = {**os.environ, "NUMBA_CACHE_DIR": cache_folder}
+    output = subprocess.run([sys.executable, "-c", code], env=environment, check=True, capture_output=True, text=True)
+    return [float(word) for word in output.stdout.split()]
+
+
+def lecture_stack(number_of_images):
+    """Stack delayed images one by one, as in the lecture: a layer of the graph for every image."""
+    images = [
+        da.from_delayed(delayed(render_level)(level), shape=(HEIGHT, WIDTH), dtype=DTYPE)
+        for level in range(number_of_images)
+    ]
+    return da.stack(images)
+
+
+def print_rendering():
+    print(f"\nRendering {HEIGHT} x {WIDTH}, one thread, best of several")
+    print(f"{'level':>8} {'NumPy':>10} {'ours':>10} {'ratio':>7}   pixels that differ")
+    for level in LEVELS:
+        scale = SCALE0 / ZOOM_PER_LEVEL**level
+        works = [partial(mandelbrot_numpy, scale=scale), *[partial(mandelbrot_array, scale=scale)] * 4]
+        plain, *ours = best_times(works, 4)
+        differ = np.mean(mandelbrot_numpy(scale=scale) != mandelbrot_array(scale=scale))
+        print(f"{level:8d} {plain * 1e3:7.0f} ms {min(ours) * 1e3:7.1f} ms {plain / min(ours):7.1f}   {differ:.4%}")
+
+
+def print_first_calls():
+    print("\nFirst call in a fresh process")
+    print(f"{'level':>8} {'':>14} {'import':>10} {'first call':>11} {'second':>10}")
+    for level in (0, 139_000):
+        with tempfile.TemporaryDirectory() as cache_folder:
+            for state in ("not compiled", "cached"):
+                times = numbers_from_fresh_process(FIRST_CALL.format(level=level), cache_folder)
+                print(f"{level:8d} {state:>14} {times[0]:8.2f} s {times[1]:9.2f} s {times[2] * 1e3:7.1f} ms")
+
+
+def print_whole_stack():
+    print("\nzoom_stack() of 200,000 images in a fresh process, functions compiled before and cached")
+    print(f"{'':>32} {'built':>8} {'[100_000]':>10} {'[0:20000:1000, ::2, ::2]':>25} {'memory':>9}")
+    with tempfile.TemporaryDirectory() as cache_folder:
+        numbers_from_fresh_process(FIRST_CALL.format(level=0), cache_folder)
+        for name, warm_up in (("nothing rendered before", ""), ("after a first image", "render_level(0)")):
+            code = OPEN_THE_STACK.format(warm_up=warm_up)
+            built, first, several, memory = numbers_from_fresh_process(code, cache_folder)
+            print(f"{name:>32} {built:6.2f} s {first:8.2f} s {several:23.2f} s {memory:6.0f} MB")
+    stack = zoom_stack()
+    works = [lambda: stack[5].compute(), lambda: render_level(5)]
+    from_stack, direct = best_times(works, 10)
+    print(f"one more image: {from_stack * 1e3:.1f} ms from the stack, {direct * 1e3:.1f} ms by render_level, "
+          f"overhead {(from_stack - direct) * 1e3:.1f} ms")
+
+
+def print_ways_to_stack():
+    print("\nThe lecture's way (from_delayed, stack) and one layer; overhead: time for one image minus render_level")
+    print(f"{'images':>8} {'way':>12} {'layers':>8} {'built':>10} {'per image':>11} {'overhead of one image':>22}")
+    for number_of_images in (200, 2_000, 20_000):
+        for name, build in (("lecture", lecture_stack), ("one layer", zoom_stack)):
+            start = time.perf_counter()
+            stack = build(number_of_images)
+            built = time.perf_counter() - start
+            works = [lambda stack=stack: stack[5].compute(scheduler="synchronous"), lambda: render_level(5)]
+            from_stack, direct = best_times(works, 3)
+            print(f"{number_of_images:8d} {name:>12} {len(stack.dask.layers):8d} {built:8.3f} s "
+                  f"{built / number_of_images * 1e6:8.1f} us {(from_stack - direct) * 1e3:19.1f} ms")
+
+
+def main():
+    print(f"numpy {np.__version__}, dask {dask.__version__}, {os.cpu_count()} processors")
+    print_rendering()
+    print_first_calls()
+    print_whole_stack()
+    print_ways_to_stack()
+
+
+if __name__ == "__main__":
+    main()
