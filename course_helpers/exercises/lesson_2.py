@@ -6,30 +6,27 @@ import dask.array as da
 import numpy as np
 from skimage.filters import gaussian
 
-from . import Wrong, array, call, check_for, computed, function, shown
+from . import Unanswered, Wrong, array, call, check_for, computed, function, shown
 
 SHAPE = (512, 512)
 CHUNKS = (200, 300)
-SIGMA = 2.5
-HAZE = 40
+SIGMA = 2.2
 
 
 @check_for("2.1", hints=[
     "Count the calls before compute() and the calls during compute() separately.",
     "Before compute(): the task states the dtype. Which of the two trial calls does this stop?",
-    "During compute(): one call per tile. Combine each chunk of the rows with each chunk of the columns, leftovers too.",
+    "During compute(): one call per tile. Combine each chunk of the rows with each of the columns, leftovers too.",
 ])
 def shapes_of_calls(answer):
     given = Counter(_shapes(answer))
     called = Counter(_shapes_that_arrive())
     trial = (0, 0)
-    tiles, true_tiles = (Counter({shape: n for shape, n in calls.items() if shape != trial}) for calls in (given, called))
+    tiles, true_tiles = (Counter({s: n for s, n in calls.items() if s != trial}) for calls in (given, called))
     swapped = Counter({shape[::-1]: n for shape, n in tiles.items()})
     area = sum(n * height * width for (height, width), n in tiles.items())
     if (1, 1) in given:
         raise Wrong("the trial with a single pixel asks for the dtype. Is there anything left to ask in this task?")
-    if trial not in given:
-        raise Wrong("these are the calls during compute(). Is the function called before that?")
     if swapped == true_tiles:
         raise Wrong("the sizes of your tiles are right, but a shape is (rows, columns): yours are the other way round.")
     if set(tiles) == set(true_tiles) and tiles != true_tiles:
@@ -39,17 +36,26 @@ def shapes_of_calls(answer):
     if area != SHAPE[0] * SHAPE[1]:
         raise Wrong(f"your tiles have {area} pixels together, but the image has {SHAPE[0] * SHAPE[1]}.")
     if tiles != true_tiles:
-        raise Wrong("your tiles cover the image, but the chunks are other ones. Full chunks come first, leftovers last.")
+        raise Wrong("your tiles cover the image, but the chunks are others. Full chunks come first, leftovers last.")
+    if trial not in given:
+        raise Wrong("these are the calls during compute(). Is the function called before that?")
     if given[trial] != called[trial]:
         raise Wrong("the tiles are right, but count the trial calls again.")
     return f"{sum(called.values())} calls, {sum(true_tiles.values())} of them with a tile."
 
 
+def _answered(answer):
+    """The answer; Wrong if it is None."""
+    if answer is None:
+        raise Wrong("the answer is None. Did the cell above run?")
+    return answer
+
+
 def _shapes(answer):
     """The answer as a list of pairs of int; Wrong if it is none."""
-    answer = computed(answer)
+    answer = computed(_answered(answer))
     if isinstance(answer, (set, frozenset, dict)):
-        raise Wrong(f"a {type(answer).__name__} keeps equal entries only once. Hand in a list, one entry for every call.")
+        raise Wrong(f"a {type(answer).__name__} keeps equal entries once. Hand in a list, one entry for every call.")
     try:
         shapes = [tuple(operator.index(side) for side in shape) for shape in answer]
     except TypeError:
@@ -80,7 +86,7 @@ def _shapes_that_arrive():
     "A band begins one radius before the cut and ends one radius behind it. The first cut is between rows 199 and 200.",
 ])
 def mask_of_artifacts(answer):
-    mask = array(answer, SHAPE)
+    mask = array(_answered(answer), SHAPE)
     if not np.isin(mask, (0, 1)).all():
         raise Wrong("a mask holds nothing but True and False, but there are other values in yours.")
     mask = mask.astype(bool)
@@ -96,8 +102,8 @@ def mask_of_artifacts(answer):
         raise Wrong("you mark only where bands cross. To be near a cut in one direction is enough.")
     if (mask != np.logical_or.outer(rows, columns)).any():
         missed, unspoiled = (wrong & ~mask).sum(), (mask & ~wrong).sum()
-        raise Wrong(f"you miss {missed} of the wrong pixels, and mark {unspoiled} that are always right. Do not "
-                    "look at one image: your mask should consist of bands that run from edge to edge.")
+        raise Wrong(f"you miss {missed} of the wrong pixels, and mark {unspoiled} too many. Whatever the image shows, "
+                    "the wrong ones form bands that run from edge to edge.")
     _compare_bands(rows, wrong.all(axis=1), range(CHUNKS[0], SHAPE[0], CHUNKS[0]), "row")
     _compare_bands(columns, wrong.all(axis=0), range(CHUNKS[1], SHAPE[1], CHUNKS[1]), "column")
     return f"{wrong.sum()} pixels, {wrong.mean():.1%} of the image: the pixels that differ when it is tried on noise."
@@ -120,19 +126,22 @@ def _compare_bands(marked, wrong, cuts, line):
     if not marked.any():
         raise Wrong(f"no {line} is marked from edge to edge, but the image is also cut between {line}s.")
     if marked[0] or marked[-1]:
-        raise Wrong(f"you mark {line}s at the outer edge. Is there anything beyond it that only the whole image could see?")
+        raise Wrong(f"you mark {line}s at the outer edge. Is there anything beyond it that the whole image could see?")
+    if not any(marked[cut - 1] or marked[cut] for cut in cuts):
+        raise Wrong(f"you mark {line}s, but none of them lies at a cut. Where do the chunks of this task end?")
     for cut in cuts:
         before, behind = _reach(marked[:cut][::-1]), _reach(marked[cut:])
+        plural = line if before == 1 else f"{line}s"
         if not before and not behind:
-            raise Wrong(f"the image is cut at {len(cuts)} place(s) between {line}s, and at one of them you mark nothing.")
+            raise Wrong(f"there are {len(cuts)} cuts between {line}s, and at one of them you mark nothing.")
         if not before or not behind:
-            raise Wrong(f"you mark {line}s on one side of a cut only, but the tiles on both sides lack their neighbour.")
+            raise Wrong(f"you mark {line}s on one side of a cut only, but the tiles on both sides lack a neighbour.")
         if before != behind:
-            raise Wrong(f"you mark {before} {line}(s) before a cut and {behind} behind it, but the filter looks equally far "
-                        "in both directions.")
+            raise Wrong(f"you mark {before} {plural} before a cut and {behind} behind it, but the filter looks "
+                        "equally far in both directions.")
         if before != _reach(wrong[cut:]):
             further = "looks further" if before < _reach(wrong[cut:]) else "does not look that far"
-            raise Wrong(f"you mark {before} {line}(s) on each side of a cut, but the filter {further}.")
+            raise Wrong(f"you mark {before} {plural} on each side of a cut, but the filter {further}.")
     raise Wrong(f"the {line}s at the cuts are right, but you mark others too, away from any cut.")
 
 
@@ -142,21 +151,34 @@ def _reach(lines):
 
 
 @check_for("2.3", hints=[
-    "Compute once and keep the result. Compare shapes and dtypes first: arrays of different shapes cannot be subtracted.",
-    "Too bright and too dark must not cancel, and one wrong pixel is enough: no sum, no mean, no maximum without np.abs.",
-    "Every comparison with nan is False. So do not ask whether a difference is large: ask whether all of them are small.",
+    "Compute once, keep the result. Compare shapes and dtypes first: arrays of different shapes cannot be subtracted.",
+    "Too bright and too dark must not cancel, and one wrong pixel is enough: no sum, mean or maximum without np.abs.",
+    "Every comparison with nan is False. So do not ask whether one difference is large, but whether all are small.",
 ])
 def detector(answer):
     is_wrong = function(answer)
     results = _results()
-    for tiled, whole, truth, mistake in results:
-        verdict = computed(call(is_wrong, tiled, whole), "Let your function call .compute().")
+    for tiled, whole, truth, words in results:
+        returned = _returned(is_wrong, tiled, whole, words=f" for a result {words}")
+        verdict = computed(returned, "Let your function call .compute().")
         if np.ndim(verdict) != 0 or np.asarray(verdict).dtype.kind not in "bi" or verdict not in (0, 1):
             raise Wrong(f"your function returns {shown(verdict)}, but one True or False is asked for.")
         if bool(verdict) != truth:
-            raise Wrong(f"your function returns {bool(verdict)} for a result {mistake}.")
+            raise Wrong(f"your function returns {bool(verdict)} for a result {words}.")
     right = sum(not truth for _, _, truth, _ in results)
     return f"Your function tells {len(results) - right} wrong results from {right} right ones."
+
+
+def _returned(learners_function, tiles, *more, words=""):
+    """What the learner's function returns; unlike `call`, it tells a missing return from a body that is not written."""
+    try:
+        return call(learners_function, tiles, *more)
+    except Unanswered:
+        if getattr(getattr(learners_function, "__code__", None), "co_names", ()):  # the stub's body uses no name at all
+            raise Wrong(f"your function returns None{words}. Does every way through it end with return?") from None
+        raise
+    except Wrong as reason:
+        raise Wrong(str(reason).replace("called with an array", "called with a dask array", 1)) from None
 
 
 def _results():
@@ -164,8 +186,9 @@ def _results():
     whole = np.random.default_rng(2).random((60, 80)) * 200 + 20
     counts = whole.astype(np.uint8)
     cancelling = np.where(np.arange(80) % 2, 5.0, -5.0)
-    one_pixel, gap = counts.copy(), whole.copy()
-    one_pixel[29, 40] += 1
+    one_count, one_pixel, gap = counts.copy(), whole.copy(), whole.copy()
+    one_count[29, 40] += 1
+    one_pixel[np.unravel_index(whole.argmax(), whole.shape)] += 1e-5
     gap[30, 0] = np.nan
     flat = np.full(whole.shape, 7.0)
     largest = whole.reshape(2, 30, 2, 40).max(axis=(1, 3))
@@ -173,43 +196,62 @@ def _results():
     def lazy(result, chunks=(30, 40)):
         return da.from_array(result, chunks=chunks)
 
+    def becoming(change):
+        return lazy(flat, chunks=-1).map_blocks(change, dtype=flat.dtype)
+
     return [
-        (lazy(counts), counts, False, "that is equal in every pixel, shape and dtype"),
-        (lazy(whole + 1e-11), whole, False, "that differs by rounding only, 1e-11 in every pixel"),
+        (lazy(counts), counts, False, "of shape (60, 80) that is equal in every pixel, shape and dtype"),
+        (lazy(counts), counts.astype(float), False, "that has the pixels of whole as uint8 instead of float64"),
+        (lazy(whole + 1e-7), whole, False, "that differs by 1e-7 in every pixel. This counts as rounding"),
+        (lazy(whole + 5), whole, True, "that is 5 too bright everywhere"),
         (lazy(whole - 5), whole, True, "that is 5 too dark everywhere. A negative difference is a difference, too"),
-        (lazy(whole + cancelling), whole, True, "in which one half of the pixels is 5 too bright, the other 5 too dark"),
-        (lazy(one_pixel), counts, True, "in which a single pixel is wrong by 1"),
-        (lazy(gap), whole, True, "in which one pixel is not a number (nan). Try np.nan > 1e-6 in a cell"),
-        (lazy(flat[:1]), flat, True, "with 1 row instead of 60. NumPy stretches a single row when you compare it"),
-        (lazy(whole).map_blocks(lambda tile: tile.max(keepdims=True), dtype=float), largest, True,
-         "that declares shape (60, 80), while it has one number per tile once it is computed"),
-        (lazy(flat, chunks=-1).map_blocks(lambda tile: tile[:1], dtype=float), flat, True,
-         "that declares shape (60, 80), but has 1 row once it is computed"),
+        (lazy(whole + cancelling), whole, True, "in which half of the pixels are 5 too bright, the others 5 too dark"),
+        (lazy(one_count), counts, True, "in which a single pixel is wrong by 1"),
+        (lazy(one_pixel), whole, True, f"in which a single pixel of {whole.max():.0f} is wrong by 1e-5. "
+         "(np.allclose also allows a share of the pixel's value, rtol)"),
         (lazy(whole).map_blocks(lambda tile: tile, dtype=np.uint8), whole, True,
          "that declares uint8, but gives float64 once it is computed"),
         (lazy(counts).map_blocks(lambda tile: tile, dtype=float), counts.astype(float), True,
          "that declares float64, but gives uint8 once it is computed"),
+        (lazy(flat[:1]), flat, True, "with 1 row instead of 60. NumPy stretches a single row when you compare it"),
+        (lazy(flat[np.newaxis], chunks=-1), flat, True, "of shape (1, 60, 80) instead of (60, 80)"),
+        (lazy(whole).map_blocks(lambda tile: tile.max(keepdims=True), dtype=float), largest, True,
+         "that declares shape (60, 80), while it has one number per tile once it is computed"),
+        (becoming(lambda tile: tile[:1]), flat, True, "that declares shape (60, 80), but has 1 row when computed"),
+        (becoming(np.transpose), flat.T, True, "that declares shape (60, 80), but has (80, 60) when computed"),
+        (lazy(gap), whole, True, "in which one pixel is not a number (nan). Try np.nan > 1e-6 in a cell"),
+        (lazy(gap), gap, True, "in which a pixel is not a number (nan), and in whole, too"),
     ]
 
 
 @check_for("2.4", hints=[
-    "Two things are broken: what happens to a pixel of 30, and which dtype is declared.",
-    "Write a function for one tile: convert to a type with a sign, subtract, cut off below zero, convert back.",
-    "Let remove_haze return tiles.map_blocks(your_function, dtype=...) with the dtype that your function returns.",
+    "Three things are broken: the number that is subtracted, what happens to a dark pixel, and the declared dtype.",
+    "The haze is one number for all tiles: round(...) of the computed mean. Hand it over as for stretch_by.",
+    "For one tile: convert to a type with a sign, subtract the haze, cut off below zero, convert back to uint8. Return "
+    "tiles.map_blocks(your_function, haze, dtype=...) with the dtype that your function returns.",
 ])
 def repaired_pipeline(answer):
     remove_haze = function(answer)
-    pixels = np.random.default_rng(4).permutation(np.arange(35 * 54) % 256).reshape(35, 54).astype(np.uint8)
-    touched = []
+    # Tiles of different brightness and size, and all 256 values. One mean is rounded up, the other one down.
+    dark = (np.arange(35 * 54) ** 2 * 256 // (35 * 54) ** 2).reshape(35, 54).astype(np.uint8)
+    for pixels in (dark, 255 - dark):
+        _check_haze_removal(remove_haze, pixels)
+    return "All pixels of two test images are right, and the plans tell the truth about them."
+
+
+def _check_haze_removal(remove_haze, pixels):
+    """Try the learner's function on one image; Wrong with the first thing that is not as the task says."""
+    read = []
 
     def note(tile):
-        touched.append(tile.shape)
+        read.append(tile.shape)
         return tile
 
     tiles = da.from_array(pixels, chunks=(16, 20)).map_blocks(note, meta=np.empty((0, 0), dtype=np.uint8))
-    result = call(remove_haze, tiles)
-    if touched or isinstance(result, np.ndarray):
-        raise Wrong("your function computes tiles. Let it return a plan: no .compute(), no np.asarray.")
+    result = _returned(remove_haze, tiles)
+    read.clear()  # to measure the haze, the tiles may be read
+    if isinstance(result, np.ndarray):
+        raise Wrong("your function computes all pixels. Only the mean may be computed: let it return a plan.")
     if not isinstance(result, da.Array):
         raise Wrong(f"your function returns {shown(result)}, but a dask array is asked for.")
     if result.chunks != tiles.chunks:
@@ -222,19 +264,28 @@ def repaired_pipeline(answer):
     if values.shape != pixels.shape:
         raise Wrong(f"the result declares shape {pixels.shape}, but computing it gives {values.shape}.")
     _compare_pixels(pixels, values)
-    return f"All {pixels.size} pixels of a test image are right, and the plan tells the truth about them."
+    if len(read) < tiles.npartitions:
+        raise Wrong("the pixels are right, but computed before they are asked for: let your function return a plan.")
 
 
 def _compare_pixels(pixels, values):
-    """Compare with what haze removal should give; Wrong with a sentence about the first pixel that differs."""
-    expected = np.maximum(pixels.astype(int) - HAZE, 0)
+    """Compare with what haze removal should give; Wrong with a sentence about a pixel that differs."""
+    mean = pixels.mean()
+    haze = round(mean)
+    expected = np.maximum(pixels.astype(int) - haze, 0)
     wrong = values != expected
     if not wrong.any():
         return
     if (values == pixels).all():
         raise Wrong("your function returns the pixels unchanged.")
-    if (values == pixels - np.uint8(HAZE)).all():
+    for pixel in np.unique(pixels):
+        becomes = np.unique(values[pixels == pixel])
+        if len(becomes) > 1:
+            raise Wrong(f"a pixel of {pixel} becomes {becomes[0]} in one place and {becomes[-1]} in another. "
+                        "Is the same haze subtracted from all tiles?")
+    if (values == pixels - np.uint8(haze)).all():
         raise Wrong(f"a pixel of 30 becomes {values[pixels == 30][0]}: it went below zero and came back at the top. "
-                    "What comes after the subtraction is too late to mend it.")
+                    "Which of your steps should prevent this, and does it come at the right time?")
     first = np.argmax(wrong)
-    raise Wrong(f"a pixel of {pixels.flat[first]} becomes {values.flat[first]}, but {expected.flat[first]} is right.")
+    raise Wrong(f"a pixel of {pixels.flat[first]} becomes {values.flat[first]}, but {expected.flat[first]} is right: "
+                f"the mean of this test image is {mean:.2f}.")
