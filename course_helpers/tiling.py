@@ -1,0 +1,358 @@
+"""Tiles with overlap: how much is enough, what it costs, and whether the tiled result equals the whole one."""
+from inspect import signature
+from math import isfinite, prod
+from numbers import Integral, Real
+
+import numpy as np
+from dask.array.core import normalize_chunks, slices_from_chunks
+from dask.threaded import get
+
+
+def _radius(radius):
+    return _whole_number(radius, "radius", 0)
+
+
+def _twice_radius(radius):
+    return 2 * _radius(radius)
+
+
+def _gaussian(sigma, truncate=4.0):
+    return int(_non_negative(truncate, "truncate") * _non_negative(sigma, "sigma") + 0.5)
+
+
+def _difference_of_gaussians(sigma1, sigma2, truncate=4.0):
+    return max(_gaussian(sigma1, truncate), _gaussian(sigma2, truncate))
+
+
+REACH = {
+    "gaussian": _gaussian,
+    "difference of gaussians": _difference_of_gaussians,
+    "mean": _radius,
+    "median": _radius,
+    "minimum": _radius,
+    "maximum": _radius,
+    "erosion": _radius,
+    "dilation": _radius,
+    "opening": _twice_radius,
+    "closing": _twice_radius,
+    "top-hat": _twice_radius,
+    "neighbourhood": _radius,
+}
+
+_STATISTIC = "it depends on all pixels. Compute its numbers once for the whole image, and pass them to every tile."
+_OBJECT = "an object may reach across any number of tiles. Work tile by tile, then merge what touches across borders."
+_DISTANCE = ("the nearest background pixel may be any number of pixels away. If you know that every object is smaller "
+             'than d pixels, write ("neighbourhood", d).')
+NO_OVERLAP_IS_ENOUGH = {
+    "otsu": _STATISTIC,
+    "percentile": _STATISTIC,
+    "normalization": _STATISTIC,
+    "histogram equalization": _STATISTIC,
+    "label": _OBJECT,
+    "fill holes": _OBJECT,
+    "reconstruction": _OBJECT,
+    "watershed": _OBJECT,
+    "distance transform": _DISTANCE,
+}
+
+
+def overlap_needed(*steps):
+    """Return an overlap that is enough for a pipeline on every image: the sum of the reaches of its steps.
+
+    The reach of a step is the number of pixels it looks away from a pixel, along an axis:
+
+    - ``("gaussian", sigma)`` or ``("gaussian", sigma, truncate)``: int(truncate * sigma + 0.5). This is where
+      scipy.ndimage and scikit-image cut the Gaussian off; truncate is 4 if you do not give it.
+    - ``("difference of gaussians", sigma1, sigma2)``, with or without truncate: the larger one of the two.
+    - ``("mean", r)``, ``("median", r)``, ``("minimum", r)``, ``("maximum", r)``, ``("erosion", r)``,
+      ``("dilation", r)``: r, for a footprint of up to 2 r + 1 pixels a side.
+    - ``("opening", r)``, ``("closing", r)``, ``("top-hat", r)``: 2 r, for an erosion and a dilation.
+    - ``("neighbourhood", r)``: r, for any other filter.
+
+    Leave out steps that look at one pixel at a time, such as a fixed threshold. If your filters differ from axis to
+    axis, ask for one axis after the other. What a filter sees outside the image may be constant or taken from nearby
+    (mode "constant", "reflect", "mirror", "nearest"), but not from the opposite side (mode "wrap").
+
+    Parameters
+    ----------
+    *steps : tuples of a name and numbers
+        The steps in any order. Lengths are in pixels.
+
+    Returns
+    -------
+    int
+        Pixels to add on every side of a tile.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a step is not known, its numbers do not fit, or no overlap is enough because it needs the whole image.
+
+    Examples
+    --------
+    >>> overlap_needed(("gaussian", 2), ("top-hat", 6))
+    20
+    """
+    return sum(_reach(step) for step in steps)
+
+
+def _reach(step):
+    if not isinstance(step, (tuple, list)) or not step or not isinstance(step[0], str):
+        raise TypeError(f'step is {step!r}, but must be a tuple of a name and numbers, such as ("gaussian", 2).')
+    name, *numbers = step
+    if name in NO_OVERLAP_IS_ENOUGH:
+        raise ValueError(f'No overlap is enough for "{name}": {NO_OVERLAP_IS_ENOUGH[name]}')
+    if name not in REACH:
+        raise ValueError(f'"{name}" is not a known step. Known are: {", ".join(REACH)}. '
+                         'For any other filter that looks r pixels away, write ("neighbourhood", r).')
+    parameters = signature(REACH[name])
+    try:
+        parameters.bind(*numbers)
+    except TypeError:
+        raise TypeError(f'step is {step!r}, but "{name}" takes the numbers {parameters}.') from None
+    return REACH[name](*numbers)
+
+
+def tile_cost(tile, overlap):
+    """Return how many pixels are processed for one useful pixel, in a tile that has neighbours on all sides.
+
+    Parameters
+    ----------
+    tile : int or tuple of int
+        Sides of the tile in pixels, without the overlap, one per axis. One number alone is a square tile.
+    overlap : int or tuple of int
+        Pixels added on both sides of every axis.
+
+    Returns
+    -------
+    float
+        The product over all axes of (tile + 2 * overlap) / tile.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a side is less than 1, an overlap less than 0, one is not a whole number, or their numbers of axes differ.
+
+    Examples
+    --------
+    >>> tile_cost(32, 10)
+    2.640625
+    >>> tile_cost((64, 64, 64), 8)
+    1.953125
+    """
+    axes = next((len(sides) for sides in (tile, overlap) if isinstance(sides, (tuple, list))), 2)
+    tile, overlap = _per_axis(tile, "tile", 1, axes), _per_axis(overlap, "overlap", 0, axes)
+    return prod(side + 2 * margin for side, margin in zip(tile, overlap)) / prod(tile)
+
+
+def tiled(procedure, image, tile, overlap):
+    """Run a procedure tile by tile, in the threads of this process, and put the results together.
+
+    Every tile is cut out with its overlap and processed, then the overlap is cut off. At the border of the image
+    nothing is added, as with ``boundary="none"`` in ``dask.array.map_overlap``: the procedure meets the same border as
+    in the whole image. Unlike in `map_overlap`, tiles keep their size where the overlap is larger than a tile.
+
+    Parameters
+    ----------
+    procedure : callable
+        Takes an array, and returns an array of the same shape.
+    image : array of any number of dimensions
+    tile : int or tuple of int
+        Sides of a tile in pixels, without the overlap. The last tile along an axis may be smaller.
+    overlap : int or tuple of int
+        Pixels added on both sides of every axis, from 0 to the size of the image.
+
+    Returns
+    -------
+    array of the same shape as `image`
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument does not fit, or the procedure returns another shape.
+
+    Examples
+    --------
+    >>> from scipy.ndimage import maximum_filter1d
+    >>> image = np.array([0, 0, 0, 7, 0, 0, 0, 0])
+    >>> tiled(lambda pixels: maximum_filter1d(pixels, 3), image, tile=4, overlap=0)
+    array([0, 0, 7, 7, 0, 0, 0, 0])
+    >>> tiled(lambda pixels: maximum_filter1d(pixels, 3), image, tile=4, overlap=1)
+    array([0, 0, 7, 7, 7, 0, 0, 0])
+    """
+    tile, overlap = _check_tiling(procedure, image, tile, overlap)
+    inner = slices_from_chunks(normalize_chunks(tile, image.shape))
+
+    def process(number):
+        window = tuple(slice(max(part.start - margin, 0), part.stop + margin)
+                       for part, margin in zip(inner[number], overlap))
+        useful = tuple(slice(part.start - outer.start, part.stop - outer.start)
+                       for part, outer in zip(inner[number], window))
+        return _run(procedure, image[window])[useful]
+
+    # Dask's threads share the image; to a cluster it would travel with every tile. A graph written as a dictionary
+    # takes much less time per tile than one made with dask.delayed.
+    names = [f"tile-{number}" for number in range(len(inner))]
+    results = get({name: (process, number) for number, name in enumerate(names)}, names)
+    together = np.empty(image.shape, np.result_type(*{result.dtype for result in results}))
+    for part, result in zip(inner, results):
+        together[part] = result
+    return together
+
+
+def tiling_error(procedure, image, tile, overlap):
+    """Return the largest absolute difference between the tiled result and that of the whole image.
+
+    It is the largest one and not the sum, because in a sum positive and negative differences cancel.
+
+    Parameters
+    ----------
+    procedure, image, tile, overlap
+        As in `tiled`.
+
+    Returns
+    -------
+    float
+        In grey levels; False and True differ by 1. 0 means that the results are equal in every pixel. NaN and NaN are
+        equal; NaN and a number differ by infinity.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As in `tiled`, and if the two results have different dtypes.
+
+    Examples
+    --------
+    >>> from scipy.ndimage import gaussian_filter
+    >>> image = np.random.default_rng(0).random((64, 64))
+    >>> [tiling_error(lambda pixels: gaussian_filter(pixels, 2), image, 16, overlap) > 0 for overlap in (0, 7, 8)]
+    [True, True, False]
+    """
+    return _largest_difference(tiled(procedure, image, tile, overlap), _run(procedure, image))
+
+
+def smallest_overlap(procedure, image, tile, maximum=None, monotone=False):
+    """Search for the smallest overlap with which the tiled result equals that of the whole image.
+
+    The answer holds for this image and this tile size. Another image may need more; what is enough for every image
+    tells `overlap_needed`.
+
+    The error need not shrink when the overlap grows: a procedure that combines pixels two by two passes with even
+    overlaps and fails with odd ones. The search therefore steps down from `maximum` until an overlap fails. Set
+    ``monotone=True`` for a bisection if you know that above one that passes all others pass, as for a minimum filter.
+
+    Parameters
+    ----------
+    procedure, image, tile
+        As in `tiled`.
+    maximum : int, optional
+        Largest overlap to try, in pixels; by default, the longest side of a tile. `overlap_needed` gives a good one.
+    monotone : bool
+        Search by bisection: about log2(maximum) tries.
+
+    Returns
+    -------
+    int
+        An overlap in pixels that passes while one pixel less fails. With ``monotone=False``, all larger ones
+        up to `maximum` pass as well.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As in `tiling_error`, and if not even `maximum` passes.
+
+    Examples
+    --------
+    >>> from scipy.ndimage import gaussian_filter
+    >>> image = np.random.default_rng(0).random((64, 64))
+    >>> smallest_overlap(lambda pixels: gaussian_filter(pixels, 2), image, 16)
+    8
+    """
+    tile, _ = _check_tiling(procedure, image, tile, 0)
+    maximum = max(tile) if maximum is None else _whole_number(maximum, "maximum", 0)
+    passing, failing = min(maximum, max(image.shape)), -1
+    whole = _run(procedure, image)
+
+    def error(overlap):
+        margins = tuple(min(overlap, size) for size in image.shape)
+        return _largest_difference(tiled(procedure, image, tile, margins), whole)
+
+    if remaining := error(passing):
+        raise ValueError(f"With overlap {passing} the tiles differ from the whole image by up to {remaining:g}. "
+                         "Raise maximum. If that does not help, the procedure needs the whole image.")
+    while passing - failing > 1:
+        overlap = (passing + failing) // 2 if monotone else passing - 1
+        if error(overlap) == 0:
+            passing = overlap
+        elif monotone:
+            failing = overlap
+        else:
+            break
+    return passing
+
+
+def _largest_difference(result, expected):
+    if result.dtype != expected.dtype.newbyteorder("="):
+        raise ValueError(f"procedure returns {result.dtype} for tiles, but {expected.dtype} for the whole image. "
+                         "Let it always return the same dtype.")
+    if result.dtype.kind in "biu":
+        low, high = np.minimum(result, expected), np.maximum(result, expected)
+        unsigned = np.dtype(f"u{result.dtype.itemsize}")  # holds every difference, even 127 - (-128), and never wraps
+        return float((high.view(unsigned) - low.view(unsigned)).max())
+    unequal = (result != expected) & ~(np.isnan(result) & np.isnan(expected))
+    result, expected = result[unequal], expected[unequal]
+    with np.errstate(invalid="ignore", over="ignore"):
+        difference = np.abs(np.subtract(result, expected, dtype=np.result_type(result, float)))
+    return float(np.where(np.isnan(difference), np.inf, difference).max(initial=0))
+
+
+def _run(procedure, pixels):
+    # Tiles overlap: a procedure that writes into its input must not change what the next tile reads.
+    result = procedure(pixels.copy())
+    if np.ma.isMaskedArray(result):
+        raise TypeError("procedure returns a masked array. Let it return plain numbers, for example with .filled(0).")
+    result = np.asarray(result)
+    if result.shape != pixels.shape:
+        raise ValueError(f"procedure returns shape {result.shape} for pixels of shape {pixels.shape}. "
+                         "Let it return one value for every pixel.")
+    if result.dtype.kind not in "biufc":
+        raise TypeError(f"procedure returns {result.dtype}, but must return numbers.")
+    return result
+
+
+def _check_tiling(procedure, image, tile, overlap):
+    if not callable(procedure):
+        raise TypeError(f"procedure is of type {type(procedure).__name__}, but must be a function. "
+                        "Pass the function itself: its name, without brackets.")
+    if not isinstance(image, np.ndarray):
+        raise TypeError(f"image is of type {type(image).__name__}, but must be a NumPy array, held as a whole. "
+                        "Compute a part of a dask array first, such as image[:2000, :2000].compute().")
+    if image.size == 0 or image.ndim == 0:
+        raise ValueError(f"image has shape {image.shape}, but must have at least one axis and one pixel.")
+    tile, overlap = _per_axis(tile, "tile", 1, image.ndim), _per_axis(overlap, "overlap", 0, image.ndim)
+    if any(margin > size for margin, size in zip(overlap, image.shape)):
+        raise ValueError(f"overlap {overlap} is larger than the image, {image.shape}. Pass less along the short axes.")
+    return tile, overlap
+
+
+def _per_axis(sides, name, least, axes):
+    sides = tuple(sides) if isinstance(sides, (tuple, list)) else (sides,) * axes
+    if len(sides) != axes:
+        raise ValueError(f"{name} is {sides}, but there are {axes} axes. Pass one number, or one for every axis.")
+    return tuple(_whole_number(side, name, least) for side in sides)
+
+
+def _whole_number(value, name, least):
+    if isinstance(value, bool) or not isinstance(value, Integral):
+        raise TypeError(f"{name} is {value!r}, but must be a whole number of pixels, {least} or more.")
+    if value < least:
+        raise ValueError(f"{name} is {value}, but must be {least} or more.")
+    return int(value)
+
+
+def _non_negative(value, name):
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise TypeError(f"{name} is {value!r}, but must be a single number, 0 or more.")
+    if not isfinite(value) or value < 0:
+        raise ValueError(f"{name} is {value}, but must be a finite number, 0 or more.")
+    return float(value)

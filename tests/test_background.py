@@ -1,0 +1,180 @@
+import dask.array as da
+import numpy as np
+import pytest
+from skimage.morphology import disk, white_tophat
+
+from course_helpers.background import remove_background
+
+INTEGERS = ["u1", "u2", "u4", "u8", "i1", "i2", "i4", "i8"]
+
+
+@pytest.fixture(autouse=True)
+def no_floating_point_warnings():
+    with np.errstate(all="raise"):
+        yield
+
+
+def random_image(shape, dtype="u1", seed=0):
+    rng = np.random.default_rng(seed)
+    if np.dtype(dtype).kind == "f":
+        return rng.normal(size=shape).astype(dtype)
+    return rng.integers(0, np.iinfo(dtype).max, shape, dtype, endpoint=True)
+
+
+def by_definition(image, radius, missing=None):
+    """Top-hat over the pixels that exist, one neighbourhood after the other."""
+    there = np.ones(image.shape, bool) if missing is None else ~missing
+    rows, cols = np.indices(image.shape)
+
+    def filtered(values, extreme):
+        result = values.copy()
+        for y, x in np.argwhere(there):
+            result[y, x] = extreme(values[there & ((rows - y) ** 2 + (cols - x) ** 2 <= radius**2)])
+        return result
+
+    return image - filtered(filtered(image, np.min), np.max)
+
+
+@pytest.mark.parametrize("dtype, radius", [
+    *((dtype, radius) for dtype in [*INTEGERS, "f4", "f8"] for radius in (1, 2, 3, 6, 13)), ("u1", 15), ("u2", 30),
+])
+def test_it_equals_scikit_image_in_every_pixel(dtype, radius):
+    image = random_image((61, 70), dtype)
+    if image.dtype.itemsize == 8 and image.dtype.kind != "f":
+        image >>= 12  # scikit-image computes with float64 numbers: these hold 53 bits
+    result = remove_background(image, radius)
+    assert result.dtype == image.dtype
+    np.testing.assert_array_equal(result, white_tophat(image, disk(radius)))
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 9), (9, 1), (3, 30), (12, 5)])
+@pytest.mark.parametrize("radius", [1, 4, 14, 1000])
+def test_images_smaller_than_the_disk(shape, radius):
+    image = random_image(shape)
+    np.testing.assert_array_equal(remove_background(image, radius), by_definition(image, radius))
+
+
+@pytest.mark.parametrize("shape", [(0, 0), (0, 5), (5, 0)])
+def test_images_without_pixels(shape):
+    result = remove_background(np.zeros(shape, np.uint16))
+    assert result.shape == shape and result.dtype == np.uint16
+
+
+def test_it_keeps_small_objects_and_removes_a_slope():
+    slope = np.add.outer(np.arange(60), np.arange(80)).astype(np.uint8)
+    image = slope.copy()
+    image[28:33, 38:43] += 100
+    result = remove_background(image, radius=6)
+    assert (result[28:33, 38:43] > 90).all()
+    assert result[:20].max() < 10 < slope[:20].max()
+    assert remove_background(np.full((30, 30), 200, np.uint8)).max() == 0
+
+
+@pytest.mark.parametrize("dtype", ["u1", "u2", "u8"])
+def test_unsigned_pixels_do_not_wrap(dtype):
+    image = random_image((50, 50), dtype)
+    image[::7, ::5] = 0
+    assert (remove_background(image, 3) <= image).all()
+
+
+@pytest.mark.parametrize("dtype", ["i1", "i2", "i4", "i8"])
+def test_signed_differences_stop_at_the_largest_value(dtype):
+    limits = np.iinfo(dtype)
+    image = np.array([[limits.min, limits.max, limits.min, limits.min, -1, limits.min]], dtype)
+    expected = np.array([[0, limits.max, 0, 0, limits.max, 0]], dtype)
+    np.testing.assert_array_equal(remove_background(image, 1), expected)
+
+
+@pytest.mark.parametrize("dtype", ["f4", "f8"])
+def test_missing_pixels_in_float_images(dtype):
+    image = random_image((40, 40), dtype)
+    missing = np.random.default_rng(1).random(image.shape) < 0.2
+    missing[:, :8] = True
+    image[missing] = np.nan
+    image[5, 5], image[6, 6] = np.inf, -np.inf
+    result = remove_background(image, 3)
+    np.testing.assert_array_equal(np.isnan(result), missing)
+    expected = by_definition(np.where(missing, 0, image), 3, missing)
+    np.testing.assert_array_equal(result[~missing], expected[~missing])
+    assert np.isnan(remove_background(np.full((4, 4), np.nan))).all()
+
+
+@pytest.mark.parametrize("dtype", [*INTEGERS, "f4"])
+def test_masked_pixels_take_no_part(dtype):
+    image = random_image((40, 40), dtype)
+    missing = np.random.default_rng(1).random(image.shape) < 0.2
+    masked = np.ma.array(image, mask=missing)
+    result = remove_background(masked, 3)
+    assert result.dtype == image.dtype
+    np.testing.assert_array_equal(result.mask, missing)
+    expected = by_definition(image, 3, missing)
+    np.testing.assert_array_equal(result[~missing].data, expected[~missing])
+    masked.data[missing] = 0
+    np.testing.assert_array_equal(remove_background(masked, 3).compressed(), result.compressed())
+
+
+def test_nan_in_a_masked_array_is_masked():
+    image = np.ma.array([[1.0, np.nan, 3.0]], mask=[[True, False, False]])
+    np.testing.assert_array_equal(remove_background(image, 1).mask, [[True, True, False]])
+
+
+def test_a_masked_array_without_mask():
+    image = random_image((30, 30))
+    result = remove_background(np.ma.array(image), 3)
+    assert not result.mask.any()
+    np.testing.assert_array_equal(result.data, remove_background(image, 3))
+
+
+def test_the_image_stays_as_it_is():
+    for image in (random_image((30, 30)), np.array([[np.nan, 1.0, 5.0]]), np.ma.array([[7, 1, 5]], mask=[[1, 0, 0]])):
+        before = image.copy()
+        result = remove_background(image, 2)
+        assert not np.shares_memory(result, image)
+        np.testing.assert_array_equal(np.asarray(image), np.asarray(before))
+
+
+def test_any_memory_layout_and_byte_order():
+    image = random_image((80, 90), "u2")
+    expected = remove_background(image, 4)
+    for layout in (np.asfortranarray(image), np.repeat(image, 2, axis=1)[:, ::2], image.astype(">u2")):
+        result = remove_background(layout, 4)
+        assert result.dtype == layout.dtype
+        np.testing.assert_array_equal(result, expected)
+    np.testing.assert_array_equal(remove_background(image[::-1, ::-1], 4), expected[::-1, ::-1])
+
+
+@pytest.mark.parametrize("meta", [{}, {"dtype": np.uint8}, {"meta": np.empty((0, 0), np.uint8)}])
+def test_dask_blocks_with_enough_overlap(meta):
+    radius = 5
+    image = random_image((100, 131)) // 4
+    image[20:60, 20:60] += 150
+    blocks = da.from_array(image, chunks=(32, 41))
+    result = blocks.map_overlap(remove_background, depth=2 * radius, boundary="none", radius=radius, **meta)
+    assert result.dtype == np.uint8
+    np.testing.assert_array_equal(result.compute(), remove_background(image, radius))
+
+
+@pytest.mark.parametrize("image, error, words", [
+    (da.zeros((9, 9)), TypeError, "map_overlap"),
+    ([[1, 2], [3, 4]], TypeError, "list"),
+    (np.zeros(9), ValueError, "1 axes"),
+    (np.zeros((3, 9, 9)), ValueError, "one plane"),
+    (np.zeros((9, 9), bool), TypeError, "astype"),
+    (np.zeros((9, 9), complex), TypeError, "complex128"),
+    (np.zeros((9, 9), object), TypeError, "object"),
+])
+def test_images_that_are_refused(image, error, words):
+    with pytest.raises(error, match=words):
+        remove_background(image)
+
+
+@pytest.mark.parametrize("radius, error", [(0, ValueError), (-3, ValueError), (2.0, TypeError), (True, TypeError),
+                                           ("6", TypeError), (None, TypeError), (np.nan, TypeError)])
+def test_radii_that_are_refused(radius, error):
+    with pytest.raises(error, match="radius"):
+        remove_background(np.zeros((9, 9)), radius)
+
+
+def test_a_radius_may_be_a_numpy_integer():
+    image = random_image((30, 30))
+    np.testing.assert_array_equal(remove_background(image, np.uint8(20)), remove_background(image, 20))

@@ -1,0 +1,424 @@
+from math import prod
+from threading import Lock
+
+import dask.array as da
+import numpy as np
+import pytest
+from scipy import ndimage
+from skimage.filters import difference_of_gaussians, gaussian
+from skimage.morphology import closing, dilation, disk, erosion, opening
+
+from course_helpers.background import remove_background
+from course_helpers.tiling import (
+    NO_OVERLAP_IS_ENOUGH,
+    REACH,
+    overlap_needed,
+    smallest_overlap,
+    tile_cost,
+    tiled,
+    tiling_error,
+)
+
+TILE = 32
+
+
+def two_disks(radius, bright, dark):
+    """A disk with one pixel missing, 2 * radius beyond the last pixel of a tile: the worst case for an opening."""
+    image = np.full((96, 96), dark, np.uint8)
+    rows, cols = np.indices(image.shape)
+    for center in (TILE - 1 + radius, TILE - radius):
+        image[(rows - center) ** 2 + (cols - center - 20) ** 2 <= radius**2] = bright
+        image[(rows - center - 20) ** 2 + (cols - center) ** 2 <= radius**2] = bright
+    image[TILE - 1 + 2 * radius, TILE + 19 + radius] = dark
+    return image
+
+
+def adversarial_images(radius):
+    rng = np.random.default_rng(5)
+    rows, cols = np.indices((96, 96))
+    corners = np.zeros((96, 96), np.uint8)
+    corners[TILE - 1::TILE, TILE - 1::TILE] = 255
+    corners[TILE::TILE, TILE::TILE] = 255
+    half = np.zeros((96, 96), np.uint8)
+    half[:, TILE + 2:] = 255
+    return {
+        "random": rng.integers(0, 256, (96, 96), dtype=np.uint8),
+        "random, ragged": rng.integers(0, 256, (75, 101), dtype=np.uint8),
+        "random numbers": rng.normal(size=(96, 96)),
+        "checkerboard": ((rows + cols) % 2 * 255).astype(np.uint8),
+        "bright corners": corners,
+        "dark corners": 255 - corners,
+        "step": half,
+        "stairs": (rows // 5 * 10 + cols // 7).astype(np.uint8),
+        "bright disks": two_disks(int(radius), 200, 10),
+        "dark disks": two_disks(int(radius), 10, 200),
+    }
+
+
+def as_float(procedure):
+    return lambda pixels: procedure(pixels.astype(float))
+
+
+def side(radius):
+    return 2 * radius + 1
+
+
+STEPS = [
+    (("gaussian", 2), as_float(lambda pixels: ndimage.gaussian_filter(pixels, 2))),
+    (("gaussian", 2.1, 2.5), as_float(lambda pixels: ndimage.gaussian_filter(pixels, 2.1, truncate=2.5))),
+    (("gaussian", 1.7), lambda pixels: gaussian(pixels, sigma=1.7)),
+    (("difference of gaussians", 1, 3), as_float(lambda pixels: difference_of_gaussians(pixels, 1, 3))),
+    (("difference of gaussians", 3, 1.5, 2), as_float(lambda pixels: ndimage.gaussian_filter(pixels, 3, truncate=2)
+                                                      - ndimage.gaussian_filter(pixels, 1.5, truncate=2))),
+    (("mean", 4), lambda pixels: ndimage.convolve(pixels.astype(float), np.full((9, 9), 1 / 81))),
+    (("median", 2), lambda pixels: ndimage.median_filter(pixels, side(2))),
+    (("minimum", 5), lambda pixels: ndimage.minimum_filter(pixels, side(5))),
+    (("maximum", 5), lambda pixels: ndimage.maximum_filter(pixels, side(5))),
+    (("erosion", 4), lambda pixels: erosion(pixels, disk(4))),
+    (("dilation", 4), lambda pixels: dilation(pixels, disk(4))),
+    (("opening", 3), lambda pixels: opening(pixels, disk(3))),
+    (("closing", 3), lambda pixels: closing(pixels, disk(3))),
+    (("top-hat", 6), lambda pixels: remove_background(pixels, 6)),
+    (("neighbourhood", 3), lambda pixels: ndimage.percentile_filter(pixels, 80, side(3))),
+]
+STEP_NAMES = ["-".join(map(str, step)) for step, _ in STEPS]
+
+
+@pytest.mark.parametrize("step, procedure", STEPS, ids=STEP_NAMES)
+def test_the_overlap_is_enough_on_adversarial_images(step, procedure):
+    overlap = overlap_needed(step)
+    for name, image in adversarial_images(step[1]).items():
+        assert tiling_error(procedure, image, TILE, overlap) == 0, name
+        assert tiling_error(procedure, image, (27, 40), overlap) == 0, name
+
+
+@pytest.mark.parametrize("step, procedure", STEPS, ids=STEP_NAMES)
+def test_one_pixel_less_is_not_enough_on_some_image(step, procedure):
+    overlap = overlap_needed(step) - 1
+    errors = [tiling_error(procedure, image, TILE, overlap) for image in adversarial_images(step[1]).values()]
+    assert max(errors) > 0
+
+
+@pytest.mark.parametrize("step, procedure", STEPS, ids=STEP_NAMES)
+def test_the_overlap_is_enough_for_dask(step, procedure):
+    image = adversarial_images(step[1])["random"]
+    expected = procedure(image)
+    blocks = da.from_array(image, chunks=TILE)
+    result = blocks.map_overlap(procedure, depth=overlap_needed(step), boundary="none", meta=np.empty((0, 0)))
+    np.testing.assert_array_equal(result.compute(), expected)
+
+
+def test_every_known_step_is_tested():
+    assert {step[0] for step, _ in STEPS} == set(REACH)
+
+
+@pytest.mark.parametrize("mode", ["reflect", "mirror", "nearest", "constant"])
+def test_the_overlap_is_enough_for_every_local_treatment_of_the_border(mode):
+    image = np.random.default_rng(2).normal(size=(70, 45)).astype(np.float32)
+    for step, procedure in [(("gaussian", 3), lambda pixels: ndimage.gaussian_filter(pixels, 3, mode=mode)),
+                            (("opening", 4), lambda pixels: ndimage.grey_opening(pixels, side(4), mode=mode))]:
+        assert tiling_error(procedure, image, 16, overlap_needed(step)) == 0
+
+
+def test_no_overlap_is_enough_for_a_filter_that_wraps_around():
+    image = np.random.default_rng(2).normal(size=(64, 64))
+    assert tiling_error(lambda pixels: ndimage.gaussian_filter(pixels, 1, mode="wrap"), image, 16, 12) > 0
+
+
+PIPELINES = [
+    ([("maximum", 2), ("maximum", 3)],
+     lambda pixels: ndimage.maximum_filter(ndimage.maximum_filter(pixels, side(2)), side(3))),
+    ([("gaussian", 1), ("maximum", 3)],
+     lambda pixels: ndimage.maximum_filter(ndimage.gaussian_filter(pixels.astype(float), 1), side(3))),
+    ([("minimum", 4), ("gaussian", 1, 3)],
+     lambda pixels: ndimage.gaussian_filter(ndimage.minimum_filter(pixels.astype(float), side(4)), 1, truncate=3)),
+]
+
+
+@pytest.mark.parametrize("steps, procedure", PIPELINES)
+def test_the_reaches_of_a_pipeline_add_up(steps, procedure):
+    overlap = overlap_needed(*steps)
+    assert overlap == sum(overlap_needed(step) for step in steps)
+    images = adversarial_images(3).values()
+    assert max(tiling_error(procedure, image, TILE, overlap) for image in images) == 0
+    assert max(tiling_error(procedure, image, TILE, overlap - 1) for image in images) > 0
+
+
+@pytest.mark.parametrize("steps, expected", [
+    ([], 0), ([("gaussian", 20)], 80), ([("gaussian", 0.6)], 2), ([("gaussian", 2, 1.25)], 3), ([("gaussian", 0)], 0),
+    ([("gaussian", np.float32(2))], 8), ([("top-hat", 7)], 14), ([["minimum", np.int64(3)]], 3),
+    ([("gaussian", 2), ("top-hat", 6), ("median", 1)], 21),
+])
+def test_overlap_needed_in_pixels(steps, expected):
+    overlap = overlap_needed(*steps)
+    assert overlap == expected and type(overlap) is int
+
+
+@pytest.mark.parametrize("step, error, words", [
+    ("gaussian", TypeError, "tuple of a name"),
+    ((), TypeError, "tuple of a name"),
+    ((2, "gaussian"), TypeError, "tuple of a name"),
+    (("blur", 2), ValueError, '"blur" is not a known step. Known are: gaussian, .*neighbourhood'),
+    (("gaussian",), TypeError, r"\(sigma, truncate=4.0\)"),
+    (("median", 1, 2), TypeError, r"\(radius\)"),
+    (("gaussian", -1), ValueError, "sigma is -1"),
+    (("gaussian", np.inf), ValueError, "finite"),
+    (("gaussian", np.nan), ValueError, "finite"),
+    (("gaussian", (1, 2)), TypeError, "single number"),
+    (("gaussian", 2, -1), ValueError, "truncate"),
+    (("gaussian", True), TypeError, "sigma"),
+    (("minimum", 1.5), TypeError, "whole number"),
+    (("minimum", -1), ValueError, "0 or more"),
+    (("minimum", True), TypeError, "whole number"),
+])
+def test_steps_that_are_refused(step, error, words):
+    with pytest.raises(error, match=words):
+        overlap_needed(("gaussian", 1), step)
+
+
+@pytest.mark.parametrize("name", NO_OVERLAP_IS_ENOUGH)
+def test_steps_that_need_the_whole_image_are_refused(name):
+    with pytest.raises(ValueError, match=f'No overlap is enough for "{name}": .* (pass|merge|write) '):
+        overlap_needed((name,))
+
+
+def test_no_overlap_is_enough_for_a_global_threshold():
+    image = adversarial_images(3)["stairs"]
+    assert tiling_error(lambda pixels: pixels > pixels.mean(), image, TILE, 20) == 1
+
+
+@pytest.mark.parametrize("tile, overlap, cost", [
+    (32, 10, (52 / 32) ** 2), (32, 20, (72 / 32) ** 2), (128, 8, (144 / 128) ** 2), (32, 0, 1), ((10,), 5, 2),
+    ((64, 64, 64), 8, 1.25**3), ((1, 50), (0, 25), 2), (20, (0, 5, 10), 1.5 * 2),
+])
+def test_tile_cost(tile, overlap, cost):
+    assert tile_cost(tile, overlap) == pytest.approx(cost)
+
+
+def test_tile_cost_is_what_a_tile_in_the_middle_costs():
+    shapes = recorded_shapes(np.zeros((96, 60, 30)), (32, 20, 10), (7, 3, 2))
+    assert len(shapes) == 27
+    assert max(map(prod, shapes)) / (32 * 20 * 10) == tile_cost((32, 20, 10), (7, 3, 2))
+
+
+def recorded_shapes(image, tile, overlap):
+    shapes, lock = [], Lock()
+
+    def procedure(pixels):
+        with lock:
+            shapes.append(pixels.shape)
+        return pixels
+
+    tiled(procedure, image, tile, overlap)
+    return shapes
+
+
+def test_tiles_keep_their_size_where_the_overlap_is_larger():
+    assert sorted(recorded_shapes(np.zeros(100), 32, 0)) == [(4,), (32,), (32,), (32,)]
+    assert sorted(recorded_shapes(np.zeros(100), 32, 10)) == [(14,), (42,), (46,), (52,)]
+    assert sorted(recorded_shapes(np.zeros(100), 32, 40)) == [(44,), (72,), (76,), (100,)]
+
+
+@pytest.mark.parametrize("shape, tile, overlap", [
+    ((50,), 7, 3), ((40, 33), (16, 50), (5, 0)), ((12, 20, 31), 8, 4), ((12, 20, 31), (1, 20, 5), (2, 0, 5)),
+    ((5, 6, 7, 8), 3, 1), ((1, 1), 1, 1), ((30, 30), 1000, 30),
+])
+def test_tiles_come_back_to_their_place(shape, tile, overlap):
+    image = np.random.default_rng(0).integers(0, 60000, shape, dtype=np.uint16)
+    result = tiled(lambda pixels: pixels, image, tile, overlap)
+    assert result.dtype == image.dtype
+    np.testing.assert_array_equal(result, image)
+
+
+@pytest.mark.parametrize("overlap", [0, 3, 8])
+def test_it_does_the_same_as_map_overlap(overlap):
+    image = np.random.default_rng(0).normal(size=(64, 72))
+    blocks = da.from_array(image, chunks=(16, 24))
+    expected = blocks.map_overlap(ndimage.gaussian_filter, depth=overlap, boundary="none", sigma=3).compute()
+    np.testing.assert_array_equal(tiled(lambda pixels: ndimage.gaussian_filter(pixels, 3), image, (16, 24), overlap),
+                                  expected)
+
+
+def test_three_dimensions():
+    image = np.random.default_rng(0).normal(size=(24, 40, 36))
+    overlap = (overlap_needed(("gaussian", 0.5)), overlap_needed(("gaussian", 1)), overlap_needed(("gaussian", 1.5)))
+
+    def procedure(pixels):
+        return ndimage.gaussian_filter(pixels, (0.5, 1, 1.5))
+
+    assert overlap == (2, 4, 6)
+    assert tiling_error(procedure, image, (8, 16, 11), overlap) == 0
+    for axis in range(3):
+        less = tuple(margin - (number == axis) for number, margin in enumerate(overlap))
+        assert tiling_error(procedure, image, (8, 16, 11), less) > 0
+
+
+def test_a_procedure_may_write_into_its_input():
+    image = np.random.default_rng(0).normal(size=(40, 40))
+    before = image.copy()
+
+    def procedure(pixels):
+        pixels *= 2
+        return pixels
+
+    assert tiling_error(procedure, image, 16, 5) == 0
+    np.testing.assert_array_equal(image, before)
+
+
+def per_tile(whole, tile):
+    """A procedure that returns one value everywhere: `whole` for the whole image of 8 pixels, `tile` for less."""
+    return lambda pixels: np.full(pixels.shape, whole if pixels.size == 8 else tile)
+
+
+@pytest.mark.parametrize("whole, tile, error", [
+    (np.uint8(0), np.uint8(255), 255), (np.uint8(255), np.uint8(0), 255), (np.int8(-128), np.int8(127), 255),
+    (np.int64(2**60), np.int64(2**60 + 1), 1), (np.uint64(2**63), np.uint64(2**63), 0),
+    (np.int64(-(2**63)), np.int64(2**63 - 1), 2.0**64), (True, False, 1), (True, True, 0),
+    (np.float16(6e4), np.float16(-6e4), 120000), (1.0, 1.0 + 2**-52, 2**-52), (1e308, -1e308, np.inf),
+    (np.nan, np.nan, 0), (np.nan, 1.0, np.inf), (1.0, np.nan, np.inf),
+    (np.inf, np.inf, 0), (np.inf, -np.inf, np.inf), (np.inf, 1.0, np.inf), (3j, 4 + 0j, 5), (-0.0, 0.0, 0),
+])
+def test_the_largest_difference_is_exact(whole, tile, error):
+    with np.errstate(all="raise"):
+        result = tiling_error(per_tile(whole, tile), np.zeros(8), 4, 0)
+    assert result == error and type(result) is float
+
+
+def test_differences_do_not_cancel():
+    def procedure(pixels):
+        return pixels - pixels.mean()
+
+    image = np.array([0.0, 0, 0, 0, 6, 6, 6, 6])
+    assert (tiled(procedure, image, 4, 0) - procedure(image)).sum() == 0
+    assert tiling_error(procedure, image, 4, 0) == 3
+
+
+def test_results_of_different_dtypes():
+    image = np.arange(8)
+    result = tiled(lambda pixels: pixels / 2 if pixels[0] else pixels, image, 4, 0)
+    assert result.tolist() == [0, 1, 2, 3, 2, 2.5, 3, 3.5]
+    with pytest.raises(ValueError, match="float64 for tiles, but int64"):
+        tiling_error(per_tile(1, 2.5), image, 4, 0)
+    swapped = np.random.default_rng(0).integers(0, 9, (20, 20)).astype(">u2")
+    assert tiling_error(lambda pixels: pixels[:], swapped, 8, 0) == 0
+
+
+def bin_in_pairs(pixels):
+    """Every second pixel, twice: depends on whether a tile starts at an even or an odd pixel."""
+    return np.repeat(pixels[::2], 2)[:len(pixels)]
+
+
+def test_the_search_finds_the_smallest_overlap():
+    image = np.random.default_rng(1).integers(0, 256, (60, 60), dtype=np.uint8)
+
+    def procedure(pixels):
+        return ndimage.maximum_filter(pixels, side(5))
+
+    for monotone in (False, True):
+        for tile in (16, (20, 11)):
+            found = smallest_overlap(procedure, image, tile, monotone=monotone)
+            assert tiling_error(procedure, image, tile, found) == 0
+            assert tiling_error(procedure, image, tile, found - 1) > 0
+            assert found == 5
+        assert smallest_overlap(procedure, image, 10, maximum=15, monotone=monotone) == 5
+        assert smallest_overlap(procedure, image, 16, maximum=5, monotone=monotone) == 5
+        assert smallest_overlap(lambda pixels: pixels + 1, image, 16, monotone=monotone) == 0
+
+
+def test_the_search_does_not_trust_an_overlap_below_one_that_fails():
+    image = np.random.default_rng(1).normal(size=64)
+    errors = [tiling_error(bin_in_pairs, image, 8, overlap) for overlap in range(9)]
+    assert [error == 0 for error in errors] == [overlap % 2 == 0 for overlap in range(9)]
+    assert smallest_overlap(bin_in_pairs, image, 8) == 8
+    assert smallest_overlap(bin_in_pairs, image, 8, monotone=True) < 8
+
+
+def test_one_image_may_need_less_than_all_images():
+    image = np.random.default_rng(3).integers(0, 256, (90, 90), dtype=np.uint8)
+    needed = overlap_needed(("top-hat", 7))
+    found = smallest_overlap(lambda pixels: remove_background(pixels, 7), image, 30, maximum=needed)
+    assert 0 < found < needed
+    assert smallest_overlap(lambda pixels: remove_background(pixels, 7), np.zeros((90, 90)), 30) == 0
+
+
+def test_the_search_in_three_dimensions_with_a_single_plane():
+    image = np.random.default_rng(3).normal(size=(1, 50, 60))
+    assert smallest_overlap(lambda pixels: ndimage.maximum_filter(pixels, (1, 9, 9)), image, (1, 16, 16)) == 4
+
+
+def test_a_bisection_needs_few_tries():
+    image = np.zeros(128)
+    image[64 + 19] = 1
+    tries = []
+
+    def procedure(pixels):
+        tries.append(1)
+        return ndimage.maximum_filter(pixels, side(20))
+
+    assert smallest_overlap(procedure, image, 64, maximum=10**6, monotone=True) == 20
+    assert len(tries) <= 1 + 2 * 8  # from the size of the image downwards
+
+
+@pytest.mark.parametrize("monotone", [False, True])
+def test_the_search_says_when_nothing_passes(monotone):
+    image = np.random.default_rng(1).normal(size=(64, 64))
+    with pytest.raises(ValueError, match="overlap 16 .* up to 1. Raise maximum"):
+        smallest_overlap(lambda pixels: pixels > pixels.mean(), image, 16, monotone=monotone)
+
+    def blur(pixels):
+        return ndimage.gaussian_filter(pixels, 2)
+
+    with pytest.raises(ValueError, match="overlap 7 "):
+        smallest_overlap(blur, image, 16, maximum=7, monotone=monotone)
+    assert smallest_overlap(blur, image, 32, maximum=9999, monotone=monotone) == 8
+
+
+def never(pixels):
+    raise AssertionError("the procedure runs although an argument is wrong")
+
+
+@pytest.mark.parametrize("function", [tiled, tiling_error, lambda *arguments: smallest_overlap(*arguments[:3])])
+@pytest.mark.parametrize("arguments, error, words", [
+    ((never, np.zeros((9, 9)), 0, 1), ValueError, "tile is 0"),
+    ((never, np.zeros((9, 9)), 4.0, 1), TypeError, "tile is 4.0"),
+    ((never, np.zeros((9, 9)), True, 1), TypeError, "tile is True"),
+    ((never, np.zeros((9, 9)), (3, 3, 3), 1), ValueError, "2 axes"),
+    ((never, da.zeros((9, 9)), 3, 1), TypeError, "NumPy array.*compute"),
+    ((never, [[1, 2]], 3, 1), TypeError, "NumPy array"),
+    ((never, np.zeros((9, 0)), 3, 1), ValueError, "one pixel"),
+    ((never, np.zeros(()), 3, 1), ValueError, "one axis"),
+    ((np.zeros((9, 9)), np.zeros((9, 9)), 3, 1), TypeError, "must be a function"),
+    ((lambda pixels: pixels[1:], np.zeros((9, 9)), 3, 1), ValueError, r"returns shape"),
+    ((lambda pixels: pixels.max(), np.zeros((9, 9)), 3, 1), ValueError, r"returns shape \(\)"),
+    ((lambda pixels: None, np.zeros((9, 9)), 3, 1), ValueError, "returns shape"),
+    ((lambda pixels: pixels.astype(str), np.zeros((9, 9)), 3, 1), TypeError, "must return numbers"),
+    ((lambda pixels: np.ma.array(pixels), np.zeros((9, 9)), 3, 1), TypeError, "masked array.*filled"),
+])
+def test_arguments_that_are_refused(function, arguments, error, words):
+    with pytest.raises(error, match=words):
+        function(*arguments)
+
+
+@pytest.mark.parametrize("function", [tiled, tiling_error])
+@pytest.mark.parametrize("overlap, error, words", [
+    (-1, ValueError, "overlap is -1"), (1.5, TypeError, "overlap is 1.5"), (None, TypeError, "overlap is None"),
+    ((1, 2, 3), ValueError, "2 axes"), (10, ValueError, r"overlap \(10, 10\) is larger than the image, \(9, 20\)"),
+])
+def test_overlaps_that_are_refused(function, overlap, error, words):
+    with pytest.raises(error, match=words):
+        function(never, np.zeros((9, 20)), 3, overlap)
+
+
+@pytest.mark.parametrize("maximum, error", [(-1, ValueError), (2.5, TypeError), ("all", TypeError), (True, TypeError)])
+def test_search_limits_that_are_refused(maximum, error):
+    with pytest.raises(error, match="maximum"):
+        smallest_overlap(never, np.zeros((9, 9)), 3, maximum=maximum)
+
+
+@pytest.mark.parametrize("tile, overlap, error", [
+    (0, 1, ValueError), (-4, 1, ValueError), (32, -1, ValueError), (32.5, 1, TypeError), (32, 0.5, TypeError),
+    (True, 1, TypeError), ((32, 32), (1, 1, 1), ValueError), ("32", 1, TypeError),
+])
+def test_tile_costs_that_are_refused(tile, overlap, error):
+    with pytest.raises(error, match="tile|overlap"):
+        tile_cost(tile, overlap)
