@@ -1,0 +1,565 @@
+"""Counting, labelling and measuring across tiles: always compared with the whole image."""
+
+import os
+import pickle
+import tracemalloc
+import warnings
+from functools import partial
+from pathlib import Path
+
+import dask
+import dask.array as da
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import ndimage as ndi
+from skimage import io, measure, segmentation
+
+from course_helpers.nuclei import (
+    _squared_distance,
+    count_nuclei,
+    nuclei_slide,
+    render_nuclei,
+    seed_nuclei,
+    segment_nuclei,
+    true_nuclei,
+)
+from course_helpers.objects import (
+    OverlapError,
+    count_in_tiles,
+    cut_in_tiles,
+    label_in_tiles,
+    measure_in_tiles,
+    stitch_labels,
+)
+
+CROWDED = np.s_[1200:1560, 3600:4000]
+PROPERTIES = ("label", "area", "bbox", "centroid", "centroid_weighted", "intensity_mean", "intensity_max",
+              "inertia_tensor", "moments_central", "euler_number", "axis_major_length", "equivalent_diameter_area")
+derandomized = partial(settings, derandomize=True, deadline=None)
+seeds = st.integers(0, 2**32 - 1)
+
+
+def threshold_blur(radius, window):
+    """A segmentation whose result depends on `radius` pixels around each pixel."""
+    return measure.label(ndi.uniform_filter(window.astype(float), 2 * radius + 1, mode="nearest") > 0.5)
+
+
+def label_mask(window):
+    return measure.label(window > 0)
+
+
+def random_chunks(rng, shape):
+    """Chunks of any sizes, from 1 pixel to the whole axis."""
+    cuts = [np.sort(rng.choice(np.arange(1, size), rng.integers(0, min(size, 7 - len(shape))), replace=False)) for size in shape]
+    return tuple(tuple(np.diff([0, *cut, size]).tolist()) for cut, size in zip(cuts, shape))
+
+
+def random_case(seed, ndim=None, densities=(0.05, 0.55)):
+    """A random mask of values 0 to 200 and a dask array of it, with random chunks."""
+    rng = np.random.default_rng(seed)
+    shape = tuple(rng.integers(2, 40 if (ndim or 2) == 2 else 14, size=ndim or rng.integers(1, 4)))
+    mask = rng.random(shape) < rng.uniform(*densities)
+    image = np.where(mask, rng.integers(1, 200, shape), 0).astype(np.uint8)
+    return rng, image, da.from_array(image, chunks=random_chunks(rng, shape))
+
+
+def largest(labels):
+    """Size of the longest object along any axis."""
+    return max([part.stop - part.start for box in ndi.find_objects(labels) for part in box], default=0)
+
+
+def names_of(labels):
+    """The labels that label_in_tiles promises: 1 plus the flat index of the first pixel."""
+    found, first = np.unique(labels, return_index=True)
+    names = np.zeros(labels.max() + 1, np.int64)
+    names[found[found > 0]] = first[found > 0] + 1
+    return names[labels]
+
+
+def same_objects(a, b):
+    """Whether two label images have the same objects under any names."""
+    pairs = np.unique(np.stack([a.ravel(), b.ravel()]), axis=1)
+    return np.array_equal(a > 0, b > 0) and all(len(np.unique(side)) == pairs.shape[1] for side in pairs)
+
+
+def compute(array):
+    return array.compute(scheduler="synchronous")
+
+
+# --- count ------------------------------------------------------------------------------------------------------------
+
+
+@given(seeds)
+@derandomized(max_examples=60)
+def test_counts_are_exact_for_any_chunks(seed):
+    _, image, tiles = random_case(seed)
+    labels = label_mask(image)
+    counts = count_in_tiles(label_mask, tiles, largest(labels))
+    assert counts.shape == tiles.numblocks and counts.chunks == tuple((1,) * n for n in tiles.numblocks)
+    assert counts.dtype == np.int64
+    first = np.argwhere(np.isin(np.arange(image.size) + 1, names_of(labels)).reshape(image.shape))
+    edges = [np.cumsum((0, *sizes)) for sizes in tiles.chunks]
+    assert np.array_equal(compute(counts), np.histogramdd(first, edges)[0])
+
+
+@given(seeds, st.integers(0, 12))
+@derandomized(max_examples=80)
+def test_too_small_an_overlap_raises_or_does_no_harm(seed, overlap):
+    _, image, tiles = random_case(seed, densities=(0.2, 0.7))
+    cut = compute(cut_in_tiles(label_mask, tiles, overlap))
+    if cut.any():
+        with pytest.raises(OverlapError, match="cuts"):
+            compute(count_in_tiles(label_mask, tiles, overlap))
+    else:
+        assert compute(count_in_tiles(label_mask, tiles, overlap)).sum() == label_mask(image).max()
+
+
+@given(seeds, st.integers(1, 4), st.integers(0, 12))
+@derandomized(max_examples=80)
+def test_with_the_reach_of_a_filter_counts_are_exact_or_refused(seed, radius, more):
+    rng = np.random.default_rng(seed)
+    image = ndi.zoom(rng.random((8, 9)), 5, order=1) > rng.uniform(0.4, 0.6)
+    tiles, segment = da.from_array(image, chunks=random_chunks(rng, image.shape)), partial(threshold_blur, radius)
+    whole = segment(image)
+    enough = largest(whole) + radius
+    assert compute(count_in_tiles(segment, tiles, enough, radius)).sum() == whole.max()
+    try:
+        count = compute(count_in_tiles(segment, tiles, radius + more, radius)).sum()
+    except OverlapError:
+        assert radius + more < enough
+    else:
+        assert count == whole.max()
+
+
+def test_overlap_error_says_how_many_and_where():
+    image = np.zeros((20, 30), int)
+    image[3:6, 8:22] = image[8, 8:22] = image[12, 8:9] = 1
+    tiles = da.from_array(image, chunks=10)
+    with pytest.raises(OverlapError, match=r"tile \(0, 0\) .* 2 object.* 7 pixels.*\(3, 8\), \(8, 8\)\. Choose") as caught:
+        count_in_tiles(label_mask, tiles, 5).compute()
+    assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)
+    assert cut_in_tiles(label_mask, tiles, 5).compute().tolist() == [[2, 0, 0], [0, 0, 0]]
+    assert cut_in_tiles(label_mask, tiles, 14).compute().sum() == 0
+    assert count_in_tiles(label_mask, tiles, 14).compute().tolist() == [[2, 0, 0], [1, 0, 0]]
+
+
+def test_overlap_and_reach_may_differ_between_axes():
+    image = np.zeros((20, 30), int)
+    image[4, 3:18] = image[5:15, 25] = 1
+    tiles = da.from_array(image, chunks=7)
+    assert count_in_tiles(label_mask, tiles, (9, 12)).compute().sum() == 2
+    assert count_in_tiles(label_mask, tiles, (11, 13), reach=(2, 1)).compute().sum() == 2
+    for overlap, reach in (((8, 12), 0), ((9, 11), 0), ((11, 13), (3, 1)), ((11, 13), (2, 2))):
+        with pytest.raises(OverlapError):
+            count_in_tiles(label_mask, tiles, overlap, reach).compute()
+
+
+def test_a_hook_that_leaves_the_window_on_the_left_is_refused():
+    # It begins at (3, 2). Tile (0, 1) sees its other end only, which begins at (5, 12), and must not count it.
+    image = np.zeros((20, 20), int)
+    image[3:9, 2] = image[8, 2:13] = image[5:9, 12] = 1
+    counts = count_in_tiles(label_mask, da.from_array(image, chunks=10), 3)
+    with pytest.raises(OverlapError, match=r"\(0, 1\).*\(5, 12\)"):
+        counts[0, 1].compute()
+    assert count_in_tiles(label_mask, da.from_array(image, chunks=10), 11).compute().tolist() == [[1, 0], [0, 0]]
+
+
+# --- label ------------------------------------------------------------------------------------------------------------
+
+
+@given(seeds)
+@derandomized(max_examples=50)
+def test_labels_are_the_same_in_all_tiles(seed):
+    _, image, tiles = random_case(seed)
+    whole = label_mask(image)
+    named = label_in_tiles(label_mask, tiles, largest(whole))
+    assert named.chunks == tiles.chunks and named.dtype == np.int64
+    assert np.array_equal(compute(named), names_of(whole))
+    numbered = label_in_tiles(label_mask, tiles, largest(whole), renumber=True, dtype=np.uint16)
+    assert numbered.dtype == np.uint16 and compute(numbered).dtype == np.uint16
+    assert np.array_equal(compute(numbered), whole)  # skimage numbers in raster order, too
+
+
+@given(seeds, st.integers(0, 10))
+@derandomized(max_examples=60)
+def test_label_images_are_right_or_refused(seed, overlap):
+    _, image, tiles = random_case(seed, densities=(0.2, 0.6))
+    try:
+        labels = compute(label_in_tiles(label_mask, tiles, overlap))
+    except OverlapError:
+        assert overlap < largest(label_mask(image))
+    else:
+        assert np.array_equal(labels, names_of(label_mask(image)))
+
+
+def test_a_tile_refuses_a_cut_object_of_its_neighbour():
+    image = np.zeros((10, 30), int)
+    image[2, 5:24] = image[1, 5] = 1
+    tiles = da.from_array(image, chunks=10)
+    assert count_in_tiles(label_mask, tiles, 15).compute().sum() == 1  # its own tile sees it whole
+    with pytest.raises(OverlapError, match=r"tile \(0, 2\)"):  # where it would get another name
+        label_in_tiles(label_mask, tiles, 10)[:, 20:].compute()
+
+
+def test_labels_that_do_not_fit():
+    image = da.from_array(np.tile([[1, 0], [0, 0]], (15, 15)), chunks=10)
+    with pytest.raises(ValueError, match="900.*do not fit into uint8"):
+        label_in_tiles(label_mask, image, 2, dtype=np.uint8)
+    assert label_in_tiles(label_mask, image, 2, renumber=True, dtype=np.uint8).max().compute() == 225
+    with pytest.raises(ValueError, match="225 objects do not fit into int8"):
+        label_in_tiles(label_mask, image, 2, renumber=True, dtype=np.int8).compute()
+    tile_labels = image.map_blocks(measure.label, dtype=int)
+    assert stitch_labels(tile_labels, dtype=np.uint8).max().compute() == 225
+    with pytest.raises(ValueError, match="225 objects do not fit into int8"):
+        stitch_labels(tile_labels, dtype=np.int8).compute()
+
+
+def test_a_random_segmentation_is_noticed():
+    rng = np.random.default_rng(0)
+    numbers = label_in_tiles(lambda window: measure.label(rng.random(window.shape) > 0.9, connectivity=1),
+                             da.zeros((40, 40), chunks=20), 10, renumber=True)
+    with pytest.raises(ValueError, match="must not be random"):
+        compute(numbers)
+
+
+def test_labels_may_be_any_whole_numbers():
+    image = np.zeros((9, 9), np.uint64)
+    image[1, 1], image[4:6, 2], image[4, 4], image[8, 8] = 2**63 + 5, 7, 2**60, 2
+    tiles = da.from_array(image, chunks=3)
+    assert compute(count_in_tiles(np.copy, tiles, 2)).tolist() == [[1, 0, 0], [1, 1, 0], [0, 0, 1]]
+    assert np.array_equal(compute(label_in_tiles(np.copy, tiles, 2, renumber=True)), measure.label(image > 0))
+    assert measure_in_tiles(np.copy, tiles, 2)["label"].tolist() == [11, 39, 41, 81]
+
+
+# --- measure ----------------------------------------------------------------------------------------------------------
+
+
+@given(seeds, st.sampled_from([2, 3]))
+@derandomized(max_examples=25)
+def test_tables_have_the_same_rows(seed, ndim):
+    _, image, tiles = random_case(seed, ndim, densities=(0.02, 0.2))
+    whole = label_mask(image)
+    with dask.config.set(scheduler="synchronous"):
+        table = measure_in_tiles(label_mask, tiles, largest(whole), PROPERTIES)
+    if whole.max() == 0:
+        assert len(table) == 0 and "bbox-0" in table
+        return
+    expected = pd.DataFrame(measure.regionprops_table(whole, image, properties=PROPERTIES))
+    assert list(table) == list(expected)
+    assert table["label"].tolist() == np.unique(names_of(whole)[whole > 0]).tolist()
+    for column in expected.columns.drop("label"):
+        assert table[column].dtype == expected[column].dtype, column
+        if expected[column].dtype.kind in "iu":
+            assert np.array_equal(table[column], expected[column]), column
+        else:
+            np.testing.assert_allclose(table[column], expected[column], rtol=1e-9, atol=1e-9, err_msg=column)
+
+
+def test_coordinates_of_objects_are_those_in_the_image():
+    _, image, tiles = random_case(5, 2, densities=(0.1, 0.1))
+    table = measure_in_tiles(label_mask, tiles, 40, "coords")
+    assert list(table) == ["label", "coords"]
+    for name, coords in zip(table["label"], table["coords"]):
+        assert np.ravel_multi_index(coords[0], image.shape) + 1 == name
+        assert all(image[tuple(coords.T)] > 0)
+
+
+def test_tables_of_nothing_have_columns_and_cut_objects_no_rows():
+    table = measure_in_tiles(label_mask, da.zeros((20, 20), chunks=7), 3, ("area", "centroid_weighted"))
+    assert len(table) == 0 and list(table) == ["label", "area", "centroid_weighted-0", "centroid_weighted-1"]
+    with pytest.raises(OverlapError):
+        measure_in_tiles(label_mask, da.ones((20, 20), chunks=7), 3)
+
+
+# --- stitch -----------------------------------------------------------------------------------------------------------
+
+
+@given(seeds, st.integers(1, 3))
+@derandomized(max_examples=60)
+def test_stitched_labels_are_those_of_the_whole_image(seed, connectivity):
+    rng, image, tiles = random_case(seed, densities=(0.1, 0.8))
+    connectivity = min(connectivity, image.ndim)
+    tile_labels = tiles.map_blocks(lambda tile: measure.label(tile > 0, connectivity=connectivity), dtype=int)
+    stitched = stitch_labels(tile_labels, connectivity)
+    whole = measure.label(image > 0, connectivity=connectivity)
+    assert stitched.chunks == tiles.chunks and stitched.dtype == np.int64
+    result = compute(stitched)
+    assert same_objects(result, whole)
+    assert np.array_equal(np.unique(result[result > 0]), np.arange(whole.max()) + 1)
+
+
+def test_labels_to_stitch_may_have_gaps():
+    _, image, tiles = random_case(3, 2, densities=(0.5, 0.5))
+    labels = tiles.map_blocks(lambda tile: measure.label(tile > 0), dtype=int)
+    for change in (lambda tile: tile * 3, lambda tile: tile.astype(np.uint64) * np.uint64(2**58 + 1)):
+        assert np.array_equal(compute(stitch_labels(labels.map_blocks(change))), compute(stitch_labels(labels)))
+
+
+@pytest.mark.parametrize("connectivity", [1, 2])
+def test_touching_labels_within_a_tile_stay_apart(connectivity):
+    labels = da.from_array(np.array([[1, 2, 0, 5], [1, 2, 4, 4]]), chunks=(2, 2))
+    expected = [[1, 2, 0, 3], [1, 2, 2, 2]]
+    assert stitch_labels(labels, connectivity).compute().tolist() == expected
+
+
+@pytest.mark.parametrize(("image", "objects"), [
+    ([[1, 0], [0, 1]], (2, 1)), ([[0, 1], [1, 0]], (2, 1)),
+    ([[[1, 0], [0, 0]], [[0, 0], [0, 1]]], (2, 2, 1)), ([[[0, 0], [1, 0]], [[0, 1], [0, 0]]], (2, 2, 1)),
+    ([[[1, 0], [0, 1]], [[0, 0], [0, 0]]], (2, 1, 1))])
+def test_objects_may_touch_across_corners_only(image, objects):
+    labels = da.from_array(np.array(image), chunks=1)
+    assert tuple(int(stitch_labels(labels, c + 1).max().compute()) for c in range(labels.ndim)) == objects
+
+
+def test_a_spiral_through_all_tiles_is_one_object():
+    angle = np.linspace(0, 14 * np.pi, 20_000)
+    rows, cols = np.rint(100 + angle * 2.1 * [[1], [1]] * [np.sin(angle), np.cos(angle)]).astype(int)
+    mask = np.zeros((200, 200), bool)
+    mask[rows, cols] = True
+    labels = da.from_array(mask, chunks=(9, 14)).map_blocks(measure.label, dtype=np.int32)
+    assert measure.label(mask).max() == stitch_labels(labels).max().compute() == 1
+
+
+# --- laziness, memory, other schedulers -------------------------------------------------------------------------------
+
+
+def forbidden(*_, **__):
+    raise AssertionError("computed too early")
+
+
+def test_nothing_is_computed_before_it_is_asked_for():
+    image = da.map_blocks(forbidden, chunks=((30,) * 30, (30,) * 30), dtype=np.uint8, meta=np.empty((0, 0), np.uint8))
+    arrays = [count_in_tiles(forbidden, image, 5), label_in_tiles(forbidden, image, 5, renumber=True), stitch_labels(image)]
+    assert [array.shape for array in arrays] == [(30, 30), (900, 900), (900, 900)]
+    assert all(len(array.dask.layers) < 12 for array in arrays)
+    assert count_in_tiles(label_mask, da.zeros(9, chunks=3), 1).name == count_in_tiles(label_mask, da.zeros(9, chunks=3), 1).name
+
+
+def test_only_the_window_of_a_tile_is_read():
+    read = []
+
+    def block(block_id):
+        read.append(block_id)
+        return np.zeros((10, 10))
+
+    image = da.map_blocks(block, chunks=((10,) * 9, (10,) * 9), dtype=float, meta=np.empty((0, 0)))
+    compute(count_in_tiles(label_mask, image, 3)[4, 0])
+    assert sorted(read) == [(row, col) for row in (3, 4, 5) for col in (0, 1)]
+
+
+def speckle(block_id):
+    return (np.random.default_rng(block_id).random((200, 200)) > 0.7).astype(float)
+
+
+def label_grid(window):
+    """Objects of one pixel, which need no overlap."""
+    labels = np.zeros(window.shape, int)
+    labels[5::10, 5::10].flat = np.arange(1, labels[5::10, 5::10].size + 1)
+    return labels
+
+
+@pytest.mark.parametrize("build", [
+    lambda image: stitch_labels(image.map_blocks(label_mask, dtype=np.int64)),
+    lambda image: label_in_tiles(label_grid, image, 10),
+    lambda image: count_in_tiles(label_grid, image, 10),
+], ids=["stitch_labels", "label_in_tiles", "count_in_tiles"])
+def test_memory_does_not_grow_with_the_pixels(build):
+    image = da.map_blocks(speckle, chunks=((200,) * 60, (200,) * 4), dtype=float, meta=np.empty((0, 0)))
+    total = build(image).max()
+    tracemalloc.start()
+    compute(total)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 0.3 * image.nbytes  # a label image has as many bytes
+
+
+def test_on_zarr_and_on_a_cluster_of_processes(tmp_path):
+    from distributed import Client
+
+    image = render_nuclei(window=CROWDED)
+    segment = partial(segment_nuclei, threshold=30, sigma=1)
+    whole = segment(image)
+    da.from_array(image, chunks=(100, 90)).to_zarr(tmp_path / "image.zarr")
+    stored = da.from_zarr(tmp_path / "image.zarr")
+    with Client(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None) as client:
+        assert count_in_tiles(segment, stored, 50).compute().sum() == whole.max()
+        label_in_tiles(segment, stored, 50, renumber=True, dtype=np.int32).to_zarr(tmp_path / "labels.zarr")
+        assert same_objects(da.from_zarr(tmp_path / "labels.zarr").compute(), whole)
+        assert len(measure_in_tiles(segment, stored, 50)) == whole.max()
+        masks = client.persist(stored > 30)
+        assert same_objects(stitch_labels(masks.map_blocks(measure.label, dtype=int)).compute(), measure.label(image > 30))
+        with pytest.raises(OverlapError, match="object"):
+            count_in_tiles(segment, stored, 3).compute()
+
+
+# --- wrong arguments --------------------------------------------------------------------------------------------------
+
+TILES = da.zeros((20, 20), chunks=10)
+
+
+@pytest.mark.parametrize("function", [count_in_tiles, cut_in_tiles, label_in_tiles, measure_in_tiles])
+@pytest.mark.parametrize(("arguments", "error", "message"), [
+    ((TILES, label_mask, 3), TypeError, "segment must be a function"),
+    ((label_mask, np.zeros((4, 4)), 3), TypeError, "from_array"),
+    ((label_mask, TILES[TILES[:, 0] > 0], 3), ValueError, "known size"),
+    ((label_mask, TILES[:0], 3), ValueError, "known size"),
+    ((label_mask, TILES, -1), ValueError, "overlap must be 0 or more"),
+    ((label_mask, TILES, 3.0), TypeError, "overlap must be a whole number"),
+    ((label_mask, TILES, float("nan")), TypeError, "overlap must be a whole number"),
+    ((label_mask, TILES, True), TypeError, "overlap must be a whole number"),
+    ((label_mask, TILES, (3, 3, 3)), TypeError, "or 2 of them"),
+    ((label_mask, TILES, "3"), TypeError, "whole number")])
+def test_wrong_arguments_are_refused_at_once(function, arguments, error, message):
+    with pytest.raises(error, match=message):
+        function(*arguments)
+
+
+@pytest.mark.parametrize(("call", "error", "message"), [
+    (lambda: count_in_tiles(label_mask, TILES, 3, reach=4), ValueError, r"\(3, 3\) is less than \(4, 4\)"),
+    (lambda: count_in_tiles(label_mask, TILES, 3, reach=-1), ValueError, "reach must be 0 or more"),
+    (lambda: label_in_tiles(label_mask, TILES, 3, dtype=float), TypeError, "dtype must be one of whole numbers"),
+    (lambda: measure_in_tiles(label_mask, TILES, 3, ["size"]), ValueError, "regionprops_table cannot.*size"),
+    (lambda: measure_in_tiles(label_mask, TILES, 3, ["slice"]), ValueError, "bbox"),
+    (lambda: measure_in_tiles(label_mask, da.zeros(9), 3), ValueError, "2 or 3 dimensions"),
+    (lambda: stitch_labels(np.ones((3, 3), int)), TypeError, "from_array"),
+    (lambda: stitch_labels(TILES), TypeError, "whole numbers, not float64"),
+    (lambda: stitch_labels(TILES > 0), TypeError, "not bool. Label a mask"),
+    (lambda: stitch_labels(TILES.astype(int), connectivity=3), ValueError, "from 1 to 2, not 3"),
+    (lambda: stitch_labels(TILES.astype(int), connectivity=1.5), ValueError, "from 1 to 2, not 1.5"),
+    (lambda: stitch_labels(TILES.astype(int), dtype="float32"), TypeError, "dtype must be one"),
+    (lambda: stitch_labels(TILES.astype(int) - 1).compute(), ValueError, "0 or more, not -1")])
+def test_other_wrong_arguments(call, error, message):
+    with pytest.raises(error, match=message):
+        call()
+
+
+@pytest.mark.parametrize(("segment", "image", "error", "message"), [
+    (label_mask, TILES + np.nan, ValueError, "NaN in or near tile"),
+    (lambda window: window, TILES, TypeError, "whole numbers, not float64"),
+    (lambda window: window > 0, TILES, TypeError, "not bool"),
+    (lambda window: np.full(window.shape, np.nan), TILES, TypeError, "whole numbers"),
+    (lambda window: label_mask(window)[1:], TILES, ValueError, r"shape it was given, \(13, 13\), not \(12, 13\)"),
+    (lambda window: label_mask(window) - 1, TILES, ValueError, "0 or more, not -1"),
+    (lambda window: None, TILES, TypeError, "whole numbers")])
+def test_wrong_segmentations_are_refused(segment, image, error, message):
+    with pytest.raises(error, match=message):
+        count_in_tiles(segment, image, 3).compute()
+
+
+# --- nuclei -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def mitosis():
+    folder = os.environ.get("COURSE_TEST_IMAGES")
+    if not folder:
+        pytest.skip("COURSE_TEST_IMAGES is not set: no folder with real images to compare with")
+    return io.imread(Path(folder) / "human_mitosis.tif")
+
+
+def test_real_nuclei_are_the_same_for_every_chunk_size(mitosis):
+    segment, seed = (partial(function, threshold=40, sigma=2) for function in (segment_nuclei, seed_nuclei))
+    assert segment(mitosis).max() == seed(mitosis).max() == 349
+    for chunks in (50, 64, 100, 128, 200, (100, 7)):
+        tiles = da.from_array(mitosis, chunks=chunks)
+        assert count_in_tiles(seed, tiles, 16).compute().sum() == 349
+        assert count_in_tiles(seed, tiles, 30, reach=20).compute().sum() == 349
+    tiles = da.from_array(mitosis, chunks=100)
+    assert np.array_equal(label_in_tiles(segment, tiles, 40).compute(), names_of(segment(mitosis)))
+    assert len(measure_in_tiles(segment, tiles, 40)) == 349
+
+
+def test_the_lectures_numbers_on_the_real_image(mitosis):
+    # The lecture labels again what is left without border nuclei, which joins those that touch: 296 instead of 335.5.
+    labels = segment_nuclei(mitosis, 40, 2)
+    left = segmentation.clear_border(labels)
+    assert (labels.max() + measure.label(left > 0).max()) / 2 == 296
+    assert count_nuclei(mitosis, 40, 2) == (349 + len(np.unique(left)) - 1) / 2 == 335.5
+
+
+@given(seeds)
+@derandomized(max_examples=50)
+def test_distances_are_exact(seed):
+    rng = np.random.default_rng(seed)
+    mask = ndi.gaussian_filter(rng.random(rng.integers(1, 50, 2)), rng.uniform(0, 4)) > rng.uniform(0.4, 0.5)
+    mask.flat[rng.integers(mask.size)] = False
+    distance = np.empty(mask.shape, np.int32)
+    _squared_distance(mask, distance)
+    assert np.array_equal(distance, np.rint(ndi.distance_transform_edt(mask) ** 2))
+
+
+@pytest.mark.parametrize(("threshold", "sigma"), [(20, 1), (30, 1), (30, 2), (25, 3.5), (12, 0)])
+def test_segments_and_seeds_are_the_same_number(threshold, sigma):
+    image = render_nuclei(window=CROWDED)
+    labels, seeds = segment_nuclei(image, threshold, sigma), seed_nuclei(image, threshold, sigma)
+    assert labels.max() == seeds.max() == len(np.unique(labels)) - 1 > 100
+    assert np.array_equal(labels[seeds > 0], seeds[seeds > 0])
+
+
+@pytest.mark.parametrize("chunks", [33, 64, (100, 7), ((160, 200), (399, 1))])
+def test_a_crowded_slide_is_the_same_for_every_chunk_size(chunks):
+    # Its clumps are larger than the overlap; this fails with a watershed that breaks ties by the order of its queue.
+    image = render_nuclei(window=CROWDED)
+    tiles = da.from_array(image, chunks=chunks)
+    segment, reach = partial(segment_nuclei, threshold=30, sigma=2), 8 + 9 + 2  # blur, half a width, neighbours
+    whole = segment(image)
+    assert np.array_equal(label_in_tiles(segment, tiles, largest(whole) + reach, reach).compute(), names_of(whole))
+    assert count_in_tiles(segment, tiles, largest(whole) + reach, reach).compute().sum() == whole.max()
+
+
+@given(st.integers(12, 60), st.integers(20, 120), st.integers(20, 120))
+@derandomized(max_examples=25)
+def test_seeds_are_exact_or_refused_when_the_reach_is_known(overlap, rows, cols):
+    image = render_nuclei(window=CROWDED)
+    seed = partial(seed_nuclei, threshold=30, sigma=1)
+    tiles = da.from_array(image, chunks=(rows, cols))
+    try:
+        count = compute(count_in_tiles(seed, tiles, overlap, reach=12)).sum()
+    except OverlapError:
+        assert overlap < 12 + largest(seed(image))
+    else:
+        assert count == seed(image).max()
+
+
+def test_counts_come_close_to_the_truth_where_nuclei_lie_apart():
+    slide, truth = nuclei_slide((1000, 2000), chunks=100), true_nuclei((1000, 2000))
+    seed = partial(seed_nuclei, threshold=25, sigma=3.5)
+    counts = count_in_tiles(seed, slide, 50, reach=30).compute()
+    assert counts.sum() == seed(slide.compute()).max()
+    assert abs(counts.sum() / len(truth) - 1) < 0.05
+    density, _, _ = np.histogram2d(*truth["centre"].T, [np.arange(-0.5, size, 100) for size in slide.shape])
+    assert np.abs(counts - density).mean() < 0.25
+
+
+@pytest.mark.parametrize("tile", [
+    np.zeros((100, 100), np.uint8), np.full((100, 100), 200, np.uint8), np.zeros((0, 30)), np.zeros((1, 1)),
+    np.eye(9) * 200, np.full((1, 200), 99.0), np.pad(np.full((5, 5), 250), 4), np.pad(np.full((100, 5), 250), 4)], ids=str)
+def test_tiles_without_anything_to_count(tile):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        count = count_nuclei(tile, 40)
+    assert count.shape == (1, 1) and count.dtype == float and count == 0
+    assert segment_nuclei(tile, 40).shape == seed_nuclei(tile, 40).shape == tile.shape
+
+
+def test_nuclei_at_the_border_count_one_half():
+    image = np.zeros((100, 100))
+    image[40:52, 40:52] = image[:8, 20:32] = image[60:72, -7:] = 100
+    assert count_nuclei(image, 40, 1) == 2
+    tiles = da.from_array(np.tile(image, (2, 3)), chunks=100)
+    counts = tiles.map_blocks(count_nuclei, 40, 1, chunks=(1, 1), dtype=float)
+    assert counts.shape == (2, 3) and counts.compute().tolist() == [[2, 2, 2]] * 2
+
+
+@pytest.mark.parametrize("function", [segment_nuclei, seed_nuclei, count_nuclei])
+@pytest.mark.parametrize(("arguments", "error", "message"), [
+    ((np.zeros((3, 3, 3)), 1), TypeError, "two-dimensional"), ((np.zeros((3, 3), complex), 1), TypeError, "numbers"),
+    ((np.full((3, 3), np.nan), 1), ValueError, "NaN"), ((np.zeros((3, 3)), np.nan), ValueError, "threshold must be"),
+    ((np.zeros((3, 3)), "a"), ValueError, "threshold must be"), ((np.zeros((3, 3)), 1, -1), ValueError, "sigma must be 0"),
+    ((np.zeros((3, 3)), 1, None), ValueError, "sigma must be a finite")])
+def test_wrong_arguments_to_find_nuclei(function, arguments, error, message):
+    with pytest.raises(error, match=message):
+        function(*arguments)
