@@ -127,7 +127,7 @@ def open_notebook(browser, jupyterlab, request):
 
     def open_notebook(path, width=1300, height=1000):
         page = browser.new_page(viewport={"width": width, "height": height})
-        page.set_default_timeout(120_000)
+        page.set_default_timeout(300_000)
         pages.append(page)
         page.goto(f"{jupyterlab}/lab/tree/{path}?token={TOKEN}&reset")
         page.wait_for_function("() => window.jupyterapp && window.jupyterapp.shell")

@@ -530,3 +530,9 @@ def test_picture_is_small():
     picture = ROOT / "notebooks" / "images" / "overview.png"
     assert "notebooks/images/overview.png" in read("README.md")
     assert picture.read_bytes().startswith(b"\x89PNG") and picture.stat().st_size < 300_000
+
+
+def test_code_is_clean():
+    """Unused names, wrong order of imports and the like: `ruff check` says which."""
+    result = subprocess.run([sys.executable, "-m", "ruff", "check", "."], cwd=ROOT, capture_output=True, text=True)
+    assert result.returncode == 0, result.stdout
