@@ -28,7 +28,7 @@ PYTHON = os.path.join(VENV, "Scripts", "python.exe") if os.name == "nt" else os.
 MARKER = os.path.join(VENV, "course-setup.txt")
 UNFINISHED = "unfinished"
 REQUIREMENTS = os.path.join(ROOT, "requirements.txt")
-GIGABYTES_NEEDED = 1.5
+GIGABYTES_NEEDED = 2.0
 
 TOO_OLD = """The course needs Python 3.11 or newer; this is Python {}.{}. Install a newer one, or start it by its name,
 like python3.12 course.py lab (on Windows: py -3.12 course.py lab)."""

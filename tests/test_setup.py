@@ -360,7 +360,7 @@ def test_too_little_disk_space_is_said_beforehand(course, monkeypatch):
     before = files(course)
     pretend_to_install(course)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10**10, 10**10 - 10**8, 10**8))
-    assert "1.5 GB needed, 0.1 GB free" in message_of(course.set_up)
+    assert "2.0 GB needed, 0.1 GB free" in message_of(course.set_up)
     assert files(course) == before
 
 
