@@ -365,8 +365,8 @@ def _name_pixels(objects, all_names=None, dtype=np.int64):
     names = objects.names
     if all_names is not None:
         if not np.isin(names[visible], all_names).all():
-            raise ValueError(f"segment found other objects in tile {objects.index} when called again. "
-                             f"It must not be random.")
+            raise ValueError(f"In tile {objects.index}, segment found objects that are not in the list of all objects. "
+                             f"Choose a larger overlap and reach; and segment must not be random.")
         names = np.searchsorted(all_names, names) + 1
     return np.concatenate([[0], np.where(visible, names, 0)]).astype(dtype)[tile]
 

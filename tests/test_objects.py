@@ -225,6 +225,16 @@ def test_a_random_segmentation_is_noticed():
         compute(numbers)
 
 
+def test_renumber_tells_that_the_overlap_may_be_too_small():
+    """A segmentation that looks at its whole window is not random, but windows disagree."""
+    image = np.zeros((40, 1))
+    image[2], image[17:23] = 10, 3  # only the upper window sees the bright pixel
+    tiles = da.from_array(image, chunks=(20, 1))
+    numbers = label_in_tiles(lambda window: measure.label(window > window.max() / 2), tiles, 5, renumber=True)
+    with pytest.raises(ValueError, match="Choose a larger overlap and reach; and segment must not be random"):
+        compute(numbers)
+
+
 def test_labels_may_be_any_whole_numbers():
     image = np.zeros((9, 9), np.uint64)
     image[1, 1], image[4:6, 2], image[4, 4], image[8, 8] = 2**63 + 5, 7, 2**60, 2
