@@ -1,0 +1,146 @@
+"""Storing: throughput beside plain dask and NumPy's memmap in the same run, and peak memory while the image grows.
+
+python bench/storage.py [--full]        --full grows the image to 4 GB and needs 8 GB of free disk space
+"""
+
+import json
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import dask.array as da
+import numpy as np
+import tifffile
+import zarr
+
+from course_helpers.nuclei import nuclei_slide
+from course_helpers.storage import convert_tiff, write_verified
+
+SHAPE, CHUNKS = (8192, 8192), (512, 512)
+REPETITIONS = 3
+ONE_RUN = """
+import json, sys, threading, time
+import psutil
+import course_helpers.storage as storage
+process, peak, done = psutil.Process(), [0], threading.Event()
+def watch():
+    while not done.wait(0.005):
+        peak[0] = max(peak[0], process.memory_info().rss)
+storage.convert_tiff({warm_up!r}, {warm_up!r} + ".zarr", progress=iter)
+before = process.memory_info().rss
+thread = threading.Thread(target=watch)
+thread.start()
+start = time.perf_counter()
+storage.convert_tiff({source!r}, {target!r}, max_memory={limit}, progress=iter)
+seconds = time.perf_counter() - start
+done.set()
+thread.join()
+print(json.dumps([(peak[0] - before) / 1e6, seconds]))
+"""
+
+
+def timed(work, folder):
+    """Seconds of one call, which gets a path that does not exist."""
+    target = folder / "target"
+    start = time.perf_counter()
+    work(target)
+    seconds = time.perf_counter() - start
+    shutil.rmtree(target) if target.is_dir() else target.unlink(missing_ok=True)
+    return seconds
+
+
+def to_memmap(image, path):
+    """Write an image in one run of bytes, dask chunk by dask chunk."""
+    da.store(image, np.lib.format.open_memmap(path, "w+", dtype=image.dtype, shape=image.shape), lock=False)
+
+
+def compare(title, works, folder, megabytes):
+    """Run all works in turn, several times; print the best throughput of each, and its ratio to the first."""
+    seconds = {name: [] for name in works}
+    for _ in range(REPETITIONS):
+        for name, work in works.items():
+            seconds[name].append(timed(work, folder))
+    first = min(next(iter(seconds.values())))
+    print(f"\n{title:36}{'MB/s':>8}{'speed':>8}")
+    for name, times in seconds.items():
+        print(f"  {name:34}{megabytes / min(times):8.0f}{first / min(times):8.2f}")
+
+
+def throughput(folder):
+    """Write, convert and read one image in several ways."""
+    pixels = nuclei_slide(SHAPE, chunks=(1024, 1024)).compute()
+    image, megabytes = da.from_array(pixels, chunks=CHUNKS), pixels.nbytes / 1e6
+    codecs = (zarr.codecs.ZstdCodec(level=3), zarr.codecs.Crc32cCodec())
+    compare("write", {
+        "da.to_zarr": lambda path: image.to_zarr(path, compressors=codecs),
+        "write_verified (reads all back)": lambda path: write_verified(image, path),
+        "numpy memmap, not compressed": lambda path: to_memmap(image, path),
+    }, folder, megabytes)
+
+    source = folder / "scan.tif"
+    tifffile.imwrite(source, pixels, tile=(256, 256), compression="zlib")
+
+    def plainly(path):
+        with tifffile.TiffFile(source) as file:
+            view = da.from_zarr(zarr.open_array(file.aszarr(), mode="r"))
+            view.rechunk(CHUNKS).to_zarr(path, compressors=codecs)
+
+    compare("convert a tiled TIFF", {
+        "tifffile's view, da.to_zarr": plainly,
+        "convert_tiff (reads all back)": lambda path: convert_tiff(source, path, CHUNKS, progress=iter),
+        "tifffile.imread, whole image": lambda path: zarr.create_array(
+            path, data=tifffile.imread(source), chunks=CHUNKS, compressors=codecs),
+    }, folder, megabytes)
+
+    image.to_zarr(folder / "image.zarr", compressors=codecs)
+    to_memmap(image, folder / "image.npy")
+    corners = np.random.default_rng(0).integers(0, SHAPE[0] - 512, size=(50, 2)).tolist()
+
+    def windows(array):
+        return [np.array(array[row : row + 512, column : column + 512]) for row, column in corners]
+
+    compare("read 50 windows of 512 x 512", {
+        "zarr": lambda _: windows(zarr.open_array(folder / "image.zarr", mode="r")),
+        "numpy memmap, not compressed": lambda _: windows(np.load(folder / "image.npy", mmap_mode="r")),
+    }, folder, 50 * 512 * 512 / 1e6)
+
+
+def write_tiff(path, megabytes):
+    """Write a tiled TIFF of about this size, 100 MB at a time, without holding it; return its size in MB."""
+    rows = 10_240
+    strip = nuclei_slide((rows, 9_728), chunks=(1024, 1024)).compute()
+    count = round(megabytes / (strip.nbytes / 1e6))
+    tiles = (strip[row : row + 512, column : column + 512] for _ in range(count)
+             for row in range(0, rows, 512) for column in range(0, strip.shape[1], 512))
+    tifffile.imwrite(path, tiles, shape=(rows * count, strip.shape[1]), dtype=strip.dtype, tile=(512, 512), bigtiff=True)
+    return count * strip.nbytes / 1e6
+
+
+def memory(folder, sizes, limit=2**28):
+    """Peak memory of a conversion in a process of its own, for growing images."""
+    warm_up = folder / "warm_up.tif"
+    tifffile.imwrite(warm_up, np.zeros((600, 600), np.uint8), tile=(256, 256))
+    print(f"\nconvert_tiff with max_memory {limit / 1e6:.0f} MB\n{'image MB':>10}{'peak MB':>10}{'MB/s':>8}")
+    for size in sizes:
+        source, target = folder / "grown.tif", folder / "grown.zarr"
+        size = write_tiff(source, size)
+        script = ONE_RUN.format(source=str(source), target=str(target), warm_up=str(warm_up), limit=limit)
+        peak, seconds = json.loads(subprocess.check_output([sys.executable, "-c", script], text=True))
+        print(f"{size:10.0f}{peak:10.0f}{size / seconds:8.0f}", flush=True)
+        for path in (target, Path(f"{warm_up}.zarr")):
+            shutil.rmtree(path)
+        source.unlink()
+
+
+def main():
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        throughput(Path(folder))
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        memory(Path(folder), [100, 200, 400, 1000, 2000, 4000] if "--full" in sys.argv else [100, 200, 400])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,522 @@
+"""Storing: counted reads, verified writing, damage, conversion of TIFF files, pyramids."""
+
+import gc
+import json
+import os
+import tracemalloc
+
+import dask
+import dask.array as da
+import numpy as np
+import pytest
+import tifffile
+import yaozarrs
+import zarr
+
+from course_helpers import storage
+from course_helpers.nuclei import nuclei_slide
+from course_helpers.storage import (
+    CountingStore,
+    StorageError,
+    check_store,
+    convert_tiff,
+    create_pyramid,
+    halved,
+    open_pyramid,
+    open_stored,
+    view_window,
+    write_pyramid,
+    write_verified,
+)
+
+
+@pytest.fixture
+def image():
+    return np.random.default_rng(0).integers(256, size=(120, 170), dtype=np.uint8)
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def damage(path, position=-10):
+    content = bytearray(path.read_bytes())
+    content[position] ^= 0xFF
+    path.write_bytes(content)
+
+
+# Counted reads
+
+
+def test_every_read_is_counted(tmp_path, image):
+    write_verified(image, tmp_path / "a.zarr", chunks=(50, 50), compressors=None)
+    store = CountingStore(tmp_path / "a.zarr")
+    array = zarr.open_array(store, mode="r")
+    lazy = da.from_zarr(array)
+    assert store.reads == [] and lazy.shape == image.shape
+    assert np.array_equal(lazy[40:60, 10:20].compute(), image[40:60, 10:20])
+    assert store.chunks_read == ["c/0/0", "c/1/0"] and store.bytes_read == 2 * 50 * 50
+    store.reads.clear()
+    assert (array[:] == image).all() and len(store.reads) == 3 * 4
+
+
+def test_reads_of_shards_and_of_missing_chunks_are_counted():
+    memory = zarr.storage.MemoryStore()
+    array = zarr.create_array(memory, shape=(64, 64), chunks=(8, 8), shards=(32, 32), dtype="uint8", compressors=None)
+    array[:32] = 7
+    store = CountingStore(memory)
+    array = zarr.open_array(store, mode="r")
+    assert array[0, 0] == 7 and array[63, 63] == 0
+    index = 16 * 16 + 4  # offset and length of each of 16 chunks, and a checksum
+    assert store.reads == [("c/0/0", index), ("c/0/0", 64), ("c/1/1", 0)]
+
+
+# Open
+
+
+def test_clear_errors_when_opening(tmp_path, image):
+    with pytest.raises(FileNotFoundError, match="there is no .*nowhere"):
+        open_stored(tmp_path / "nowhere")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file.zarr").write_text("text")
+    for name in ("folder", "file.zarr"):
+        with pytest.raises(ValueError, match="not a Zarr store"):
+            open_stored(tmp_path / name)
+    zarr.create_array(tmp_path / "two.zarr", shape=(4,), dtype="u1", zarr_format=2)
+    with pytest.raises(ValueError, match="format 2"):
+        check_store(tmp_path / "two.zarr")
+    zarr.create_group(tmp_path / "group.zarr").create_array("inner", shape=(4,), dtype="u1")
+    with pytest.raises(ValueError, match="group of arrays. Open one of them: inner"):
+        open_stored(tmp_path / "group.zarr")
+    write_verified(image, tmp_path / "bad.zarr")
+    (tmp_path / "bad.zarr" / "zarr.json").write_text("{")
+    with pytest.raises(ValueError, match="zarr.json is damaged"):
+        open_stored(tmp_path / "bad.zarr")
+
+
+# Write
+
+
+@pytest.mark.parametrize("chunks, shards", [(None, None), ((50, 50), None), ((20, 25), (60, 50)), ((500, 1), None)])
+@pytest.mark.parametrize("dask_chunks", [(33, 47), ((1, 100, 19), (170,)), (120, 170)])
+def test_any_dask_chunks_are_written_rightly(tmp_path, image, chunks, shards, dask_chunks):
+    array = write_verified(da.from_array(image, chunks=dask_chunks), tmp_path / "a.zarr", chunks=chunks, shards=shards)
+    assert np.array_equal(array[:], image) and array.dtype == image.dtype and array.read_only
+    assert check_store(tmp_path / "a.zarr")[1:] == ([], [], True)
+    assert names(tmp_path) == ["a.zarr"]
+
+
+def test_no_two_tasks_write_into_one_file(tmp_path, image, monkeypatch):
+    """Misaligned writes lose data in some runs only: so the writes themselves are watched."""
+    regions = []
+    write = storage._write_block
+
+    def watched(block, target, block_info):
+        regions.append([tuple(edges) for edges in block_info[0]["array-location"]])
+        return write(block, target, block_info)
+
+    monkeypatch.setattr(storage, "_write_block", watched)
+    write_verified(da.from_array(image, chunks=(33, 47)), tmp_path / "a.zarr", chunks=(20, 10), shards=(40, 50))
+    assert all(start % size == 0 for region in regions for (start, _), size in zip(region, (40, 50)))
+    assert len(regions) == 3 * 4
+
+
+@pytest.mark.parametrize("dtype", ["bool", "int16", "float32", "complex64", ">u2"])
+def test_dtypes_and_special_values(tmp_path, dtype):
+    image = np.zeros((6, 6), dtype)
+    if image.dtype.kind in "fc":
+        image[0, :3] = np.nan, np.inf, -0.0
+        image[3:, 3:] = -0.0
+    array = write_verified(image, tmp_path / "a.zarr", chunks=(3, 3))
+    assert np.array_equal(array[:], image, equal_nan=image.dtype.kind in "fc")
+    assert np.array_equal(np.signbit(array[:].real.astype(float)), np.signbit(image.real.astype(float)))
+    assert check_store(tmp_path / "a.zarr").missing == []  # also where all pixels are zero
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        lambda tiles: tiles.map_blocks(lambda tile: tile[:1, :1], dtype=np.uint8),
+        lambda tiles: tiles.map_blocks(lambda tile: tile / 2, dtype=np.uint8),
+        lambda tiles: tiles.map_blocks(lambda tile: tile[np.newaxis], dtype=np.uint8),
+    ],
+)
+def test_blocks_that_break_their_promise_are_noticed(tmp_path, image, broken):
+    tiles = da.from_array(image, chunks=(60, 85))
+    with pytest.raises(StorageError, match="but the image declares .* uint8"):
+        write_verified(broken(tiles), tmp_path / "a.zarr")
+    assert names(tmp_path) == []
+
+
+def test_what_reads_back_differently_is_noticed(tmp_path, image, monkeypatch):
+    write = storage._write_block
+
+    def flawed(block, target, block_info):
+        return write(block, target, block_info) if block_info[0]["chunk-location"] != (1, 2) else (
+            storage._checksum_block(block))
+
+    monkeypatch.setattr(storage, "_write_block", flawed)
+    with pytest.raises(StorageError, match=r"1 of 12 pieces .* number \(1, 2\)"):
+        write_verified(image, tmp_path / "a.zarr", chunks=(50, 50))
+    assert names(tmp_path) == []
+
+
+def test_an_existing_store_is_replaced_only_when_asked_and_only_by_a_complete_one(tmp_path, image):
+    path = tmp_path / "a.zarr"
+    write_verified(image, path)
+    with pytest.raises(FileExistsError, match="overwrite=True"):
+        write_verified(255 - image, path)
+
+    def fails(tile, block_info):
+        if block_info[0]["chunk-location"] == (1, 1):
+            raise KeyboardInterrupt
+        return tile
+
+    half = da.from_array(255 - image, chunks=60).map_blocks(fails, meta=np.empty((0, 0), np.uint8))
+    with pytest.raises(KeyboardInterrupt):
+        write_verified(half, path, overwrite=True)
+    assert np.array_equal(open_stored(path)[:], image) and names(tmp_path) == ["a.zarr"]
+    inverted = 255 - da.from_zarr(open_stored(path))  # reads the store that it replaces
+    assert np.array_equal(write_verified(inverted, path, overwrite=True)[:], 255 - image)
+    assert names(tmp_path) == ["a.zarr"]
+
+
+def test_nothing_but_a_store_is_ever_replaced(tmp_path, image):
+    (tmp_path / "thesis").mkdir()
+    (tmp_path / "thesis" / "chapter.txt").write_text("years of work")
+    for write in (write_verified, lambda image, path, overwrite: convert_tiff(tmp_path / "a.tif", path, overwrite=True)):
+        tifffile.imwrite(tmp_path / "a.tif", image)
+        with pytest.raises(FileExistsError, match="not a Zarr store"):
+            write(image, tmp_path / "thesis", overwrite=True)
+    assert (tmp_path / "thesis" / "chapter.txt").read_text() == "years of work"
+
+
+def test_clear_errors_when_writing(tmp_path, image):
+    unknown = da.from_array(image.ravel(), chunks=100)
+    for bad, expected in [
+        (image.tolist(), (TypeError, "not list")),
+        (image.astype(object), (TypeError, "numbers or booleans, not object")),
+        (image.astype("U3"), (TypeError, "numbers or booleans")),
+        (np.array(1), (ValueError, "must have pixels")),
+        (image[:0], (ValueError, "must have pixels")),
+        (unknown[unknown > 9], (ValueError, "known chunk sizes")),
+    ]:
+        with pytest.raises(expected[0], match=expected[1]):
+            write_verified(bad, tmp_path / "a.zarr")
+    for chunks in [(10,), 10, (0, 10), (10.5, 10), "auto"]:
+        with pytest.raises(ValueError, match="chunks must be"):
+            write_verified(image, tmp_path / "a.zarr", chunks=chunks)
+    with pytest.raises(FileNotFoundError, match="there is no folder"):
+        write_verified(image, tmp_path / "nowhere" / "a.zarr")
+    assert names(tmp_path) == []
+
+
+def test_paths_with_spaces_dots_and_strings(tmp_path, image, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_verified(image, "my image.v2.zarr")
+    os.mkdir("inner")
+    write_verified(image, os.path.join("inner", "..", "Zürich.zarr"))
+    assert names(tmp_path) == ["Zürich.zarr", "inner", "my image.v2.zarr"]
+
+
+# Check
+
+
+@pytest.mark.parametrize("shards", [None, (100, 100)])
+def test_missing_and_damaged_chunks_are_named(tmp_path, image, shards):
+    path = tmp_path / "a.zarr"
+    write_verified(np.tile(image, (2, 2)), path, chunks=(50, 50), shards=shards)
+    assert check_store(path) == (12 if shards else 35, [], [], True)
+    damage(path / "c" / "0" / "2", position=40)
+    (path / "c" / "2" / "1").unlink()
+    report = check_store(path)
+    assert (report.missing, report.damaged) == ([(2, 1)], [(0, 2)])
+
+
+def test_each_single_damaged_byte_is_noticed_with_a_checksum(tmp_path):
+    write_verified(np.arange(16, dtype=np.uint8), tmp_path / "a.zarr")
+    file = tmp_path / "a.zarr" / "c" / "0"
+    content = file.read_bytes()
+    for position in range(len(content)):
+        damage(file, position)
+        assert check_store(tmp_path / "a.zarr").damaged == [(0,)], position
+        file.write_bytes(content)
+    file.write_bytes(content[:-1])
+    assert check_store(tmp_path / "a.zarr").damaged == [(0,)]
+
+
+def test_without_a_checksum_the_report_says_so(tmp_path, image):
+    for name, compressors, checksums in [
+        ("raw", None, False),
+        ("zstd", zarr.codecs.ZstdCodec(), False),
+        ("blosc", zarr.codecs.BloscCodec(), False),
+        ("gzip", zarr.codecs.GzipCodec(), True),
+        ("own", zarr.codecs.ZstdCodec(checksum=True), True),
+    ]:
+        write_verified(image, tmp_path / name, compressors=compressors)
+        assert check_store(tmp_path / name).has_checksums is checksums
+    damage(tmp_path / "raw" / "c" / "0" / "0")
+    assert check_store(tmp_path / "raw").damaged == []
+    assert (open_stored(tmp_path / "raw")[:] != image).sum() == 1
+    (tmp_path / "raw" / "c" / "0" / "0").write_bytes(b"too short")
+    assert check_store(tmp_path / "raw").damaged == [(0, 0)]
+
+
+# Convert
+
+
+def write_tiff(path, image, kind):
+    options = {
+        "one run of bytes": {},
+        "big-endian": {"byteorder": ">"},
+        "strips": {"rowsperstrip": 7, "compression": "zlib"},
+        "tiles": {"tile": (48, 32), "compression": "zlib", "predictor": True},
+        "tiles without compression": {"tile": (48, 32)},
+        "BigTIFF": {"tile": (64, 64), "bigtiff": True},
+    }[kind]
+    tifffile.imwrite(path, image, photometric="minisblack", **options)
+
+
+KINDS = ["one run of bytes", "big-endian", "strips", "tiles", "tiles without compression", "BigTIFF"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("shape", [(300, 211), (5, 90, 100), (2, 3, 70, 80)])
+def test_tiffs_are_converted(tmp_path, kind, shape):
+    image = np.random.default_rng(1).integers(4096, size=shape, dtype=np.uint16)
+    write_tiff(tmp_path / "a.tif", image, kind)
+    array = convert_tiff(tmp_path / "a.tif", tmp_path / "a.zarr", chunks=(50, 40), max_memory=2**18, progress=iter)
+    assert array.dtype == image.dtype and np.array_equal(array[:], image)
+    assert array.chunks == (1,) * (len(shape) - 2) + (50, 40)
+    assert check_store(tmp_path / "a.zarr")[1:] == ([], [], True)
+    assert names(tmp_path) == ["a.tif", "a.zarr"]
+
+
+def test_a_stack_can_have_deep_chunks_and_a_pyramid_gives_its_finest_level(tmp_path):
+    image = np.random.default_rng(1).integers(256, size=(10, 64, 64), dtype=np.uint8)
+    write_tiff(tmp_path / "stack.tif", image, "strips")
+    array = convert_tiff(tmp_path / "stack.tif", tmp_path / "stack.zarr", chunks=(4, 32, 32), progress=iter)
+    assert array.chunks == (4, 32, 32) and np.array_equal(array[:], image)
+    with tifffile.TiffWriter(tmp_path / "levels.tif") as file:
+        file.write(image[0], subifds=1, tile=(16, 16))
+        file.write(image[0, ::2, ::2], subfiletype=1, tile=(16, 16))
+    array = convert_tiff(tmp_path / "levels.tif", tmp_path / "levels.zarr", progress=iter)
+    assert np.array_equal(array[:], image[0])
+
+
+def peak_of(work):
+    """The most bytes that work needs at a time; a first run, which loads libraries, does not count."""
+    work("first")
+    gc.collect()
+    tracemalloc.start()
+    try:
+        work("second")
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("kind", ["one run of bytes", "strips", "tiles"])
+def test_memory_stays_below_the_limit(tmp_path, kind):
+    image = nuclei_slide((2000, 2500), chunks=(1000, 1000)).compute()
+    write_tiff(tmp_path / "a.tif", image, kind)
+    limit = 2**22 - 2**20  # where the whole image takes 5 MB; less than half of the limit was measured
+    peak = peak_of(lambda name: convert_tiff(tmp_path / "a.tif", tmp_path / name, (128, 128), max_memory=limit, progress=iter))
+    assert peak < limit < image.nbytes, peak
+    assert np.array_equal(open_stored(tmp_path / "second")[:], image)
+
+
+def interrupted_after(number):
+    """A progress bar that stops like Ctrl+C after a number of pieces."""
+
+    def pieces_until(pieces):
+        yield from pieces[:number]
+        raise KeyboardInterrupt
+
+    return pieces_until
+
+
+def interrupted_conversion(tmp_path, image, pieces=5):
+    write_tiff(tmp_path / "a.tif", image, "tiles without compression")
+    with pytest.raises(KeyboardInterrupt):
+        convert_tiff(tmp_path / "a.tif", tmp_path / "a.zarr", (50, 50), max_memory=2**16, progress=interrupted_after(pieces))
+    assert names(tmp_path) == ["a.tif", "a.zarr.partial"]
+    return tmp_path / "a.zarr.partial"
+
+
+@pytest.fixture
+def reads(monkeypatch):
+    """A list that grows by one entry for each piece that is read from a TIFF file."""
+    regions = []
+    original = storage._tiff_reader
+
+    def watched(series):
+        read, *description = original(series)
+        return (lambda region: regions.append(region) or read(region)), *description
+
+    monkeypatch.setattr(storage, "_tiff_reader", watched)
+    return regions
+
+
+def test_an_interrupted_conversion_goes_on_where_it_stopped(tmp_path, reads):
+    image = np.random.default_rng(2).integers(256, size=(400, 300), dtype=np.uint8)
+    partial = interrupted_conversion(tmp_path, image)
+    before = len(reads)
+    damage(partial / "c" / "0" / "0")  # as after a power failure
+    array = convert_tiff(tmp_path / "a.tif", tmp_path / "a.zarr", (50, 50), max_memory=2**16, progress=iter)
+    assert np.array_equal(array[:], image) and names(tmp_path) == ["a.tif", "a.zarr"]
+    assert len(reads) - before == len(set(map(str, reads))) - 5 + 1
+    assert before == 5
+
+
+@pytest.mark.parametrize("change", ["content", "time", "chunks"])
+def test_another_source_or_other_chunks_start_anew(tmp_path, reads, change):
+    image = np.random.default_rng(2).integers(256, size=(400, 300), dtype=np.uint8)
+    interrupted_conversion(tmp_path, image)
+    status = os.stat(tmp_path / "a.tif")
+    chunks = (50, 50)
+    if change == "content":  # same shape, same time
+        image = 255 - image
+        write_tiff(tmp_path / "a.tif", image, "tiles without compression")
+        assert os.stat(tmp_path / "a.tif").st_size == status.st_size
+        os.utime(tmp_path / "a.tif", ns=(status.st_atime_ns, status.st_mtime_ns))
+    elif change == "time":
+        os.utime(tmp_path / "a.tif", ns=(status.st_atime_ns, status.st_mtime_ns + 10**9))
+    else:
+        chunks = (25, 50)
+    reads.clear()
+    array = convert_tiff(tmp_path / "a.tif", tmp_path / "a.zarr", chunks, max_memory=2**16, progress=iter)
+    assert np.array_equal(array[:], image)
+    assert sum(np.prod([part.stop - part.start for part in region]) for region in reads) == image.size
+
+
+def test_a_source_that_changes_under_way_is_noticed(tmp_path, image):
+    write_tiff(tmp_path / "a.tif", image, "tiles without compression")
+
+    def changing(pieces):
+        for number, piece in enumerate(pieces):
+            if number == 1:
+                os.utime(tmp_path / "a.tif", ns=(1, 1))
+            yield piece
+
+    with pytest.raises(StorageError, match="has changed"):
+        convert_tiff(tmp_path / "a.tif", tmp_path / "a.zarr", (50, 50), max_memory=2**15, progress=changing)
+    assert not (tmp_path / "a.zarr").exists()
+
+
+def test_damaged_and_undecodable_tiffs_are_reported(tmp_path, image):
+    tiff, target = tmp_path / "a.tif", tmp_path / "a.zarr"
+    write_tiff(tiff, image, "tiles")
+    with tifffile.TiffFile(tiff) as file:
+        last = file.pages[0].dataoffsets[-1]
+    damage(tiff, last + 5)
+    with pytest.raises(StorageError, match="cannot be read at .* damaged"):
+        convert_tiff(tiff, target, progress=iter)
+    with tifffile.TiffFile(tiff, mode="r+b") as file:
+        file.pages[0].tags["Compression"].overwrite(34927)  # a compression that tifffile cannot read
+    with pytest.raises(ValueError, match="cannot be decoded: .* save it again"):
+        convert_tiff(tiff, target, progress=iter)
+    assert not target.exists()
+
+
+def test_clear_errors_when_converting(tmp_path, image):
+    tiff, target = tmp_path / "a.tif", tmp_path / "a.zarr"
+    with pytest.raises(FileNotFoundError, match="there is no file"):
+        convert_tiff(tiff, target)
+    tiff.write_text("no image")
+    with pytest.raises(ValueError, match="cannot be read as a TIFF file"):
+        convert_tiff(tiff, target)
+    write_tiff(tiff, image, "tiles")
+    for chunks in [(50, 50, 50), (0, 50), (2.5, 50)]:
+        with pytest.raises(ValueError, match="chunks must be"):
+            convert_tiff(tiff, target, chunks)
+    with pytest.raises(ValueError, match="max_memory is 5000. The TIFF file can only be read in pieces of .48, 32."):
+        convert_tiff(tiff, target, (10, 10), max_memory=5000)
+    assert names(tmp_path) == ["a.tif"]
+    convert_tiff(tiff, target, progress=iter)
+    with pytest.raises(FileExistsError, match="overwrite=True"):
+        convert_tiff(tiff, target)
+    write_tiff(tiff, 255 - image, "tiles")
+    assert np.array_equal(convert_tiff(tiff, target, overwrite=True, progress=iter)[:], 255 - image)
+
+
+# Pyramids
+
+
+@pytest.fixture
+def pyramid(tmp_path):
+    return write_pyramid(nuclei_slide((701, 1000), chunks=(100, 100)), tmp_path / "a.ome.zarr", pixel_size=0.5, chunks=(128, 128))
+
+
+def test_the_pyramid_is_valid_and_has_the_right_pixel_sizes(tmp_path, pyramid):
+    valid = yaozarrs.validate_zarr_store(tmp_path / "a.ome.zarr")
+    multiscale = valid.ome_metadata().multiscales[0]
+    assert [(axis.name, axis.type, axis.unit) for axis in multiscale.axes] == [
+        ("y", "space", "micrometer"), ("x", "space", "micrometer")]
+    transformations = json.loads((tmp_path / "a.ome.zarr" / "zarr.json").read_text())["attributes"]["ome"]["multiscales"][0]
+    found = [[step[step["type"]] for step in level["coordinateTransformations"]] for level in transformations["datasets"]]
+    assert found == [[[0.5] * 2, [0.0] * 2], [[1.0] * 2, [0.25] * 2], [[2.0] * 2, [0.75] * 2]]
+    assert [level.shape for level in pyramid] == [(701, 1000), (351, 500), (176, 250)]
+
+
+def test_a_level_shows_what_lies_at_its_physical_position(tmp_path):
+    """A spot has the same centre of mass in micrometres on every level."""
+    image = np.zeros((512, 512))
+    image[200:232, 96:104] = 1
+    levels = write_pyramid(image, tmp_path / "a.ome.zarr", pixel_size=0.5, min_size=64)
+    steps = json.loads((tmp_path / "a.ome.zarr" / "zarr.json").read_text())["attributes"]["ome"]["multiscales"][0]["datasets"]
+    for level, step in zip(levels, steps):
+        scale, shift = (transformation[transformation["type"]] for transformation in step["coordinateTransformations"])
+        centre = [(axis * level[:]).sum() / level[:].sum() for axis in np.indices(level.shape)]
+        assert np.allclose(np.multiply(centre, scale) + shift, [0.5 * 215.5, 0.5 * 99.5])
+    assert len(levels) == 4
+
+
+def test_levels_are_means_of_the_level_below(pyramid):
+    for below, level in zip(pyramid, pyramid[1:]):
+        padded = np.pad(below[:], [(0, size % 2) for size in below.shape], mode="edge").astype(int)
+        expected = padded.reshape(level.shape[0], 2, level.shape[1], 2).sum(axis=(1, 3)) // 4
+        assert np.array_equal(level[:], expected) and level.dtype == below.dtype
+    assert halved(da.ones((5, 3), chunks=(2, 3))).shape == (3, 2)
+
+
+def test_clear_errors_of_pyramids(tmp_path, image):
+    with pytest.raises(ValueError, match="two-dimensional"):
+        create_pyramid(tmp_path / "a", (3, 4, 5), "u1", 1)
+    for bad in (0, -1, float("nan")):
+        with pytest.raises(ValueError, match="pixel_size"):
+            write_pyramid(image, tmp_path / "a", pixel_size=bad)
+    with pytest.raises(ValueError):
+        write_pyramid(image, tmp_path / "a", pixel_size=1, unit=7)
+    write_verified(image, tmp_path / "plain.zarr")
+    with pytest.raises(FileExistsError):
+        write_pyramid(image, tmp_path / "plain.zarr", 1)
+    zarr.create_group(tmp_path / "group.zarr")
+    with pytest.raises(ValueError, match="lists no multiscales"):
+        open_pyramid(tmp_path / "group.zarr")
+    assert names(tmp_path) == ["group.zarr", "plain.zarr"]
+
+
+def test_the_view_reads_only_what_the_screen_needs(tmp_path, pyramid):
+    store = CountingStore(tmp_path / "a.ome.zarr")
+    levels = open_pyramid(store)
+    pixels, level, extent = view_window(levels, (350, 500), zoom=1, screen=(100, 200))
+    assert level == 0 and extent == (400, 600, 400, 300)
+    assert np.array_equal(pixels, pyramid[0][300:400, 400:600])
+    assert set(store.chunks_read) == {f"0/c/{row}/{column}" for row in (2, 3) for column in (3, 4)}
+    pixels, level, _ = view_window(levels, (350, 500), zoom=0.2, screen=(150, 200))
+    assert level == 2 and pixels.shape == pyramid[2].shape
+    assert view_window(levels, (350, 500), zoom=0.001)[1] == 2  # there is no coarser one
+    assert view_window(levels, (350, 500), zoom=0.3)[1] == 1
+    assert view_window(levels, (0, 0), zoom=4, screen=(80, 80))[0].shape == (10, 10)  # at the edge
+    for bad in [{"zoom": 0}, {"zoom": 1, "center": (-500, 0)}, {"zoom": 1, "center": (0, 2000)}]:
+        with pytest.raises(ValueError):
+            view_window(levels, bad.get("center", (0, 0)), bad["zoom"])
+
+
+def test_the_memory_of_a_pyramid_does_not_grow_with_the_image(tmp_path):
+    """The image has 12 MiB; with two tasks at a time, less than 3 MiB were measured."""
+    image = da.ones((3072, 4096), chunks=(512, 512), dtype=np.uint8)
+    with dask.config.set(num_workers=2):
+        peak = peak_of(lambda name: write_pyramid(image, tmp_path / name, 0.5, chunks=(512, 512)))
+    assert peak < 0.6 * image.nbytes, peak
