@@ -190,6 +190,11 @@ def call(learners_function, *arguments):
     return result
 
 
+def is_written(learners_function):
+    """Whether a function that returns None has a body at all: that of a stub uses no name."""
+    return bool(getattr(getattr(learners_function, "__code__", None), "co_names", ()))
+
+
 def array(answer, shape=None, remedy="Call .compute() on it."):
     """The answer as a NumPy array of numbers; Wrong with the reason if it is none, or has another shape."""
     answer = computed(answer, remedy)
