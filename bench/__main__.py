@@ -4,7 +4,7 @@ import runpy
 import sys
 from pathlib import Path
 
-scripts = {path.stem: path for path in sorted(Path(__file__).parent.glob("*.py")) if path.stem != "__main__"}
+scripts = {path.stem: path for path in sorted(Path(__file__).parent.glob("[a-z]*.py"))}
 unknown = [name for name in sys.argv[1:] if name not in scripts]
 if unknown:
     sys.exit(f"No benchmark is named {', '.join(unknown)}. There are: {', '.join(scripts)}.")

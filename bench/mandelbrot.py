@@ -10,6 +10,7 @@ from functools import partial
 import dask
 import dask.array as da
 import numpy as np
+from _timing import best_times
 from dask import delayed
 
 from course_helpers.mandelbrot import (
@@ -52,18 +53,6 @@ np.asarray(stack[0:20_000:1000, ::2, ::2])
 end = time.perf_counter()
 print(built - start, first - built, end - first, (resident() - before) / 1e6)
 """
-
-
-def seconds(work):
-    """Time of one call."""
-    start = time.perf_counter()
-    work()
-    return time.perf_counter() - start
-
-
-def best_times(works, repetitions):
-    """Best time of each function, with the repetitions interleaved so that noise meets all of them."""
-    return np.min([[seconds(work) for work in works] for _ in range(repetitions)], axis=0)
 
 
 def numbers_from_fresh_process(code, cache_folder):

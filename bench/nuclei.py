@@ -4,10 +4,10 @@ Run it with --full to sum up a slide of 40,000 x 40,000 pixels instead of 10,000
 """
 import sys
 import threading
-import time
 
 import numpy as np
 import psutil
+from _timing import seconds
 from scipy import ndimage as ndi
 from skimage.draw import ellipse
 
@@ -15,13 +15,6 @@ from course_helpers.nuclei import nuclei_slide, render_nuclei, thumbnail, true_n
 
 WINDOW = np.s_[1000:2000, 2500:4500]  # of middling density
 MEGAPIXELS = 2.0
-
-
-def seconds(work):
-    """Return how long a function without arguments takes."""
-    start = time.perf_counter()
-    work()
-    return time.perf_counter() - start
 
 
 def peak_memory(work):

@@ -5,7 +5,6 @@
 
 import os
 import sys
-import time
 import tracemalloc
 from functools import partial
 
@@ -13,6 +12,7 @@ import dask
 import dask.array as da
 import numpy as np
 import pandas as pd
+from _timing import best_times, seconds
 from scipy import ndimage as ndi
 from skimage import filters, measure, morphology, segmentation
 
@@ -20,18 +20,6 @@ from course_helpers.nuclei import count_nuclei, nuclei_slide, render_nuclei, see
 from course_helpers.objects import count_in_tiles, label_in_tiles, measure_in_tiles, stitch_labels
 
 THRESHOLD, SIGMA, OVERLAP, REACH = 25, 3.5, 50, 30
-
-
-def seconds(work):
-    """Time of one call."""
-    start = time.perf_counter()
-    work()
-    return time.perf_counter() - start
-
-
-def best_times(works, repetitions):
-    """Best time of each function, with the repetitions interleaved so that noise meets all of them."""
-    return np.min([[seconds(work) for work in works] for _ in range(repetitions)], axis=0)
 
 
 def lecture_count(tile, threshold=THRESHOLD, sigma=SIGMA):
