@@ -129,7 +129,8 @@ def shown(value):
         if value is None:
             return "None"
         if hasattr(value, "shape") and hasattr(value, "dtype"):
-            return f"an array of shape {tuple(value.shape)} and dtype {value.dtype}"
+            kind = "a dask array" if is_lazy(value) else "an array"
+            return f"{kind} of shape {tuple(value.shape)} and dtype {value.dtype}"
         if isinstance(value, (list, tuple, dict, set)):
             return f"a {type(value).__name__} with {len(value)} entries"
     return f"an object of type {type(value).__name__}"
@@ -177,17 +178,21 @@ def function(answer):
     return answer
 
 
-def call(learners_function, *arguments):
-    """What the learner's function returns; Wrong in words if it raises, Unanswered if it returns nothing."""
+def call(learners_function, *arguments, given=None):
+    """What the learner's function returns; `given` says in words what it is called with.
+
+    Raises Wrong in words if it raises or returns None, Unanswered if its body is not written yet.
+    """
+    given = given or ", ".join(map(shown, arguments))
     try:
         result = learners_function(*arguments)
     except (Exception, SystemExit) as error:
-        raise Wrong(
-            f"called with {', '.join(map(shown, arguments))}, your function raises {described(error)}."
-        ) from None
-    if result is None or result is ...:
-        raise Unanswered("your function returns nothing yet. Write its body and let it end with return.")
-    return result
+        raise Wrong(f"called with {given}, your function raises {described(error)}.") from None
+    if result is not None and result is not ...:
+        return result
+    if is_written(learners_function):
+        raise Wrong(f"your function returns None for {given}. Does every way through it end with return?")
+    raise Unanswered("your function returns nothing yet. Write its body and let it end with return.")
 
 
 def is_written(learners_function):
