@@ -4,10 +4,12 @@
     python course.py test     prove that everything works
     python course.py build    write the notebooks from notebooks/source
     python course.py bench    measure speed and memory
+    python course.py slides   show a lesson as slides: slides 3
+    python course.py progress show what you solved, or a folder of notebooks did
     python course.py pin      write requirements.txt from pyproject.toml
 
 Each command first makes the folder .venv with all packages, if it is missing or out of date. Further arguments go on to
-jupyter lab, pytest, the builder, the benchmarks or uv pip compile. Needs Python 3.11 or newer and nothing else.
+the program that does the work. Needs Python 3.11 or newer and nothing else.
 """
 
 # Older Pythons, down to 2.7, must be able to read this file, so that they can say that they are too old: no f-strings.
@@ -50,6 +52,8 @@ COMMANDS = {
     "test": ["-m", "pytest"],
     "build": [os.path.join(ROOT, "notebooks", "source", "build.py")],
     "bench": [os.path.join(ROOT, "bench")],
+    "slides": [os.path.join(ROOT, "notebooks", "source", "slides.py")],
+    "progress": ["-m", "course_helpers.exercises.collect"],
     "pin": shlex.split(PIN),
 }
 # Set for other environments, these would lead Python, pip and uv away from ours.

@@ -15,6 +15,8 @@ import warnings
 
 import numpy as np
 
+from course_helpers.exercises import _progress
+
 _checks = {}
 
 
@@ -97,6 +99,7 @@ class Exercise:
                 f"this answer could not be checked: {described(error)}. Is it what the task asks for?",
             )
         say(f"{symbol} Exercise {self._number}: {message}")
+        _progress.note(self._number, symbol)
 
     def hint(self):
         """Print the next hint; after the last one, the last one again."""
@@ -106,9 +109,28 @@ class Exercise:
         say(f"Hint {position + 1} of {len(self._hints)} for exercise {self._number}: {self._hints[position]}{last}")
 
 
-def say(message):
-    """Print one line, also where the terminal's encoding lacks the symbols."""
-    line = " ".join(message.split())
+def progress(lesson=None):
+    """Print which exercises are solved (✓), tried but not solved yet (✗) and not tried yet (○).
+
+    The record stays on the computer that runs the notebook; an exercise that was solved once stays solved.
+
+    Parameters
+    ----------
+    lesson : int, optional
+        The number of a lesson, for example ``progress(5)``; all lessons without it.
+
+    Raises
+    ------
+    ValueError
+        If there is no lesson with this number.
+    """
+    for line in _progress.report(lesson):
+        say(line, tidy=False)
+
+
+def say(message, tidy=True):
+    """Print one line, also where the terminal's encoding lacks the symbols; tidy: with single blanks between words."""
+    line = " ".join(message.split()) if tidy else message
     encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
     print(line.encode(encoding, "replace").decode(encoding))
 
