@@ -44,6 +44,10 @@ CANNOT_WORK = """The course cannot be set up or started here: {}
 Check that you may write into this folder, that the disk is not full, and that no other window is using the course.
 Then run this again."""
 
+# What numba compiles is kept beside the code. Without this, the first picture of a lesson takes some seconds longer.
+COMPILE = """from course_helpers.mandelbrot import render_level
+from course_helpers.nuclei import render_nuclei
+render_level(0), render_level(139000), render_nuclei((64, 64))"""
 PIN = """-m uv pip compile pyproject.toml --group dev --universal --python-version 3.11 --fork-strategy fewest
     --generate-hashes --no-emit-index-url --no-emit-find-links --quiet --output-file requirements.txt
     --custom-compile-command 'python course.py pin'"""
@@ -128,7 +132,10 @@ def install_packages():
 def install_course():
     """Make `import course_helpers` work from anywhere; it stays in its folder, so that changes count at once."""
     pip = [PYTHON, "-m", "pip", "--disable-pip-version-check", "--quiet"]
-    return run(pip + ["install", "--no-deps", "--no-build-isolation", "--editable", ROOT])
+    installed = run(pip + ["install", "--no-deps", "--no-build-isolation", "--editable", ROOT])
+    if installed:
+        run([PYTHON, "-c", COMPILE])  # should this fail, the loops are compiled when they are first needed
+    return installed
 
 
 def check_prerequisites():

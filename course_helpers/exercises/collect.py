@@ -112,7 +112,9 @@ def stored_symbols(notebook):
             if exercise not in known:
                 notes.append(f"there is no exercise {exercise} in this course. The line is not counted.")
             elif exercise not in called:
-                notes.append(f"{symbol} of exercise {exercise} stands below a cell that does not check it. Not counted.")
+                notes.append(
+                    f"{symbol} of exercise {exercise} stands below a cell that does not check it. Not counted."
+                )
             else:
                 best[exercise] = better(symbol, best.get(exercise, "-"))
     return best, list(dict.fromkeys(notes))
@@ -195,7 +197,9 @@ def main(arguments=None):
         return progress()
     folder = Path(options.folder).expanduser().resolve()
     if not folder.is_dir():
-        sys.exit(f"There is no folder {folder}. Give the full path of the folder that holds the notebooks of the class.")
+        sys.exit(
+            f"There is no folder {folder}. Give the full path of the folder that holds the notebooks of the class."
+        )
     # nbformat complains here and there of what is reported below.
     logging.getLogger("traitlets").setLevel(logging.CRITICAL)
     warnings.simplefilter("ignore")

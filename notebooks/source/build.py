@@ -31,6 +31,8 @@ METADATA = {
     "rise": {"center": False, "scroll": True, "start_slideshow_at": "beginning", "theme": "white", "transition": "none"},
 }
 WIDGET = "application/vnd.jupyter.widget-view+json"
+# Seen in the error message of whoever opens a lesson with another Jupyter, in which packages are missing.
+OTHER_JUPYTER = "# If this raises ModuleNotFoundError: close the notebook, and open it with  python course.py lab\n"
 # What shows a learner the state of all exercises, at the end of every lesson.
 PROGRESS_TEXT = """## Your progress
 
@@ -70,8 +72,10 @@ def number_cells(notebook):
 
 
 def learner_notebook(source):
-    """What a learner opens: nothing executed, and the state of the exercises at the end."""
+    """What a learner opens: nothing executed, help with a wrong start, and the state of the exercises at the end."""
     notebook = derive(source, without="solution")
+    first = next(cell for cell in notebook.cells if cell.cell_type == "code")
+    first.source = OTHER_JUPYTER + first.source
     notebook.cells += [nbformat.v4.new_markdown_cell(PROGRESS_TEXT), nbformat.v4.new_code_cell(PROGRESS_CODE)]
     number_cells(notebook)
     return notebook
