@@ -46,8 +46,8 @@ Then run this again."""
 
 # What numba compiles is kept beside the code. Without this, the first picture of a lesson takes some seconds longer.
 COMPILE = """from course_helpers.mandelbrot import render_level
-from course_helpers.nuclei import render_nuclei
-render_level(0), render_level(139000), render_nuclei((64, 64))"""
+from course_helpers.nuclei import render_nuclei, true_nuclei
+render_level(0), render_level(139000), render_nuclei((64, 64)), true_nuclei((64, 64))"""
 PIN = """-m uv pip compile pyproject.toml --group dev --universal --python-version 3.11 --fork-strategy fewest
     --generate-hashes --no-emit-index-url --no-emit-find-links --quiet --output-file requirements.txt
     --custom-compile-command 'python course.py pin'"""
