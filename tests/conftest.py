@@ -1,4 +1,9 @@
+import os
+
 import pytest
+
+# No test, and no notebook that is tested, counts as a learner's work.
+os.environ["COURSE_PROGRESS"] = "off"
 
 
 @pytest.hookimpl(wrapper=True)
