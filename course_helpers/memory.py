@@ -163,7 +163,9 @@ def _pickled(work):
 def _modules_in(payload):
     """The loaded modules that a pickle names: imported before memory is measured, they do not count as data."""
     words = {argument for _, argument, _ in pickletools.genops(payload) if isinstance(argument, str)}
-    return sorted(words & set(sys.modules) - {"__main__", "__mp_main__"})
+    names = sorted(words & set(sys.modules) - {"__main__", "__mp_main__"})
+    # dask loads distributed when it computes for the first time.
+    return names + ["distributed"] * any(name.split(".")[0] == "dask" for name in names)
 
 
 class _Watched:
@@ -177,7 +179,7 @@ class _Watched:
     def __enter__(self):
         options = {"start_new_session": True} if os.name == "posix" else {"creationflags": 0x08000200}
         # Memory that is given back goes to the system at once, as in dask's own workers: else glibc keeps some of it.
-        environment = {**os.environ, "MALLOC_TRIM_THRESHOLD_": "65536", "PYTHONUTF8": "1", "PYTHONFAULTHANDLER": "1"}
+        environment = {**os.environ, "MALLOC_MMAP_THRESHOLD_": "1048576", "MALLOC_TRIM_THRESHOLD_": "1048576", "PYTHONUTF8": "1", "PYTHONFAULTHANDLER": "1"}
         command, pipe = [sys.executable, "-c", CHILD], subprocess.PIPE
         self.process = subprocess.Popen(command, stdin=pipe, stdout=pipe, env=environment, **options)
         return self
@@ -245,14 +247,13 @@ class _Watched:
         report = {"begun": self.begun, "ended": time.perf_counter(), "peak": 0, "died": None}
         with contextlib.suppress(OSError):
             report.update(pickle.loads((self.folder / "report").read_bytes()))
-        died = self.killed and f"killed, because it used more than the limit of {self.limit / 2**20:.0f} MiB"
-        died = died or report["died"] or (None if (self.folder / "report").exists() else self.how_it_ended())
-        begun, ended = report["begun"], report["ended"]
-        if self.killed:
-            ended = self.samples[-1][0]
+        died = report["died"] or (None if (self.folder / "report").exists() else self.how_it_ended())
+        begun, ended = report["begun"], self.samples[-1][0] if self.killed else report["ended"]
         samples = [(0, 0)] + [(moment - begun, memory) for moment, memory in self.samples if begun <= moment <= ended]
         seconds, memory = np.array(samples).T
         peak = int(max(report["peak"], memory.max()))
+        if self.killed or (self.limit and peak > self.limit and not died):  # a peak between two looks counts as well
+            died = f"killed, because it used more than the limit of {self.limit / 2**20:.0f} MiB"
         return Measurement(peak, ended - begun, self.result(died), died, Curve(seconds, memory), self.output())
 
     def how_it_ended(self):
