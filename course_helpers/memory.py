@@ -27,6 +27,13 @@ from dask.system import CPU_COUNT
 
 INTERVAL = 0.005  # seconds between two looks at the memory of the process
 SMALLEST_LIMIT = 2**24  # what Python itself may need on the way, for example to format an error message
+ENVIRONMENT = {
+    # Large arrays go back to the system as soon as they are deleted. By default, glibc keeps some for later.
+    "MALLOC_MMAP_THRESHOLD_": "1048576",
+    "MALLOC_TRIM_THRESHOLD_": "1048576",
+    "PYTHONFAULTHANDLER": "1",
+    "PYTHONUTF8": "1",
+}
 CHILD = (
     "import pickle, sys; request = pickle.load(sys.stdin.buffer); sys.path[:] = request['path'];"
     "from course_helpers.memory import _measured_process; _measured_process(request)"
@@ -178,8 +185,7 @@ class _Watched:
 
     def __enter__(self):
         options = {"start_new_session": True} if os.name == "posix" else {"creationflags": 0x08000200}
-        # Memory that is given back goes to the system at once, as in dask's own workers: else glibc keeps some of it.
-        environment = {**os.environ, "MALLOC_MMAP_THRESHOLD_": "1048576", "MALLOC_TRIM_THRESHOLD_": "1048576", "PYTHONUTF8": "1", "PYTHONFAULTHANDLER": "1"}
+        environment = {**os.environ, **ENVIRONMENT}
         command, pipe = [sys.executable, "-c", CHILD], subprocess.PIPE
         self.process = subprocess.Popen(command, stdin=pipe, stdout=pipe, env=environment, **options)
         return self
