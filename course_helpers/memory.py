@@ -170,9 +170,7 @@ def _pickled(work):
 def _modules_in(payload):
     """The loaded modules that a pickle names: imported before memory is measured, they do not count as data."""
     words = {argument for _, argument, _ in pickletools.genops(payload) if isinstance(argument, str)}
-    names = sorted(words & set(sys.modules) - {"__main__", "__mp_main__"})
-    # dask loads distributed when it computes for the first time.
-    return names + ["distributed"] * any(name.split(".")[0] == "dask" for name in names)
+    return sorted(words & set(sys.modules) - {"__main__", "__mp_main__"})
 
 
 class _Watched:
@@ -184,15 +182,14 @@ class _Watched:
         self.killed = False
 
     def __enter__(self):
-        options = {"start_new_session": True} if os.name == "posix" else {"creationflags": 0x08000200}
+        options = {"start_new_session": True} if os.name == "posix" else {"creationflags": subprocess.CREATE_NO_WINDOW}
         environment = {**os.environ, **ENVIRONMENT}
         command, pipe = [sys.executable, "-c", CHILD], subprocess.PIPE
         self.process = subprocess.Popen(command, stdin=pipe, stdout=pipe, env=environment, **options)
         return self
 
     def __exit__(self, *_):
-        with contextlib.suppress(psutil.Error):
-            self.list_family()
+        self.list_family()
         if os.name == "posix":
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(self.process.pid, signal.SIGKILL)
@@ -220,7 +217,7 @@ class _Watched:
             self.family.add(psutil.Process(pid))
 
     def list_family(self):
-        for process in [psutil.Process(self.process.pid), *self.family]:
+        for process in list(self.family):
             with contextlib.suppress(psutil.NoSuchProcess):
                 self.family.update(process.children(recursive=True))
         self.listed = time.perf_counter()
@@ -265,7 +262,7 @@ class _Watched:
     def how_it_ended(self):
         """A sentence on a process that ended without a report."""
         code = self.process.returncode
-        if code == -getattr(signal, "SIGKILL", 0):
+        if os.name == "posix" and code == -signal.SIGKILL:
             return "killed from outside (SIGKILL), as by an operating system that runs out of memory"
         if code < 0 or code > 255:  # a signal, or an error code of Windows
             name = signal.Signals(-code).name if -code in set(signal.Signals) else hex(code)
@@ -290,9 +287,7 @@ def _measured_process(request):
     folder = Path(request["folder"])
     threading.Thread(target=_end_with_parent, args=(os.dup(0),), daemon=True).start()
     ready = _redirect(folder / "output")
-    for module in request["modules"]:
-        with contextlib.suppress(Exception):
-            importlib.import_module(module)
+    _import(request["modules"])
     gc.collect()
     _limit_requests(request["limit"])
     with contextlib.suppress(OSError):  # Linux: the record of the largest memory starts anew
@@ -318,6 +313,14 @@ def _measured_process(request):
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(0)  # does not wait for threads that the work left behind
+
+
+def _import(modules):
+    for name in modules:
+        with contextlib.suppress(Exception):
+            importlib.import_module(name)
+    if "dask.array" in sys.modules:
+        importlib.import_module("distributed")  # else dask does it when it computes for the first time
 
 
 def _redirect(path):
