@@ -105,7 +105,7 @@ def measure(work, memory_limit=None):
     -------
     Measurement
         With attributes ``peak`` (bytes), ``seconds``, ``result``, ``died`` (None or a sentence), ``curve``, ``output``.
-        The peak comes from the operating system's own record where it keeps one for this time (Linux always; macOS
+        The peak comes from the operating system's own record where it keeps one for this time (Linux; on macOS
         and Windows if it is above what the start took), and from the curve otherwise. The curve has a sample every 5
         ms, and misses shorter peaks.
 
