@@ -188,7 +188,7 @@ def small_graph(answer):
             f"the graph is small, but the map counts {np.sum(counts):g} nuclei in all, which is another number than "
             "count_slowly finds. Do segmentation, overlap and reach stay as they were?"
         )
-    return f"The image has {slide.nbytes / 2**20:.2f} MiB, your graph {graph / 2**20:.2f} MiB."
+    return f"The image has {slide.nbytes / 2**20:.2f} MiB, your graph less than {-(-100 * graph // slide.nbytes)} % of that."
 
 
 def lazy_map(answer, path, shape):
