@@ -99,8 +99,10 @@ def print_loss(shape):
             counts = counting.compute()
             disturbed = time.perf_counter() - start
     counted = sum(message["key"][0].startswith("objects") for message in stream.data)
-    print(f"\nA worker of two is killed: tiles counted {counted} for {count_map.size}, "
-          f"counts that differ {np.count_nonzero(counts != expected)}, time {disturbed / undisturbed:.1f} times")
+    print(
+        f"\nA worker of two is killed: tiles counted {counted} for {count_map.size}, "
+        f"counts that differ {np.count_nonzero(counts != expected)}, time {disturbed / undisturbed:.1f} times"
+    )
 
 
 def main():

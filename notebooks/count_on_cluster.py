@@ -96,7 +96,9 @@ def open_target(count_map, options):
             attributes=settings,
         )
     begun = dict(target.attrs)
-    changed = [f"{name} {begun.get(name)!r}, not {value!r}" for name, value in settings.items() if begun.get(name) != value]
+    changed = [
+        f"{name} {begun.get(name)!r}, not {value!r}" for name, value in settings.items() if begun.get(name) != value
+    ]
     if changed:
         sys.exit(f"{options.output} was begun with {'; '.join(changed)}. Use the same settings, or another output.")
     return target

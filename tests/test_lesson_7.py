@@ -121,7 +121,11 @@ def test_other_settings_are_not_mixed(script, tmp_path):
 
 @pytest.mark.parametrize(
     "arguments, message",
-    [(["--tile", "0"], "not a whole number from 1"), (["--workers", "x"], "invalid"), (["--cluster", "cloud"], "choose")],
+    [
+        (["--tile", "0"], "not a whole number from 1"),
+        (["--workers", "x"], "invalid"),
+        (["--cluster", "cloud"], "choose"),
+    ],
 )
 def test_wrong_arguments_start_nothing(script, tmp_path, arguments, message, capsys):
     with pytest.raises(SystemExit):

@@ -109,7 +109,9 @@ def check_workers(plan):
             "Which part of a cluster has a GIL of its own?"
         )
     if workers * threads > CORES:
-        raise Wrong(f"{workers * threads} tasks at a time share {CORES} cores: they wait for each other, and all need memory.")
+        raise Wrong(
+            f"{workers * threads} tasks at a time share {CORES} cores: they wait for each other, and all need memory."
+        )
     if workers * threads < CORES:
         raise Wrong(f"{CORES - workers * threads} of {CORES} cores have nothing to do.")
 
@@ -123,7 +125,9 @@ def check_memory(plan):
             raise Wrong("memory_limit is that of one worker, not of all together.")
         if workers * limit == MEMORY:
             raise Wrong("the workers may take all the memory, and nothing is left for the system and the browser.")
-        raise Wrong(f"the limits of {workers} workers add up to {workers * limit / GIB:.3g} GiB. How much may they take?")
+        raise Wrong(
+            f"the limits of {workers} workers add up to {workers * limit / GIB:.3g} GiB. How much may they take?"
+        )
     if workers * BASE >= allowed:
         raise Wrong("the memory_limit is so low that the processes fill it before they do anything. Which limit fits?")
     if in_flight(plan) > allowed:
@@ -182,7 +186,9 @@ def small_graph(answer):
             )
         counts, largest = computed_map(lazy)
     if largest > slide.nbytes / 2:
-        raise Wrong("the graph is small, but one task loads the whole image, and a worker has to hold it. Read tile by tile.")
+        raise Wrong(
+            "the graph is small, but one task loads the whole image, and a worker has to hold it. Read tile by tile."
+        )
     if not np.array_equal(counts, right):
         raise Wrong(
             f"the graph is small, but the map counts {np.sum(counts):g} nuclei in all, which is another number than "
@@ -217,7 +223,9 @@ def lazy_map(answer, path, shape):
 def size_of_graph(lazy):
     """Bytes that are sent when the graph goes to a scheduler, or Wrong."""
     if futures_of(lazy):
-        raise Wrong("the graph contains data that was sent to the cluster before. Let the workers read their tiles themselves.")
+        raise Wrong(
+            "the graph contains data that was sent to the cluster before. Let the workers read their tiles themselves."
+        )
     try:
         return len(cloudpickle.dumps(lazy.dask))
     except Exception as error:
@@ -286,7 +294,9 @@ def check_side(side):
     """Wrong if this is not the smallest side with little overhead."""
     right = smallest_side()
     mistakes = {
-        smallest_side(share=SHARE): "there the overhead is 5 % of the work. It is to be 5 % of the whole time: overhead plus work.",
+        smallest_side(
+            share=SHARE
+        ): "there the overhead is 5 % of the work. It is to be 5 % of the whole time: overhead plus work.",
         smallest_side(overhead=OVERHEAD): "you counted one task per tile. How many are there?",
         smallest_side(overhead=1000 * OVERHEAD * TASKS): "did you take milliseconds for seconds?",
         smallest_side(share=SHARE / 10): "is your share 5 %, or 0.5 %?",
@@ -312,9 +322,13 @@ def check_needed(workers):
     if workers == FASTER:
         raise Wrong(f"{FASTER} workers would do if all of the time could be divided.")
     if workers == -(-FASTER // (1 - SERIAL)):
-        raise Wrong(f"workers_needed is {workers:g}: the 5 % do not get shorter with more workers, they stay. Use Amdahl's law.")
+        raise Wrong(
+            f"workers_needed is {workers:g}: the 5 % do not get shorter with more workers, they stay. Use Amdahl's law."
+        )
     if 0 < right - workers <= 1:
-        raise Wrong(f"with {workers:g} workers it is {speed_up(workers):.3f} times as fast: not quite, or not a whole number.")
+        raise Wrong(
+            f"with {workers:g} workers it is {speed_up(workers):.3f} times as fast: not quite, or not a whole number."
+        )
     if 0 < workers < right:
         raise Wrong(f"with {workers:g} workers it is only {speed_up(workers):.1f} times as fast.")
     if workers > right:
@@ -389,7 +403,9 @@ def causes(answer):
         raise Wrong(f"the answer is {shown(answer)}. Keep the dictionary of the task, with a cause for each letter.")
     missing = [letter for letter in CAUSES if answer.get(letter, ...) is ...]
     if missing:
-        raise Unanswered(f"no cause yet for {', '.join(missing)}. Replace each ... by one of the four causes, in quotes.")
+        raise Unanswered(
+            f"no cause yet for {', '.join(missing)}. Replace each ... by one of the four causes, in quotes."
+        )
     for letter, cause in CAUSES.items():
         given = answer[letter]
         if not isinstance(given, str) or given not in CAUSES.values():
