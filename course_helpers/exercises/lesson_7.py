@@ -294,12 +294,10 @@ def check_side(side):
     """Wrong if this is not the smallest side with little overhead."""
     right = smallest_side()
     mistakes = {
-        smallest_side(
-            share=SHARE
-        ): "there the overhead is 5 % of the work. It is to be 5 % of the whole time: overhead plus work.",
+        smallest_side(share=SHARE): "there the overhead is 5 % of the work. Take 5 % of overhead plus work.",
         smallest_side(overhead=OVERHEAD): "you counted one task per tile. How many are there?",
         smallest_side(overhead=1000 * OVERHEAD * TASKS): "did you take milliseconds for seconds?",
-        smallest_side(share=SHARE / 10): "is your share 5 %, or 0.5 %?",
+        smallest_side(share=SHARE / 10 / (1 - SHARE / 10)): "is your share 5 %, or 0.5 %?",
     }
     if side == right:
         return
