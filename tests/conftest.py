@@ -1,7 +1,9 @@
 import os
 import shutil
+from pathlib import Path
 
 import pytest
+from browser_tools import Notebook, running_jupyterlab
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome", "msedge")
 
@@ -40,6 +42,25 @@ def browser(chromium):
         browser = engine.chromium.launch(executable_path=chromium, args=arguments)
         yield browser
         browser.close()
+
+
+@pytest.fixture(scope="module")
+def open_notebook(browser, tmp_path_factory):
+    """A function that opens a notebook in a JupyterLab, by its path in the folder of the notebooks."""
+    with running_jupyterlab(tmp_path_factory.mktemp("jupyterlab")) as address:
+        yield lambda path, **size: Notebook(browser, address, path, **size)
+
+
+@pytest.fixture
+def picture_if_failed(request):
+    """A list of open notebooks; of each a picture is left in tests/screenshots when the test fails."""
+    notebooks = []
+    yield notebooks
+    if getattr(request.node, "failed", False):
+        folder = Path(__file__).parent / "screenshots"
+        folder.mkdir(exist_ok=True)
+        for number, notebook in enumerate(notebooks):
+            notebook.page.screenshot(path=folder / f"{request.node.name}-{number}.png".replace("/", "-"))
 
 
 @pytest.fixture
