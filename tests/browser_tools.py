@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -143,6 +144,12 @@ class Notebook:
             assert time.monotonic() < deadline, f"waited in vain until {what}"
             self.page.wait_for_timeout(100)
         return found
+
+    def keep_picture(self, name):
+        """Leave a picture of what the browser shows in tests/screenshots."""
+        folder = ROOT / "tests" / "screenshots"
+        folder.mkdir(exist_ok=True)
+        self.page.screenshot(path=folder / f"{re.sub(r'[^0-9A-Za-z_.-]+', '-', name)}.png")
 
     def take_pictures(self, name):
         """Keep a picture of every cell that has an output, where COURSE_SCREENSHOTS names a folder for them."""

@@ -1,6 +1,5 @@
 import os
 import shutil
-from pathlib import Path
 
 import pytest
 from browser_tools import Notebook, running_jupyterlab
@@ -57,10 +56,8 @@ def picture_if_failed(request):
     notebooks = []
     yield notebooks
     if getattr(request.node, "failed", False):
-        folder = Path(__file__).parent / "screenshots"
-        folder.mkdir(exist_ok=True)
-        for number, notebook in enumerate(notebooks):
-            notebook.page.screenshot(path=folder / f"{request.node.name}-{number}.png".replace("/", "-"))
+        for notebook in notebooks:
+            notebook.keep_picture(request.node.name)
 
 
 @pytest.fixture

@@ -21,7 +21,11 @@ LESSONS = sorted(path.name for path in (ROOT / "notebooks").glob("[0-9]*.ipynb")
 def opened(open_notebook, request):
     """Each lesson in turn, all cells run."""
     notebook = open_notebook(request.param)
-    notebook.run_all()
+    try:
+        notebook.run_all()
+    except Exception:
+        notebook.keep_picture(request.param)
+        raise
     yield notebook
     notebook.close()
 
