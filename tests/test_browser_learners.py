@@ -58,7 +58,8 @@ CUT_OUTPUTS = """async () => {
     for (const [index, {model, node}] of content.widgets.entries()) {
         if (model.type !== 'code' || !model.outputs.length) continue;
         await content.scrollToItem(index);
-        while (!node.isConnected) await new Promise(requestAnimationFrame);
+        for (let frame = 0; frame < 1000 && !node.isConnected; frame++) await new Promise(requestAnimationFrame);
+        if (!node.isConnected) found.push([index, 'is not drawn']);
         for (const output of node.querySelectorAll('.jp-OutputArea-output')) {
             if (output.scrollWidth > output.clientWidth + 1 && !scrolls(output)) found.push([index, 'is cut']);
             for (const part of output.querySelectorAll('img, canvas, table, .widget-slider')) {
@@ -199,7 +200,7 @@ def test_overlap_slider_changes_the_difference(lesson):
     narrow = lesson.wait_until(differences, "a difference is drawn again")
     type_number(lesson, sigma, 10)
     lesson.wait_until(lambda: readout(sigma) == "10", "the number is taken")
-    lesson.wait_until(lambda: differences() > narrow, "the difference grows with sigma")
+    lesson.wait_until(lambda: differences() > 1.2 * narrow, "the difference grows with sigma")
 
 
 @only(4)
@@ -222,7 +223,6 @@ def test_zoom_and_pan_change_the_picture_and_what_is_read(lesson):
     for slider, number in [(row, 37_900), (column, 46_100)]:
         type_number(lesson, slider, number)
         lesson.wait_until(lambda: readout(slider) == str(number), "the number is taken")
-        picture, line = waited_for(8, picture)
     drag(lesson, zoom, 0.5)
     picture, line = waited_for(2, picture)
     assert number_of_colours(picture) > 20 and not line.endswith("read: 0 KiB")
