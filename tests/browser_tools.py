@@ -14,7 +14,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 TOKEN = "course-browser-test"
-MINUTES = 60_000  # milliseconds; long, because a test that waits for a condition ends as soon as it holds
+MINUTE = 60_000  # milliseconds; long, because a test that waits for a condition ends as soon as it holds
 
 
 @contextlib.contextmanager
@@ -65,7 +65,7 @@ class Notebook:
     def __init__(self, browser, address, path, width=1300, height=1000):
         self.path = path
         self.page = browser.new_page(viewport={"width": width, "height": height})
-        self.page.set_default_timeout(5 * MINUTES)
+        self.page.set_default_timeout(10 * MINUTE)
         self.page.goto(f"{address}/lab/tree/{path}?token={TOKEN}&reset")
         self.page.wait_for_function("() => window.jupyterapp && window.jupyterapp.shell")
         self.page.wait_for_function(
@@ -139,7 +139,7 @@ class Notebook:
 
     def wait_until(self, condition, what):
         """Wait until a function of nothing returns something true, and return it."""
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + 300
         while not (found := condition()):
             assert time.monotonic() < deadline, f"waited in vain until {what}"
             self.page.wait_for_timeout(100)
