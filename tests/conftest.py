@@ -1,6 +1,10 @@
 import os
+import shutil
 
 import pytest
+from browser_tools import Notebook, running_jupyterlab
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome", "msedge")
 
 # No test, and no notebook that is tested, counts as a learner's work.
 os.environ["COURSE_PROGRESS"] = "off"
@@ -13,6 +17,50 @@ def pytest_runtest_makereport(item, call):
     if report.when == "call":
         item.failed = report.failed
     return report
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    found = [shutil.which(name) for name in BROWSERS if shutil.which(name)]
+    if not found:
+        if os.environ.get("COURSE_BROWSER_TESTS") == "required":
+            pytest.fail(f"browser tests are required, but none of {', '.join(BROWSERS)} is installed")
+        pytest.skip(f"no browser: none of {', '.join(BROWSERS)} is installed")
+    return found[0]
+
+
+@pytest.fixture(scope="module")
+def browser(chromium):
+    playwright = pytest.importorskip("playwright.sync_api")
+    with playwright.sync_playwright() as engine:
+        arguments = [
+            "--no-sandbox",
+            "--disable-gpu",
+            "--disable-quic",
+            "--disable-background-networking",
+            "--disable-component-update",
+            "--disable-sync",
+        ]
+        browser = engine.chromium.launch(executable_path=chromium, args=arguments)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="module")
+def open_notebook(browser, tmp_path_factory):
+    """A function that opens a notebook in a JupyterLab, by its path in the folder of the notebooks."""
+    with running_jupyterlab(tmp_path_factory.mktemp("jupyterlab")) as address:
+        yield lambda path, **size: Notebook(browser, address, path, **size)
+
+
+@pytest.fixture
+def picture_if_failed(request):
+    """A list of open notebooks; of each a picture is left in tests/screenshots when the test fails."""
+    notebooks = []
+    yield notebooks
+    if getattr(request.node, "failed", False):
+        for notebook in notebooks:
+            notebook.keep_picture(request.node.name)
 
 
 @pytest.fixture

@@ -32,7 +32,7 @@ AGAINST = {
     "B": "B moves the limit to 64 GiB. How large is the recording?",
     "D": "D makes the files smaller, but before a pixel is processed it is unpacked.",
     "F": "F loads just as much, and more of the cores ask for memory at the same time.",
-    "G": "G would have to move most of the recording to the disk and back again, and the swap space is limited, too.",
+    "G": "G would have to move most of the recording to the disk and back again, and the room for that is a few GiB.",
 }
 
 
@@ -127,22 +127,20 @@ def predict_the_peak(answer):
         raise Wrong("this is the number of pixels. How many bytes does each of them need, in all arrays together?")
     if abs(bytes_per_pixel / BYTES_AT_PEAK - 1) < 0.02:
         measured = measure(functools.partial(share_of_bright, 0))
-        return f"{BYTES_AT_PEAK} bytes per pixel. {agreement(measured.peak / MIB, predicted)}"
+        return (
+            f"{BYTES_AT_PEAK} bytes per pixel are {predicted:.1f} MiB. Measured here: {measured.peak / MIB:.1f} MiB, with "
+            "what Python and the loading of the image need on their way."
+        )
     nearest = min(MISCOUNTED, key=lambda count: abs(count - bytes_per_pixel))
     if abs(nearest - bytes_per_pixel) < 0.15:
-        raise Wrong(f"{shown(answer)} MiB is {nearest} bytes per pixel. That {MISCOUNTED[nearest]}.")
+        comment = MISCOUNTED[nearest]
+        stop = "" if comment.endswith("?") else "."
+        raise Wrong(f"{shown(answer)} MiB is {nearest} bytes per pixel. That {comment}{stop}")
     direction = "less" if bytes_per_pixel < BYTES_AT_PEAK else "more"
     raise Wrong(
         f"{shown(answer)} MiB is {bytes_per_pixel:.3g} bytes per pixel, which is {direction} than there is at the peak. "
         "Which arrays exist at the same time, and how many bytes per pixel has each?"
     )
-
-
-def agreement(measured, predicted):
-    """How well the measurement confirms the prediction, rounded so far that it is the same sentence on most computers."""
-    if abs(measured / predicted - 1) < 0.15:
-        return "Measured here: within 15 percent of your prediction."
-    return f"Measured here: {measured:.0f} MiB, which has other reasons; the count of the arrays is right."
 
 
 FREE, BYTES_PER_PIXEL = 10 * GIB, 7
@@ -172,8 +170,9 @@ def choose_strategy(screen, recording=..., brain=..., deadline=..., workers=...)
     check_workers(workers)
     days = 3700 * 40 / 60 / 24
     return (
-        f"A time point needs {TIME_POINT / GIB:.2f} GiB, so {FREE // TIME_POINT} of them fit. {days:.0f} days of one "
-        "core are too many for one laptop, whatever its memory."
+        f"A time point needs {TIME_POINT / GIB:.2f} GiB, so {FREE // TIME_POINT} of them fit. The deadline takes {days:.0f} "
+        f"days of one core: {days / (FREE // TIME_POINT):.1f} days with the workers that fit, and {days / 8:.1f} days with all "
+        "8 cores, if there were the memory for them."
     )
 
 
@@ -186,9 +185,11 @@ def check_way(name, choice):
     right = RIGHT_WAYS[name]
     if letter == right:
         return
+    if name == "brain" and letter == "D":
+        raise Wrong("brain: one image cannot be shared out image by image. Is there a way that works on this laptop?")
     if letter > right:
         raise Wrong(
-            f"{name}: {WAYS[letter]} works, but is not the first of the ways that do. Calculate the GiB of the others."
+            f"{name}: an earlier one of the ways works as well as {WAYS[letter]}. Calculate the GiB of the others."
         )
     if name == "deadline":
         raise Wrong(
@@ -268,6 +269,9 @@ def make_it_fit(answer):
             raise Wrong("your function returns None. Does it end with return?")
         raise Unanswered("your function returns nothing yet. Write its body and let it end with return.")
     compare_means(array(run.result, shape=SHAPE))
+    few = range(5)
+    if np.abs(np.asarray(answer(few)) - np.mean([load_time_point(t) for t in few], axis=0)).max() > 0.01:
+        raise Wrong(f"for {TIMES} your function is right, but not for {few}. Does it divide by the number of its times?")
     return f"{len(TIMES)} time points, within {LIMIT_OF_MEAN // MIB} MiB. A thousand would need no more."
 
 
@@ -276,15 +280,21 @@ def why_it_died(answer, run):
     limit = f"{LIMIT_OF_MEAN // MIB} MiB"
     if not run.died.startswith(("killed, because", "MemoryError")) and "_ArrayMemoryError" not in run.died:
         return f"called with {TIMES}, your function does not return: {run.died[:200]}."
-    few, more = (measure(functools.partial(work_of, answer, TIMES[:count]), 8 * LIMIT_OF_MEAN) for count in (2, 6))
-    growth = (more.peak - few.peak) / 4 / (2 * PIXELS)
-    if few.died or more.died or growth > 0.5:
-        kept = "" if few.died or more.died else f", each of them about {growth:.1f} times its size"
-        return f"your function died: it used more than {limit}. It keeps all time points at once{kept}. What has to be kept?"
-    arrays = few.peak / (4 * PIXELS)
+    if {"open_recording", "compute"} & set(getattr(getattr(answer, "__code__", None), "co_names", ())):
+        return (
+            f"your function died: it used more than {limit}. For a mean over time, dask keeps partial results of many chunks, "
+            "with one worker as well. Add up one time point after the other with load_time_point."
+        )
+    few, more = (measure(functools.partial(work_of, answer, TIMES[:count]), 8 * LIMIT_OF_MEAN) for count in (4, 20))
+    growth = (more.peak - few.peak) / 16 / (2 * PIXELS)
+    if few.died or more.died or growth > 0.12:
+        return (
+            f"your function died: it used more than {limit}. It keeps more, the more time points it gets. What has to be kept "
+            "of a time point that is added already?"
+        )
     return (
-        f"your function died: it used more than {limit}. It does not keep all time points, but it holds as much as "
-        f"{arrays:.0f} float32 images at a time. Which copies can you do without?"
+        f"your function died: it used more than {limit}, although it does not keep more if it gets more time points. Which "
+        "arrays exist at the same time, with which dtypes?"
     )
 
 
@@ -315,5 +325,5 @@ def compare_means(values):
         raise Wrong("your result is the last time point alone. Does the loop add to what was there before?")
     raise Wrong(
         f"your result differs from the mean by up to {np.abs(values - right).max():.4g} grey values. Does it use every time "
-        f"point of {TIMES} once?"
+        f"point of {TIMES} once, all with the same weight, and without rounding?"
     )

@@ -84,7 +84,8 @@ def enough_overlap(passes_here, always_enough):
     if here < len(errors) and errors[here]:
         wrong = np.count_nonzero(tiled(top_hat, lesson_image(), TILE, here) != top_hat(lesson_image()))
         raise Wrong(
-            f"with passes_here = {here}, {wrong} pixel(s) of the image still differ, by up to {errors[here]:g}."
+            f"with passes_here = {here}, {wrong} pixel(s) of the image still differ, by up to {errors[here]:g}. "
+            f"If a search found this number: did it use radius={RADIUS}, image and tile={TILE}?"
         )
     if here and (here >= len(errors) or not errors[here - 1]):
         raise Wrong(
@@ -181,7 +182,8 @@ def lazy_result(learners_function, tiles, dtype):
         result = call(learners_function, tiles)
     if isinstance(result, np.ndarray):
         raise Wrong(
-            "your function returns a NumPy array, already computed. Return the dask array: no .compute() at the end."
+            "your function returns a NumPy array, already computed. Return a dask array: no .compute() at the end, "
+            "and no filter that is given all of tiles at once, as it computes them."
         )
     if not isinstance(result, da.Array):
         raise Wrong(f"your function returns {shown(result)}, but a dask array is asked for.")

@@ -1,0 +1,171 @@
+"""What the browser tests share: a JupyterLab of their own, and a notebook in it, used as a person uses it."""
+
+import contextlib
+import json
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+TOKEN = "course-browser-test"
+MINUTE = 60_000  # milliseconds; long, because a test that waits for a condition ends as soon as it holds
+
+
+@contextlib.contextmanager
+def running_jupyterlab(folder):
+    """The address of a JupyterLab with settings of its own, which works on a copy of the notebooks in this folder."""
+    shutil.copytree(ROOT / "notebooks", folder / "notebooks")
+    settings = folder / "settings" / "@jupyterlab" / "apputils-extension"
+    settings.mkdir(parents=True)
+    (settings / "notification.jupyterlab-settings").write_text(
+        json.dumps({"fetchNews": "false", "checkForUpdates": False})
+    )
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    names = ("JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR", "JUPYTERLAB_WORKSPACES_DIR")
+    folders = {name: str(folder / name.lower()) for name in names}
+    command = [
+        *(sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--expose-app-in-browser"),
+        *(f"--ServerApp.port={port}", "--ServerApp.port_retries=0", f"--IdentityProvider.token={TOKEN}"),
+        *(f"--ServerApp.root_dir={folder / 'notebooks'}", "--LabApp.extension_manager=readonly"),
+    ]
+    environment = {**os.environ, **folders, "JUPYTERLAB_SETTINGS_DIR": str(folder / "settings"), "PYTHONUTF8": "1"}
+    log = folder / "server.log"
+    with open(log, "wb") as file:
+        server = subprocess.Popen(command, stdout=file, stderr=file, stdin=subprocess.DEVNULL, env=environment)
+    try:
+        wait_until_it_answers(f"http://127.0.0.1:{port}/api?token={TOKEN}", server, log)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        server.terminate()
+        server.wait(timeout=60)
+
+
+def wait_until_it_answers(address, server, log):
+    deadline = time.monotonic() + 120
+    while True:
+        try:
+            urllib.request.urlopen(address, timeout=5).close()
+            return
+        except OSError:
+            assert server.poll() is None and time.monotonic() < deadline, log.read_text(errors="replace")
+            time.sleep(0.2)
+
+
+class Notebook:
+    """A notebook in JupyterLab: run it, find its cells, look at what they show."""
+
+    def __init__(self, browser, address, path, width=1300, height=1000):
+        self.path = path
+        self.page = browser.new_page(viewport={"width": width, "height": height})
+        self.page.set_default_timeout(10 * MINUTE)
+        self.page.goto(f"{address}/lab/tree/{path}?token={TOKEN}&reset")
+        self.page.wait_for_function("() => window.jupyterapp && window.jupyterapp.shell")
+        self.page.wait_for_function(
+            """(path) => {
+            const panel = window.jupyterapp.shell.currentWidget;
+            return Boolean(panel && panel.context && panel.context.isReady && panel.context.path === path
+                && panel.sessionContext.isReady && panel.sessionContext.session
+                && panel.sessionContext.session.kernel.connectionStatus === 'connected'
+                && panel.sessionContext.session.kernel.status === 'idle'); }""",
+            arg=path,
+        )
+
+    def close(self):
+        self.page.evaluate("() => window.jupyterapp.commands.execute('kernelmenu:shutdown')")
+        self.page.close()
+
+    def command(self, name):
+        """Run a command of JupyterLab's menus, and wait until it is done."""
+        self.page.evaluate(
+            """(name) => { window.commandIsDone = false;
+            window.jupyterapp.commands.execute(name).finally(() => { window.commandIsDone = true; }); }""",
+            name,
+        )
+        self.page.wait_for_function("() => window.commandIsDone")
+
+    def run_all(self):
+        """Run all cells, without the outputs they may have been stored with; the cells with their new outputs."""
+        self.command("notebook:clear-all-cell-outputs")
+        self.command("notebook:run-all-cells")
+        return self.cells()
+
+    def cells(self):
+        """All cells: a list of dictionaries with type, source, outputs and count."""
+        return self.page.evaluate(
+            """() => window.jupyterapp.shell.currentWidget.context.model.toJSON().cells.map(cell => (
+            {type: cell.cell_type, source: cell.source, outputs: cell.outputs || [], count: cell.execution_count}))"""
+        )
+
+    def index(self, text):
+        """The number of the first code cell in whose source this text stands."""
+        return next(i for i, cell in enumerate(self.cells()) if cell["type"] == "code" and text in cell["source"])
+
+    def show(self, index):
+        """Scroll to a cell, so that JupyterLab draws it; its element."""
+        self.page.evaluate("(index) => window.jupyterapp.shell.currentWidget.content.scrollToItem(index)", index)
+        cell = self.page.locator(f".jp-WindowedPanel-viewport > [data-windowed-list-index='{index}']")
+        cell.wait_for(state="attached")
+        return cell
+
+    def edit(self, index, text):
+        """Click into a cell, replace all that stands there, and run it; what it prints."""
+        self.show(index).locator(".cm-content").click()
+        self.page.keyboard.press("ControlOrMeta+a")
+        self.page.keyboard.insert_text(text)
+        assert self.cells()[index]["source"] == text
+        return self.run(index)
+
+    def run(self, index):
+        """Click into a cell, press Ctrl and Enter, and wait until it is done; what it prints."""
+        before = self.cells()[index]["count"]
+        self.show(index).locator(".cm-content").click()
+        self.page.keyboard.press("Control+Enter")
+        self.page.wait_for_function(
+            """([index, before]) => {
+            const panel = window.jupyterapp.shell.currentWidget;
+            const count = panel.context.model.toJSON().cells[index].execution_count;
+            return count && count !== before && panel.sessionContext.session.kernel.status === 'idle'; }""",
+            arg=[index, before],
+        )
+        return printed(self.cells()[index])
+
+    def wait_until(self, condition, what):
+        """Wait until a function of nothing returns something true, and return it."""
+        deadline = time.monotonic() + 300
+        while not (found := condition()):
+            assert time.monotonic() < deadline, f"waited in vain until {what}"
+            self.page.wait_for_timeout(100)
+        return found
+
+    def keep_picture(self, name):
+        """Leave a picture of what the browser shows in tests/screenshots."""
+        folder = ROOT / "tests" / "screenshots"
+        folder.mkdir(exist_ok=True)
+        self.page.screenshot(path=folder / f"{re.sub(r'[^0-9A-Za-z_.-]+', '-', name)}.png")
+
+    def take_pictures(self, name):
+        """Keep a picture of every cell that has an output, where COURSE_SCREENSHOTS names a folder for them."""
+        folder = os.environ.get("COURSE_SCREENSHOTS")
+        for index, cell in enumerate(self.cells() if folder else []):
+            if cell["outputs"]:
+                self.show(index)
+                self.page.wait_for_timeout(300)
+                self.page.screenshot(path=Path(folder) / f"{name}-{index:03d}.png")
+
+
+def printed(cell, *streams):
+    """What a cell printed, to both streams or to those named."""
+    chosen = [output for output in cell["outputs"] if output.get("name") in (streams or ("stdout", "stderr"))]
+    return "".join("".join(output["text"]) for output in chosen)
+
+
+def errors(cells):
+    return [output for cell in cells for output in cell["outputs"] if output["output_type"] == "error"]

@@ -1,0 +1,259 @@
+"""The lessons in a real JupyterLab in a headless browser: run all cells, answer exercises, use the widgets.
+
+Skipped where Chromium or Chrome is missing, unless COURSE_BROWSER_TESTS=required. With COURSE_SCREENSHOTS=folder every
+lesson leaves pictures there; a failing test always leaves one in tests/screenshots.
+"""
+
+import base64
+import io
+import re
+
+import nbformat
+import numpy as np
+import PIL.Image
+import pytest
+from browser_tools import ROOT, errors, printed
+
+LESSONS = sorted(path.name for path in (ROOT / "notebooks").glob("[0-9]*.ipynb"))
+
+
+@pytest.fixture(scope="module", params=LESSONS)
+def opened(open_notebook, request):
+    """Each lesson in turn, all cells run."""
+    notebook = open_notebook(request.param)
+    try:
+        notebook.run_all()
+    except Exception:
+        notebook.keep_picture(request.param)
+        raise
+    yield notebook
+    notebook.close()
+
+
+@pytest.fixture
+def lesson(opened, picture_if_failed):
+    picture_if_failed.append(opened)
+    return opened
+
+
+def only(number):
+    return pytest.mark.parametrize(
+        "opened", [name for name in LESSONS if name.startswith(f"{number:02}_")], indirect=True
+    )
+
+
+def test_lesson_runs_unsolved(lesson):
+    cells = lesson.cells()
+    assert not errors(cells)
+    assert all(cell["count"] for cell in cells if cell["type"] == "code")
+    checks = [printed(cell) for cell in cells if ").check(" in cell["source"]]
+    assert len(checks) >= 3
+    assert [line for line in checks if not line.startswith("○ Exercise ")] == []
+    lesson.take_pictures(lesson.path)
+
+
+CUT_OUTPUTS = """async () => {
+    const {content} = window.jupyterapp.shell.currentWidget, found = [];
+    const scrolls = element => ['auto', 'scroll'].includes(getComputedStyle(element).overflowX);
+    for (const [index, {model, node}] of content.widgets.entries()) {
+        if (model.type !== 'code' || !model.outputs.length) continue;
+        await content.scrollToItem(index);
+        for (let frame = 0; frame < 1000 && !node.isConnected; frame++) await new Promise(requestAnimationFrame);
+        if (!node.isConnected) found.push([index, 'is not drawn']);
+        for (const output of node.querySelectorAll('.jp-OutputArea-output')) {
+            if (output.scrollWidth > output.clientWidth + 1 && !scrolls(output)) found.push([index, 'is cut']);
+            for (const part of output.querySelectorAll('img, canvas, table, .widget-slider')) {
+                let {left, right} = part.getBoundingClientRect();
+                for (let box = part; box !== output.parentElement; box = box.parentElement) {
+                    const edges = box.getBoundingClientRect();
+                    [left, right] = [Math.max(left, edges.left), Math.min(right, edges.right)];
+                }
+                if (right - left < 100) found.push([index, part.className || part.tagName, right - left]);
+            }
+        }
+    }
+    return found; }"""
+
+
+def test_outputs_fit_a_narrow_window(lesson):
+    """An output is as narrow as its cell or scrolls in it, and no picture, table or slider vanishes."""
+    wide = lesson.page.viewport_size
+    lesson.page.set_viewport_size({"width": 700, "height": 1000})
+    lesson.take_pictures(f"narrow-{lesson.path}")
+    assert lesson.page.evaluate(CUT_OUTPUTS) == []
+    lesson.page.set_viewport_size(wide)
+
+
+# ------------------------------------------------------------------------------------------------------- widgets
+
+
+def sliders_of(cell):
+    cell.locator(".widget-slider").first.wait_for(state="visible")
+    return cell.locator(".widget-slider").all()
+
+
+def readout(slider):
+    """The number beside a slider."""
+    return slider.locator(".widget-readout").inner_text()
+
+
+def drag(notebook, slider, share):
+    """Take the handle of a slider with the mouse, move it to a share of the slider's length, and let it go."""
+    slider.scroll_into_view_if_needed()
+    handle, track = slider.locator("[role=slider]").bounding_box(), slider.locator(".noUi-base").bounding_box()
+    height = handle["y"] + handle["height"] / 2
+    notebook.page.mouse.move(handle["x"] + handle["width"] / 2, height)
+    notebook.page.mouse.down()
+    notebook.page.mouse.move(track["x"] + share * track["width"], height, steps=5)
+    notebook.page.mouse.up()
+
+
+def press(notebook, slider, *keys):
+    slider.locator("[role=slider]").focus()
+    for key in keys:
+        notebook.page.keyboard.press(key)
+
+
+def type_number(notebook, slider, number):
+    """Click on the number beside a slider, type another one, press Enter."""
+    slider.locator(".widget-readout").click()
+    notebook.page.keyboard.press("ControlOrMeta+a")
+    notebook.page.keyboard.type(f"{number}\n")
+
+
+def pixels_of(data_address):
+    """An image from an address that holds its bytes, as an RGB array."""
+    return np.asarray(PIL.Image.open(decoded(data_address)).convert("RGB"))
+
+
+def decoded(data_address):
+    return io.BytesIO(base64.b64decode(data_address.partition(",")[2]))
+
+
+def canvas_of(cell):
+    return pixels_of(cell.locator("canvas").first.evaluate("canvas => canvas.toDataURL()"))
+
+
+def image_of(notebook, cell):
+    """The picture that an image widget shows, once it is loaded: a widget takes the old one away before."""
+    drawn = """image => {
+        if (!image.complete || !image.naturalWidth) return null;
+        const canvas = document.createElement('canvas');
+        [canvas.width, canvas.height] = [image.naturalWidth, image.naturalHeight];
+        canvas.getContext('2d').drawImage(image, 0, 0);
+        return canvas.toDataURL(); }"""
+    image = cell.locator("img.widget-image")
+    return pixels_of(notebook.wait_until(lambda: image.evaluate(drawn), "an image is loaded"))
+
+
+def number_of_colours(pixels):
+    return len(np.unique(pixels.reshape(-1, 3), axis=0))
+
+
+def changed(before, after):
+    return before.shape != after.shape or bool((before != after).any())
+
+
+@only(1)
+@pytest.mark.parametrize("viewer", [0, 1])
+def test_slice_viewer_shows_the_image_that_its_slider_is_set_to(lesson, viewer):
+    index = [i for i, cell in enumerate(lesson.cells()) if "\nstackview.slice(" in "\n" + cell["source"]][viewer]
+    cell = lesson.show(index)
+    (slider,) = sliders_of(cell)
+    lesson.wait_until(lambda: number_of_colours(canvas_of(cell)) > 20, "there is something to see")
+    for move in [lambda: drag(lesson, slider, 0.3), lambda: press(lesson, slider, "PageUp", "PageUp", "ArrowRight")]:
+        number, picture = readout(slider), canvas_of(cell)
+        move()
+        lesson.wait_until(lambda: readout(slider) != number, "the number beside the slider changes")
+        lesson.wait_until(lambda: changed(picture, canvas_of(cell)), "the picture changes")
+        assert number_of_colours(canvas_of(cell)) > 20
+    if viewer == 0:
+        line = lesson.run(lesson.index('print("rendered while scrolling:"'))
+        assert int(line.strip(" ]\n").rpartition(", ")[2]) == int(readout(slider))
+
+
+@only(1)
+def test_animation_plays(lesson):
+    image = lesson.show(lesson.index("stackview.animate(")).locator(".jp-OutputArea-output img")
+    assert PIL.Image.open(decoded(image.get_attribute("src"))).n_frames == 20
+    image.scroll_into_view_if_needed()
+    shown = set()
+    lesson.wait_until(lambda: shown.add(image.screenshot()) or len(shown) >= 3, "three different pictures were seen")
+
+
+@only(3)
+def test_overlap_slider_changes_the_difference(lesson):
+    cell = lesson.show(lesson.index("overlap_slider = IntSlider("))
+    sigma, overlap = sliders_of(cell)
+
+    def differences():
+        """The share of the picture, without its title, that is neither black nor white."""
+        picture = image_of(lesson, cell)[60:].astype(int)
+        return float(np.mean((picture.max(axis=2) > 40) & (np.ptp(picture, axis=2) > 20)))
+
+    lesson.wait_until(lambda: differences() > 0.05, "the difference of tiles without overlap is drawn")
+    drag(lesson, overlap, 1)
+    lesson.wait_until(lambda: readout(overlap) == "40", "the handle is at its end")
+    lesson.wait_until(lambda: differences() == 0, "no difference is left")
+    press(lesson, overlap, "Home", "ArrowRight", "ArrowRight")
+    lesson.wait_until(lambda: readout(overlap) == "2", "two steps are made from the beginning")
+    narrow = lesson.wait_until(differences, "a difference is drawn again")
+    type_number(lesson, sigma, 10)
+    lesson.wait_until(lambda: readout(sigma) == "10", "the number is taken")
+    lesson.wait_until(lambda: differences() > 1.2 * narrow, "the difference grows with sigma")
+
+
+@only(4)
+def test_zoom_and_pan_change_the_picture_and_what_is_read(lesson):
+    cell = lesson.show(lesson.index("VBox([*sliders, screen, caption])"))
+    zoom, row, column = sliders_of(cell)
+
+    def look():
+        """The picture and the line below it."""
+        return image_of(lesson, cell), cell.locator(".jupyter-widgets.widget-label").last.inner_text()
+
+    def waited_for(level, picture):
+        return lesson.wait_until(
+            lambda: (now := look())[1].startswith(f"level {level}, ") and changed(picture, now[0]) and now,
+            f"another picture from level {level} is shown",
+        )
+
+    picture, line = look()
+    assert line.startswith("level 8, ") and number_of_colours(picture) > 20
+    for slider, number in [(row, 37_900), (column, 46_100)]:
+        type_number(lesson, slider, number)
+        lesson.wait_until(lambda: readout(slider) == str(number), "the number is taken")
+    drag(lesson, zoom, 0.5)
+    picture, line = waited_for(2, picture)
+    assert number_of_colours(picture) > 20 and not line.endswith("read: 0 KiB")
+    press(lesson, row, "ArrowRight", "ArrowRight")
+    lesson.wait_until(lambda: readout(row) == "38000", "two steps of 50 are made")
+    waited_for(2, picture)
+
+
+# ----------------------------------------------------------------------------------------------------- exercises
+
+
+def test_exercise_reacts_to_answers_and_gives_hints(lesson):
+    """Write a wrong and the right answer to the first exercise of a lesson, then ask for hints."""
+    cells = lesson.cells()
+    check = next(i for i, cell in enumerate(cells) if ").check(" in cell["source"])
+    stub = max(i for i in range(check) if cells[i]["type"] == "code")
+    assert "..." in cells[stub]["source"]
+    answers = re.findall(r"^(?:def )?(\w+)(?: = \.\.\.|\()", cells[stub]["source"], re.MULTILINE)
+    lesson.edit(stub, "\n".join(f"{answer} = 'I do not know'" for answer in answers))
+    assert lesson.run(check).startswith("✗ Exercise ")
+    lesson.edit(stub, solution_of(lesson.path, cells[check]["source"]))
+    assert lesson.run(check).startswith("✓ Exercise ")
+    with_hint = cells[check]["source"].replace("\n#exercise(", "\nexercise(")
+    assert with_hint != cells[check]["source"]
+    for number in [1, 2]:
+        line, hint = lesson.edit(check, with_hint).splitlines()
+        assert line.startswith("✓ Exercise ") and hint.startswith(f"Hint {number} of ")
+
+
+def solution_of(name, check):
+    """What stands before this check in the solved notebook."""
+    cells = nbformat.read(ROOT / "notebooks" / "solutions" / name, as_version=4).cells
+    sources = [cell.source for cell in cells if cell.cell_type == "code"]
+    return sources[sources.index(check) - 1]
