@@ -197,6 +197,14 @@ def test_slides_begin_at_headings_and_are_short(source):
     assert not any("solution" in builder["tags"](cell) for cell in cells)
 
 
+def test_commands_for_teachers_lead_somewhere():
+    commands = runpy.run_path(str(ROOT / "course.py"))["COMMANDS"]
+    assert Path(commands["slides"][0]) == NOTEBOOKS / "source" / "slides.py"
+    assert commands["progress"] == ["-m", "course_helpers.exercises.collect"]
+    for command in ("slides 3", "progress FOLDER"):
+        assert f"python course.py {command}" in PROSE
+
+
 def test_lessons_are_found_by_their_number():
     lesson_notebook = runpy.run_path(str(NOTEBOOKS / "source" / "slides.py"))["lesson_notebook"]
     assert lesson_notebook("3") == lesson_notebook("03") == "03_overlapping_tiles.ipynb"
