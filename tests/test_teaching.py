@@ -227,9 +227,9 @@ def slides(tmp_path_factory):
         port = taken.getsockname()[1]
         options = ["2", "--no-browser", f"--ServerApp.port={port}", "--IdentityProvider.token=slides", "--allow-root"]
         script = str(folder / "notebooks" / "source" / "slides.py")
-        server = subprocess.Popen(
-            [sys.executable, script, *options], env=environment, stderr=subprocess.PIPE, text=True
-        )
+        command = [sys.executable, script, *options]
+        pipe = {"stderr": subprocess.PIPE, "stdin": subprocess.DEVNULL, "encoding": "utf-8", "errors": "replace"}
+        server = subprocess.Popen(command, env=environment, **pipe)
         try:
             for line in server.stderr:
                 if found := re.search(r"http://127\.0\.0\.1:(\d+)(/\S+)\?token", line):
@@ -241,7 +241,7 @@ def slides(tmp_path_factory):
             yield f"http://127.0.0.1:{found[1]}{found[2]}?token=slides"
         finally:
             server.terminate()
-            server.wait(timeout=30)
+            server.wait(timeout=60)
 
 
 def test_slides_open_also_where_the_port_is_taken(slides):
