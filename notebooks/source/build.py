@@ -1,9 +1,9 @@
 """Write the learners' and the solved notebooks from the lessons in this folder: python course.py build [name ...]
 
-NN_topic.md -> ../NN_topic.ipynb            without cells tagged "solution", without outputs
+NN_topic.md -> ../NN_topic.ipynb            without cells tagged "solution", without outputs, with the learner's progress
             -> ../solutions/NN_topic.ipynb  without cells tagged "stub", executed
 
-Building twice gives the same bytes. Outputs that differ from run to run (times, widgets) belong to cells tagged
+Both are marked as slides, see `mark_slides`. Building twice gives the same bytes. Outputs that differ from run to run (times, widgets) belong to cells tagged
 "nbval-ignore-output"; they are kept from the last build for as long as the cell stays the same.
 """
 
