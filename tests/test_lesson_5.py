@@ -234,7 +234,16 @@ def relabelled(labels):
         (kept(np.s_[-2:], np.s_[:, -2:]), "only come near a border"),
         (kept(np.s_[-3:], np.s_[:, -3:]), "only come near a border"),
         (kept(np.s_[:2], np.s_[:, :2]), "only come near a border"),
-        (kept(np.s_[-2:], np.s_[:, -1]), "with labels that do not touch a border"),
+        (kept(np.s_[-2:], np.s_[:, -1]), "for labels = [[0, 0, 0], [0, 5, 0], [0, 0, 0]], your function counts 0 of 1 labels"),
+        (kept(UPPER, LEFT, RIGHT), "excludes three borders, all but the lower one"),
+        (
+            lambda labels: boxed(labels.max() - len(labels[-1]) - len(labels[:, -1])),
+            "counts -1 of 1 labels",
+        ),
+        (
+            lambda labels: boxed(2 * labels.max()),
+            "counts 10 of 1 labels, which is not what is left without the labels at half of the borders. Labels need not be",
+        ),
         (
             lambda labels: boxed(len(np.setdiff1d(np.unique(labels)[1:], np.union1d(labels[-1], labels[:, -1])))),
             "takes it for granted that the first label is 0",
@@ -254,7 +263,7 @@ def relabelled(labels):
         ),
         (
             lambda labels: kept(LOWER, RIGHT)(labels) if labels.shape[0] > 9 else kept(LOWER)(labels),
-            "in a tile with labels in the corners",
+            "for labels = [[0, 0, 0], [5, 0, 7], [0, 0, 0]], your function counts 2 of 2",
         ),
         (lambda labels: boxed(np.nan), "counts nan"),
         (

@@ -347,6 +347,7 @@ def neighbours():
     yield np.array([[9, 1], [0, 0], [0, 0], [0, 4]]), np.array([[0, 8], [2, 0], [7, 7], [0, 8]])
     yield np.array([[0, 3], [0, 0], [0, 0], [0, 0]]), np.array([[0, 0], [0, 0], [0, 0], [5, 0]])
     yield np.array([[1, 2]]), np.array([[3]])
+    yield np.array([[0, 7], [0, 0], [0, 8]]), np.array([[2, 0], [0, 0], [9, 0]])  # labels restart in every tile
     yield np.zeros((4, 4), int), np.ones((4, 4), int)
     random = np.random.default_rng(64)
     for rows in (5, 9, 30):
