@@ -54,6 +54,16 @@ def opening_seconds(path, cache):
     return [*times, float("nan")]
 
 
+def wait_for(address):
+    """Return when a server answers; it prints its address a moment before."""
+    for _ in range(600):
+        try:
+            return urllib.request.urlopen(address).close()
+        except OSError:
+            time.sleep(0.1)
+    raise RuntimeError(f"nothing answers at {address}")
+
+
 def server_seconds():
     """Time from starting JupyterLab until it answers."""
     options = ["--no-browser", "--ServerApp.port=0", "--IdentityProvider.token=bench", "--allow-root"]
@@ -63,7 +73,7 @@ def server_seconds():
     try:
         for line in server.stderr:
             if "http://127.0.0.1" in line:
-                urllib.request.urlopen(line.split()[-1].replace("/lab?", "/api?").replace("...", "bench")).close()
+                wait_for(line.split()[-1].replace("/lab?", "/api?").replace("...", "bench"))
                 return time.perf_counter() - start
     finally:
         server.terminate()

@@ -397,7 +397,7 @@ def changed(**changes):
         (overflowing, "a sum that overflowed: uint16 holds numbers up to 65535 only"),
         (raises, "your function does not return: AttributeError"),
         (crashes, "ended its process with exit code 4"),
-        (no_return, "Does it end with return?"),
+        (no_return, "Does every way through it end with return?"),
         (lambda: 1, "your function does not return: TypeError"),
         (
             lambda times, lock=threading.Lock(): mean_image(times),

@@ -138,7 +138,7 @@ def example(tmp_path_factory):
     for name in ("course_helpers", "notebooks", "tests"):
         shutil.copytree(ROOT / name, folder / name, ignore=ignore)
     shutil.copy(ROOT / "pyproject.toml", folder)
-    files = re.findall(r"`((?:notebooks|course_helpers)/[\w/.]+)`.*?^````\w+\n(.*?)^````$", GUIDE, re.M | re.S)
+    files = re.findall(r"`((?:notebooks|course_helpers)/[\w/]+\.(?:md|py))`.*?^````\w+\n(.*?)^````$", GUIDE, re.M | re.S)
     assert [name for name, _ in files] == ["notebooks/source/08_brightness.md", "course_helpers/exercises/lesson_8.py"]
     for name, content in files:
         (folder / name).write_text(content, encoding="utf-8")
@@ -197,6 +197,14 @@ def test_slides_begin_at_headings_and_are_short(source):
     assert not any("solution" in builder["tags"](cell) for cell in cells)
 
 
+def test_commands_for_teachers_lead_somewhere():
+    commands = runpy.run_path(str(ROOT / "course.py"))["COMMANDS"]
+    assert Path(commands["slides"][0]) == NOTEBOOKS / "source" / "slides.py"
+    assert commands["progress"] == ["-m", "course_helpers.exercises.collect"]
+    for command in ("slides 3", "progress FOLDER"):
+        assert f"python course.py {command}" in PROSE
+
+
 def test_lessons_are_found_by_their_number():
     lesson_notebook = runpy.run_path(str(NOTEBOOKS / "source" / "slides.py"))["lesson_notebook"]
     assert lesson_notebook("3") == lesson_notebook("03") == "03_overlapping_tiles.ipynb"
@@ -219,9 +227,9 @@ def slides(tmp_path_factory):
         port = taken.getsockname()[1]
         options = ["2", "--no-browser", f"--ServerApp.port={port}", "--IdentityProvider.token=slides", "--allow-root"]
         script = str(folder / "notebooks" / "source" / "slides.py")
-        server = subprocess.Popen(
-            [sys.executable, script, *options], env=environment, stderr=subprocess.PIPE, text=True
-        )
+        command = [sys.executable, script, *options]
+        pipe = {"stderr": subprocess.PIPE, "stdin": subprocess.DEVNULL, "encoding": "utf-8", "errors": "replace"}
+        server = subprocess.Popen(command, env=environment, **pipe)
         try:
             for line in server.stderr:
                 if found := re.search(r"http://127\.0\.0\.1:(\d+)(/\S+)\?token", line):
@@ -233,7 +241,7 @@ def slides(tmp_path_factory):
             yield f"http://127.0.0.1:{found[1]}{found[2]}?token=slides"
         finally:
             server.terminate()
-            server.wait(timeout=30)
+            server.wait(timeout=60)
 
 
 def test_slides_open_also_where_the_port_is_taken(slides):

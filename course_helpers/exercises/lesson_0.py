@@ -266,7 +266,7 @@ def make_it_fit(answer):
         raise Wrong("your function returns a plan of dask's, nothing is computed yet. Call .compute() on it.")
     if isinstance(run.result, str) and run.result == "nothing":
         if is_written(answer):
-            raise Wrong("your function returns None. Does it end with return?")
+            raise Wrong("your function returns None. Does every way through it end with return?")
         raise Unanswered("your function returns nothing yet. Write its body and let it end with return.")
     compare_means(array(run.result, shape=SHAPE))
     few = range(5)

@@ -20,7 +20,6 @@ from course_helpers.exercises import (
     described,
     function,
     is_lazy,
-    is_written,
     number,
     shown,
     whole_number,
@@ -199,12 +198,7 @@ def small_graph(answer):
 
 def lazy_map(answer, path, shape):
     """The lazy count map that the learner's function returns, or Wrong."""
-    try:
-        result = call(answer, path)
-    except Unanswered:
-        if is_written(answer):
-            raise Wrong("your function returns None. Does it end with return?") from None
-        raise
+    result = call(answer, path)
     if not is_lazy(result):
         raise Wrong(f"your function returns {shown(result)}. Return the lazy count map, without computing it.")
     if not isinstance(result, da.Array):

@@ -1,10 +1,11 @@
 """Write the learners' and the solved notebooks from the lessons in this folder: python course.py build [name ...]
 
-NN_topic.md -> ../NN_topic.ipynb            without cells tagged "solution", without outputs
+NN_topic.md -> ../NN_topic.ipynb            without cells tagged "solution", without outputs, with the learner's progress
             -> ../solutions/NN_topic.ipynb  without cells tagged "stub", executed
 
-Building twice gives the same bytes. Outputs that differ from run to run (times, widgets) belong to cells tagged
-"nbval-ignore-output"; they are kept from the last build for as long as the cell stays the same.
+Both are marked as slides, see `mark_slides`. Building twice gives the same bytes. Outputs that differ from run to run
+(times, widgets) belong to cells tagged "nbval-ignore-output"; they are kept from the last build for as long as the cell
+stays the same.
 """
 
 import os
@@ -28,7 +29,13 @@ METADATA = {
         "pygments_lexer": "ipython3",
     },
     # For slides: a theme that asks no server for fonts; what is longer than the screen scrolls.
-    "rise": {"center": False, "scroll": True, "start_slideshow_at": "beginning", "theme": "white", "transition": "none"},
+    "rise": {
+        "center": False,
+        "scroll": True,
+        "start_slideshow_at": "beginning",
+        "theme": "white",
+        "transition": "none",
+    },
 }
 WIDGET = "application/vnd.jupyter.widget-view+json"
 # Seen in the error message of whoever opens a lesson with another Jupyter, in which packages are missing.

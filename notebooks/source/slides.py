@@ -14,10 +14,11 @@ NOTEBOOKS = Path(__file__).parents[1]
 def lesson_notebook(number):
     """The file name of a lesson's notebook, from its number as text."""
     names = sorted(path.name for path in NOTEBOOKS.glob("[0-9]*.ipynb"))
-    numbers = {str(int(name.split("_")[0])): name for name in names}
-    if number.lstrip("0") not in numbers and number not in numbers:
-        sys.exit(f"Which lesson? python course.py slides N shows one of {', '.join(numbers)}; this was {number!r}.")
-    return numbers.get(number) or numbers[number.lstrip("0")]
+    numbers = {int(name.split("_")[0]): name for name in names}
+    if not number.isdecimal() or int(number) not in numbers:
+        known = ", ".join(map(str, numbers))
+        sys.exit(f"Which lesson? python course.py slides N shows one of {known}; this was {number!r}.")
+    return numbers[int(number)]
 
 
 def main(arguments):
