@@ -3,11 +3,16 @@
 NN_topic.md -> ../NN_topic.ipynb            without cells tagged "solution", without outputs
             -> ../solutions/NN_topic.ipynb  without cells tagged "stub", executed
 
+The alternative text of a picture stands in its cell, as `:alt: What it shows.`; a further line begins with `:  `.
+It goes to the stored picture, and from there to the web page.
+
 Building twice gives the same bytes. Outputs that differ from run to run (times, widgets) belong to cells tagged
 "nbval-ignore-output"; they are kept from the last build for as long as the cell stays the same.
 """
 
+import html
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -45,6 +50,17 @@ def derive(source, without):
     return notebook
 
 
+def describe(cell):
+    """Give the pictures among a cell's outputs the alternative text of the cell."""
+    alt = cell.metadata.get("alt", "")
+    for output in cell.outputs:
+        if "image/png" in output.get("data", {}):
+            output.metadata["image/png"] = {**output.metadata.get("image/png", {}), "alt": alt}
+        elif "<img" in output.get("data", {}).get("text/html", ""):
+            described = f'<img alt="{html.escape(alt)}"'
+            output.data["text/html"] = re.sub(r'<img( alt="[^"]*")?', lambda _: described, output.data["text/html"])
+
+
 def learner_notebook(source):
     return derive(source, without="solution")
 
@@ -69,6 +85,7 @@ def solved_notebook(source, previous=None):
                 cell.outputs = kept[cell.source].outputs
             # A stored widget without its kernel shows an error, not a picture.
             cell.outputs = [output for output in cell.outputs if WIDGET not in output.get("data", {})]
+            describe(cell)
     return notebook
 
 
