@@ -73,6 +73,10 @@ def rewrite(text, folder, target, to_page):
     return re.sub(r"^```.*?^```|(\]\()([^)\s]+)\)", new_link, text, flags=re.MULTILINE | re.DOTALL)
 
 
+def note(title, text):
+    return nbformat.v4.new_markdown_cell(f":::{{admonition}} {title}\n:class: note\n{text}\n:::")
+
+
 def hints_of(number):
     """All hints for an exercise, each in an element that unfolds."""
     asked, printed = exercise(number), io.StringIO()
@@ -105,8 +109,8 @@ def lesson_page(notebook, address):
         cells.append(cell)
         # Only widgets are left out of stored outputs, see notebooks/source/build.py.
         if cell.cell_type == "code" and "nbval-ignore-output" in tags and not cell.outputs:
-            cells.append(nbformat.v4.new_markdown_cell(f":::{{note}}\n{WIDGET_NOTE.format(address=address)}\n:::"))
-    cells.insert(1, nbformat.v4.new_markdown_cell(f":::{{note}}\n{LESSON_NOTE.format(address=address)}\n:::"))
+            cells.append(note("Not on this page", WIDGET_NOTE.format(address=address)))
+    cells.insert(1, note("Your turn", LESSON_NOTE.format(address=address)))
     return cells
 
 

@@ -22,11 +22,12 @@ html_static_path = ["static"]
 html_css_files = ["book.css"]
 html_js_files = ["book.js"]
 html_copy_source = False
-html_show_sourcelink = False
+html_use_index = False
 html_theme_options = {
     "repository_url": book["REPOSITORY"],
     "use_repository_button": True,
     "use_download_button": False,
     "home_page_in_toc": True,
+    "navbar_persistent": [],
     "search_bar_text": "Search the course",
 }
