@@ -510,22 +510,6 @@ def test_links_of_lessons_lead_somewhere(source, folder):
         assert (ROOT / folder / target).exists(), f"in {folder}, {source.stem} links to {target}"
 
 
-def test_glossary_terms_occur_in_their_lessons():
-    entries = re.findall(
-        r"^\*\*(.+?)\*\* \(\[lesson (\d+)\]\((.+?)\)\): (.+?)(?=\n\n|\Z)", read("notebooks/glossary.md"), re.M | re.S
-    )
-    assert len(entries) == len(re.findall(r"^\*\*", read("notebooks/glossary.md"), re.M)), "an entry has another form"
-    terms = [term.lower() for term, *_ in entries]
-    assert terms == sorted(set(terms)), "sort the terms"
-    assert {"lazy", "delayed", "task", "graph", "layer", "scheduler", "chunk", "tile", "artifact"} <= set(terms)
-    for term, number, notebook, _ in entries:
-        word = re.split(r",| of ", term)[0].rstrip("s")
-        lessons = [source for source in SOURCES if int(source.stem[:2]) == int(number)]
-        assert notebook == f"{lessons[0].stem}.ipynb"
-        text = lessons[0].read_text(encoding="utf-8").lower()
-        assert word.lower().replace("-", " ") in text.replace("-", " "), f"{term} is not in lesson {number}"
-
-
 def test_picture_is_small():
     picture = ROOT / "notebooks" / "images" / "overview.png"
     assert "notebooks/images/overview.png" in read("README.md")
