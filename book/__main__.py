@@ -73,6 +73,29 @@ def rewrite(text, folder, target, to_page):
     return re.sub(r"^```.*?^```|(\]\()([^)\s]+)\)", new_link, text, flags=re.MULTILINE | re.DOTALL)
 
 
+def terms():
+    """The words of the glossary, each with the name of its place on the page."""
+    found = re.findall(r"^\*\*(.+?)\*\*", (NOTEBOOKS / "glossary.md").read_text("utf-8"), flags=re.MULTILINE)
+    return {term.lower(): "term-" + re.sub(r"\W+", "-", term.lower()) for term in found}
+
+
+def mark_terms(text):
+    """The glossary with a place to link to before each entry."""
+    places = terms()
+    return re.sub(r"^(?=\*\*(.+?)\*\*)", lambda m: f"({places[m[1].lower()]})=\n", text, flags=re.MULTILINE)
+
+
+def link_terms(text, places):
+    """Markdown of a lesson in which terms in bold lead to the glossary."""
+
+    def new_term(match):
+        word = " ".join(match[1].lower().split())
+        place = places.get(word) or places.get(word.removesuffix("s"))
+        return f"[{match[0]}](#{place})" if place else match[0]
+
+    return re.sub(r"(?<!\*)\*\*(\w[^*]*?)\*\*(?!\*)", new_term, text)
+
+
 def note(title, text):
     return nbformat.v4.new_markdown_cell(f":::{{admonition}} {title}\n:class: note\n{text}\n:::")
 
@@ -115,10 +138,10 @@ def lesson_page(notebook, address):
 
 
 def lay_out_lesson(path, target, to_page):
-    notebook = nbformat.read(path, as_version=4)
+    notebook, places = nbformat.read(path, as_version=4), terms()
     for cell in notebook.cells:
         if cell.cell_type == "markdown":
-            cell.source = rewrite(cell.source, path.parent, target, to_page)
+            cell.source = link_terms(rewrite(cell.source, path.parent, target, to_page), places)
     title, _, rest = notebook.cells[0].source.partition("\n")
     if rest:
         notebook.cells[0].source = title
@@ -161,7 +184,7 @@ def lay_out(target):
     index = re.sub(r"!\[([^\]]*)\]\(https?:[^)]*\)", r"\1", index.replace("| Solution |", "| Try it |"))
     others = sorted(set(texts) - {"index"})
     texts["index"] = index + toctree("Lessons", entries) + toctree("More", [*others, "licence"])
-    texts["licence"] = licence_page()
+    texts["licence"], texts["glossary"] = licence_page(), mark_terms(texts["glossary"])
     for name, text in texts.items():
         (target / f"{name}.md").write_text(text, encoding="utf-8")
 
