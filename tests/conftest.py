@@ -1,4 +1,9 @@
+import os
+import shutil
+
 import pytest
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome", "msedge")
 
 
 @pytest.hookimpl(wrapper=True)
@@ -8,6 +13,33 @@ def pytest_runtest_makereport(item, call):
     if report.when == "call":
         item.failed = report.failed
     return report
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    found = [shutil.which(name) for name in BROWSERS if shutil.which(name)]
+    if not found:
+        if os.environ.get("COURSE_BROWSER_TESTS") == "required":
+            pytest.fail(f"browser tests are required, but none of {', '.join(BROWSERS)} is installed")
+        pytest.skip(f"no browser: none of {', '.join(BROWSERS)} is installed")
+    return found[0]
+
+
+@pytest.fixture(scope="module")
+def browser(chromium):
+    playwright = pytest.importorskip("playwright.sync_api")
+    with playwright.sync_playwright() as engine:
+        arguments = [
+            "--no-sandbox",
+            "--disable-gpu",
+            "--disable-quic",
+            "--disable-background-networking",
+            "--disable-component-update",
+            "--disable-sync",
+        ]
+        browser = engine.chromium.launch(executable_path=chromium, args=arguments)
+        yield browser
+        browser.close()
 
 
 @pytest.fixture

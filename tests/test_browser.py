@@ -18,7 +18,6 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 LESSONS = sorted(path.name for path in (ROOT / "notebooks").glob("[0-9]*.ipynb"))
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome", "msedge")
 TOKEN = "course-browser-test"
 
 CURRENT = "const panel = window.jupyterapp.shell.currentWidget;"
@@ -39,16 +38,6 @@ CELLS = (
 
 def script(body):
     return "(path) => {" + body + "}"
-
-
-@pytest.fixture(scope="module")
-def chromium():
-    found = [shutil.which(name) for name in BROWSERS if shutil.which(name)]
-    if not found:
-        if os.environ.get("COURSE_BROWSER_TESTS") == "required":
-            pytest.fail(f"browser tests are required, but none of {', '.join(BROWSERS)} is installed")
-        pytest.skip(f"no browser: none of {', '.join(BROWSERS)} is installed")
-    return found[0]
 
 
 @pytest.fixture(scope="module")
@@ -101,23 +90,6 @@ def jupyterlab(chromium, tmp_path_factory):
     finally:
         server.terminate()
         server.wait(timeout=30)
-
-
-@pytest.fixture(scope="module")
-def browser(chromium):
-    playwright = pytest.importorskip("playwright.sync_api")
-    with playwright.sync_playwright() as engine:
-        arguments = [
-            "--no-sandbox",
-            "--disable-gpu",
-            "--disable-quic",
-            "--disable-background-networking",
-            "--disable-component-update",
-            "--disable-sync",
-        ]
-        browser = engine.chromium.launch(executable_path=chromium, args=arguments)
-        yield browser
-        browser.close()
 
 
 @pytest.fixture
