@@ -18,6 +18,8 @@ nb_code_prompt_hide = "Hide the solution"
 
 html_theme = "sphinx_book_theme"
 html_title = project
+html_favicon = "static/favicon.svg"
+html_context = {"default_mode": "auto"}
 html_static_path = ["static"]
 html_css_files = ["book.css"]
 html_js_files = ["book.js"]
