@@ -3,11 +3,12 @@
     python course.py lab      open the lessons in JupyterLab
     python course.py test     prove that everything works
     python course.py build    write the notebooks from notebooks/source
+    python course.py book     make a web page of the solved lessons
     python course.py bench    measure speed and memory
     python course.py pin      write requirements.txt from pyproject.toml
 
 Each command first makes the folder .venv with all packages, if it is missing or out of date. Further arguments go on to
-jupyter lab, pytest, the builder, the benchmarks or uv pip compile. Needs Python 3.11 or newer and nothing else.
+jupyter lab, pytest, the builders, the benchmarks or uv pip compile. Needs Python 3.11 or newer and nothing else.
 """
 
 # Older Pythons, down to 2.7, must be able to read this file, so that they can say that they are too old: no f-strings.
@@ -49,6 +50,7 @@ COMMANDS = {
     "lab": ["-m", "jupyterlab", "--ServerApp.root_dir=" + os.path.join(ROOT, "notebooks")],
     "test": ["-m", "pytest"],
     "build": [os.path.join(ROOT, "notebooks", "source", "build.py")],
+    "book": [os.path.join(ROOT, "book")],
     "bench": [os.path.join(ROOT, "bench")],
     "pin": shlex.split(PIN),
 }

@@ -238,7 +238,7 @@ def test_unknown_commands_start_nothing(course, arguments):
         assert f"python course.py {command}" in message
 
 
-@pytest.mark.parametrize("command", ["lab", "test", "build", "bench", "pin"])
+@pytest.mark.parametrize("command", ["lab", "test", "build", "book", "bench", "pin"])
 @pytest.mark.parametrize("ready", [True, False])
 def test_commands_set_up_if_needed_and_pass_arguments_on(course, command, ready):
     calls = []
@@ -251,7 +251,7 @@ def test_commands_set_up_if_needed_and_pass_arguments_on(course, command, ready)
 
 def test_commands_lead_somewhere(course):
     assert course.COMMANDS["lab"][-1] == "--ServerApp.root_dir=" + os.path.join(course.ROOT, "notebooks")
-    for command in ("build", "bench"):
+    for command in ("build", "book", "bench"):
         assert (ROOT / Path(course.COMMANDS[command][0]).relative_to(course.ROOT)).exists()
 
 
@@ -478,7 +478,7 @@ def test_readme_lists_every_lesson():
 
 def test_readme_names_the_commands():
     text = read("README.md")
-    for command in ("lab", "test", "build", "pin"):
+    for command in ("lab", "test", "build", "book", "pin"):
         assert f"python course.py {command}" in text
 
 
