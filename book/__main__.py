@@ -119,7 +119,7 @@ def lesson_page(notebook, address):
     """The cells of a solved notebook as the page shows them."""
     cells, first_solution = [], None
     for cell in notebook.cells:
-        tags = cell.metadata.get("tags", [])
+        tags = cell.metadata.setdefault("tags", [])
         if cell.cell_type == "code" and "solution" in tags:
             tags.append("hide-cell")
             first_solution = len(cells) if first_solution is None else first_solution
@@ -127,6 +127,7 @@ def lesson_page(notebook, address):
             cells.insert(first_solution, hints_of(checked[1]))
             cell.source = "\n".join(line for line in cell.source.splitlines() if ".hint()" not in line)
             first_solution = None
+            tags.append("check")
         if "alt" in cell.metadata:
             cell.metadata["mystnb"] = {"image": {"alt": cell.metadata["alt"]}}
         cells.append(cell)
