@@ -61,8 +61,8 @@ def rewrite(text, folder, target, to_page):
     def new_link(match):
         link, _, anchor = (match[2] or "").partition("#")
         path = Path(os.path.normpath(folder / link))
-        if not link or ":" in link:
-            return match[0]
+        if not link or ":" in link or not path.exists():
+            return match[0]  # Sphinx complains of what leads nowhere
         if path.suffix in (".png", ".gif", ".svg"):
             shutil.copy(path, target)
             return f"]({path.name})"
