@@ -124,7 +124,7 @@ def lesson_page(notebook, address):
             tags.append("hide-cell")
             first_solution = len(cells) if first_solution is None else first_solution
         elif checked := re.match(r'exercise\("([\d.]+)"\)\.check\(', cell.source):
-            cells.insert(first_solution, hints_of(checked[1]))
+            cells.insert(len(cells) if first_solution is None else first_solution, hints_of(checked[1]))
             cell.source = "\n".join(line for line in cell.source.splitlines() if ".hint()" not in line)
             first_solution = None
             tags.append("check")
