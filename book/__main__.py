@@ -115,6 +115,12 @@ def hints_of(number):
     return nbformat.v4.new_markdown_cell("\n\n".join(folded))
 
 
+def is_widget(cell):
+    """Whether a cell makes sliders; they are left out of stored outputs, see notebooks/source/build.py."""
+    makes_one = re.search(r"^(stackview\.\w+|[HV]Box|interact\w*)\(", cell.source, flags=re.MULTILINE)
+    return cell.cell_type == "code" and not cell.outputs and bool(makes_one)
+
+
 def lesson_page(notebook, address):
     """The cells of a solved notebook as the page shows them."""
     cells, first_solution = [], None
@@ -131,8 +137,7 @@ def lesson_page(notebook, address):
         if "alt" in cell.metadata:
             cell.metadata["mystnb"] = {"image": {"alt": cell.metadata["alt"]}}
         cells.append(cell)
-        # Only widgets are left out of stored outputs, see notebooks/source/build.py.
-        if cell.cell_type == "code" and "nbval-ignore-output" in tags and not cell.outputs:
+        if is_widget(cell):
             cells.append(note("Not on this page", WIDGET_NOTE.format(address=address)))
     cells.insert(1, note("Your turn", LESSON_NOTE.format(address=address)))
     return cells

