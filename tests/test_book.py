@@ -84,6 +84,18 @@ def test_every_picture_says_what_it_shows(path):
         assert not re.match(r"(an? )?(image|picture|figure) of", alt, re.I), f"say what it shows: {alt}"
 
 
+def test_builder_describes_pictures():
+    describe = runpy.run_path(str(ROOT / "notebooks" / "source" / "build.py"))["describe"]
+    html = {"text/html": '<img src="data:x"></img> <img alt="old" src="data:y">'}
+    outputs = [{"image/png": "AAAA"}, html, {"text/plain": "1"}]
+    outputs = [nbformat.v4.new_output("display_data", data=data) for data in outputs]
+    cell = nbformat.v4.new_code_cell(metadata={"alt": 'A "bright" island.'}, outputs=outputs)
+    for _ in range(2):
+        describe(cell)
+        assert list(pictures(cell)) == ['A "bright" island.'] * 3
+    assert cell.outputs[1].data["text/html"].count("src=") == 2 and cell.outputs[2].metadata == {}
+
+
 # --------------------------------------------------------------------------------------------- what is on the pages
 
 
