@@ -5,10 +5,12 @@
     python course.py build    write the notebooks from notebooks/source
     python course.py book     make a web page of the solved lessons
     python course.py bench    measure speed and memory
+    python course.py slides   show a lesson as slides: slides 3
+    python course.py progress show what you solved, or a folder of notebooks did
     python course.py pin      write requirements.txt from pyproject.toml
 
 Each command first makes the folder .venv with all packages, if it is missing or out of date. Further arguments go on to
-jupyter lab, pytest, the builders, the benchmarks or uv pip compile. Needs Python 3.11 or newer and nothing else.
+the program that does the work. Needs Python 3.11 or newer and nothing else.
 """
 
 # Older Pythons, down to 2.7, must be able to read this file, so that they can say that they are too old: no f-strings.
@@ -43,6 +45,10 @@ CANNOT_WORK = """The course cannot be set up or started here: {}
 Check that you may write into this folder, that the disk is not full, and that no other window is using the course.
 Then run this again."""
 
+# What numba compiles is kept beside the code. Without this, the first picture of a lesson takes some seconds longer.
+COMPILE = """from course_helpers.mandelbrot import render_level
+from course_helpers.nuclei import render_nuclei, true_nuclei
+render_level(0), render_level(139000), render_nuclei((64, 64)), true_nuclei((64, 64))"""
 PIN = """-m uv pip compile pyproject.toml --group dev --universal --python-version 3.11 --fork-strategy fewest
     --generate-hashes --no-emit-index-url --no-emit-find-links --quiet --output-file requirements.txt
     --custom-compile-command 'python course.py pin'"""
@@ -52,6 +58,8 @@ COMMANDS = {
     "build": [os.path.join(ROOT, "notebooks", "source", "build.py")],
     "book": [os.path.join(ROOT, "book")],
     "bench": [os.path.join(ROOT, "bench")],
+    "slides": [os.path.join(ROOT, "notebooks", "source", "slides.py")],
+    "progress": ["-m", "course_helpers.exercises.collect"],
     "pin": shlex.split(PIN),
 }
 # Set for other environments, these would lead Python, pip and uv away from ours.
@@ -126,7 +134,10 @@ def install_packages():
 def install_course():
     """Make `import course_helpers` work from anywhere; it stays in its folder, so that changes count at once."""
     pip = [PYTHON, "-m", "pip", "--disable-pip-version-check", "--quiet"]
-    return run(pip + ["install", "--no-deps", "--no-build-isolation", "--editable", ROOT])
+    installed = run(pip + ["install", "--no-deps", "--no-build-isolation", "--editable", ROOT])
+    if installed:
+        run([PYTHON, "-c", COMPILE])  # should this fail, the loops are compiled when they are first needed
+    return installed
 
 
 def check_prerequisites():

@@ -16,8 +16,16 @@ from _timing import best_times, seconds
 from scipy import ndimage as ndi
 from skimage import filters, measure, morphology, segmentation
 
-from course_helpers.nuclei import count_nuclei, nuclei_slide, render_nuclei, seed_nuclei, segment_nuclei
+from course_helpers.nuclei import (
+    count_nuclei,
+    nuclei_slide,
+    render_nuclei,
+    seed_nuclei,
+    segment_nuclei,
+    true_nuclei,
+)
 from course_helpers.objects import count_in_tiles, label_in_tiles, measure_in_tiles, stitch_labels
+from course_helpers.tiling import compute_in_patches
 
 THRESHOLD, SIGMA, OVERLAP, REACH = 25, 3.5, 50, 30
 
@@ -118,22 +126,27 @@ def print_stitching():
         print(f"{line} {peer:9.2f} s {peer / ours:7.1f}")
 
 
-def print_scaling(sizes):
+def print_scaling(sizes, once_up_to):
+    """Time and peak memory of slides of all sizes: patch by patch, and with one compute up to a number of pixels."""
     seed = partial(seed_nuclei, threshold=THRESHOLD, sigma=SIGMA)
     count_in_tiles(seed, nuclei_slide((1000, 1000), 1000), OVERLAP, REACH).compute()
     print("\nSlides of any size, tiles of 1000 rendered on the way, all processors; memory traced in a second run")
-    print(f"{'megapixels':>11} {'tiles':>7} {'count':>9} {'seconds':>9} {'per megapixel':>14} {'peak of arrays':>15}")
+    print(f"{'megapixels':>11} {'tiles':>7} {'true':>9} {'count':>9} {'by patches: per megapixel':>26} {'peak':>8} "
+          f"{'at once: per megapixel':>23} {'peak':>8}")
     for shape in sizes:
-        counts = count_in_tiles(seed, nuclei_slide(shape, 1000), OVERLAP, REACH)
-        found = []
-        duration = seconds(lambda: found.append(counts.compute().sum()))
-        tracemalloc.start()
-        counts.compute()
-        peak = tracemalloc.get_traced_memory()[1]
-        tracemalloc.stop()
-        megapixels = np.prod(shape) / 1e6
-        print(f"{megapixels:11.0f} {counts.size:7d} {found[0]:9d} {duration:9.2f} "
-              f"{duration / megapixels * 1e3:11.1f} ms {peak / 1e6:12.0f} MB", flush=True)
+        counts, megapixels = count_in_tiles(seed, nuclei_slide(shape, 1000), OVERLAP, REACH), np.prod(shape) / 1e6
+        found, cells = [], []
+        for work in (lambda: compute_in_patches(counts), counts.compute):
+            if cells and np.prod(shape) > once_up_to:
+                continue
+            duration = seconds(lambda: found.append(work().sum()))
+            tracemalloc.start()
+            work()
+            peak = tracemalloc.get_traced_memory()[1]
+            tracemalloc.stop()
+            cells.append(f"{duration / megapixels * 1e3:{23 if cells else 26}.1f} ms"[3:] + f" {peak / 1e6:5.0f} MB")
+        assert len(set(found)) == 1
+        print(f"{megapixels:11.0f} {counts.size:7d} {len(true_nuclei(shape)):9d} {found[0]:9d}", *cells, flush=True)
 
 
 def main():
@@ -142,9 +155,10 @@ def main():
     print_chunk_sizes()
     print_labels_and_tables()
     print_stitching()
-    # Multiples of 4000 x 10000, after which the slide repeats: equally crowded whatever the size.
-    sizes = [(4000, 10_000), (8000, 10_000), (8000, 20_000)]
-    print_scaling(sizes + [(20_000, 50_000)] * ("--full" in sys.argv))
+    # Multiples of 4000 x 10000, after which the slide repeats: equally crowded whatever the size. The first is a quarter.
+    sizes = [(2000, 5000), (4000, 10_000), (8000, 10_000), (8000, 20_000)]
+    full = "--full" in sys.argv
+    print_scaling(sizes + [(20_000, 50_000)] * full, once_up_to=np.inf if full else 1e8)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,6 @@ from numbers import Integral, Real
 import dask.array as da
 import numpy as np
 from dask.array.core import normalize_chunks
-from matplotlib.collections import EllipseCollection
 from numba import njit
 from scipy import ndimage as ndi
 from skimage.morphology import local_maxima
@@ -110,6 +109,8 @@ def draw_nuclei(axes, nuclei, origin=(0, 0), **style):
     `nuclei` comes from `true_nuclei`; `origin` is the row and column of the slide that the picture's first pixel shows.
     `style` goes to matplotlib's EllipseCollection: ``edgecolors``, ``linewidths``, ...
     """
+    from matplotlib.collections import EllipseCollection  # here, because whoever only counts does not draw
+
     style = {"facecolors": "none", "edgecolors": "cyan", **style}
     angles = np.degrees(np.arctan2(nuclei["direction"][:, 0], nuclei["direction"][:, 1]))
     outlines = EllipseCollection(nuclei["diameters"][:, 0], nuclei["diameters"][:, 1], angles, units="xy",

@@ -25,6 +25,8 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from skimage.measure import regionprops_table
 
+from course_helpers.tiling import compute_in_patches
+
 ABSOLUTE = ("bbox", "centroid", "centroid_weighted", "coords", "coords_scaled")  # these are places in the image
 
 
@@ -111,14 +113,16 @@ def label_in_tiles(segment, image, overlap, reach=0, renumber=False, dtype=np.in
 
     An object's label is 1 plus the index of its first pixel in the flattened image. Every tile finds it alone, without
     talking to others. With ``renumber=True`` labels are 1 to n in the same order. This needs the list of all labels
-    first: everything is segmented twice when computed, and dask may hold many chunks of the image in between.
+    first: everything is segmented twice when computed, and dask may hold many chunks of the image in between. If the
+    image does not fit into memory, measure it first (`measure_in_tiles`), hand over the labels of the table, as in
+    ``renumber=table["label"]``, and store the result with `compute_in_patches`.
 
     Parameters
     ----------
     segment, image, overlap, reach
         As in `count_in_tiles`.
-    renumber : bool
-        Whether to number the objects from 1 to n.
+    renumber : bool or sequence of int
+        Whether to number the objects from 1 to n. All labels, sorted, if you have them already.
     dtype : integer dtype
         Type of the result.
 
@@ -134,22 +138,26 @@ def label_in_tiles(segment, image, overlap, reach=0, renumber=False, dtype=np.in
         When computed, if an object with a pixel in a tile is cut by its window: how many, and where.
     """
     _check_input(segment, image)
-    dtype, numbered = _check_dtype(dtype), []
-    if renumber:
+    dtype, numbered, known = _check_dtype(dtype), [], None
+    if not isinstance(renumber, (bool, np.bool_)):
+        known = _check_names(renumber, dtype)
+    elif renumber:
         names = _map_windows(_list_names, segment, image, overlap, reach, object, one_pixel=True)
         numbered = [_gather(_sort_names, names, dtype)]
         image = _read_again(image, numbered[0])
     elif image.size > np.iinfo(dtype).max:
         raise ValueError(f"Labels up to {image.size}, the size of the image, do not fit into {dtype}. "
                          f"Choose int64, or number the objects with renumber=True.")
-    return _map_windows(partial(_name_pixels, dtype=dtype), segment, image, overlap, reach, dtype, numbered)
+    work = partial(_name_pixels, dtype=dtype) if known is None else partial(_name_pixels, all_names=known, dtype=dtype)
+    return _map_windows(work, segment, image, overlap, reach, dtype, numbered)
 
 
 def measure_in_tiles(segment, image, overlap, properties=("label", "bbox", "centroid", "area"), reach=0):
     """Return a table of all objects of a chunked image, one row each, measured whole: the result is computed at once.
 
     Rows are sorted by the label that `label_in_tiles` gives; row k (from 0) is number k + 1 with ``renumber=True``.
-    Positions (bbox, centroid, coords) are those in the whole image. Memory grows with the number of objects only.
+    Positions (bbox, centroid, coords) are those in the whole image. Tiles are measured patch by patch
+    (`compute_in_patches`), so that memory grows with the number of objects only.
 
     Parameters
     ----------
@@ -172,8 +180,8 @@ def measure_in_tiles(segment, image, overlap, properties=("label", "bbox", "cent
     properties = properties if "label" in properties else ("label", *properties)
     empty = _empty_table(properties, image)
     work = partial(_measure, properties=properties)
-    tables = _map_windows(work, segment, image, overlap, reach, object, one_pixel=True).compute().ravel()
-    tables = [table for table in tables if table is not None]
+    tables = compute_in_patches(_map_windows(work, segment, image, overlap, reach, object, one_pixel=True))
+    tables = [table for table in tables.flat if table is not None]
     return pd.concat(tables).sort_values("label", ignore_index=True) if tables else empty
 
 
@@ -400,9 +408,9 @@ def _refuse(objects, wrong):
     longest = max(part.stop - part.start for i in chosen for part in boxes[i])
     where = ", ".join(str(tuple(position)) for position in objects.first[chosen[:3]].tolist())
     raise OverlapError(
-        f"In tile {objects.index} the overlap cuts {len(chosen)} object(s); up to {longest} pixels of them are seen. "
-        f"They begin at {where}{' and elsewhere' * (len(chosen) > 3)}. Choose a larger overlap: the largest "
-        f"object plus the reach of the filters. For objects larger than any overlap there is stitch_labels."
+        f"In tile {objects.index} the overlap cuts {len(chosen)} object(s). What the window shows of them is up to "
+        f"{longest} pixels long and begins at {where}{' and elsewhere' * (len(chosen) > 3)}. Choose a larger overlap: the "
+        f"largest object plus the reach of the filters. For objects larger than any overlap there is stitch_labels."
     )
 
 
@@ -527,6 +535,19 @@ def _check_dtype(dtype):
     if np.dtype(dtype).kind not in "iu":
         raise TypeError(f"dtype must be one of whole numbers such as int64, not {np.dtype(dtype)}.")
     return np.dtype(dtype)
+
+
+def _check_names(names, dtype):
+    """Return all labels as an array, or raise if this is not a sorted list of names that has a number for each."""
+    names = np.asarray(names)
+    if names.ndim != 1 or names.dtype.kind not in "iu" and names.size:
+        raise TypeError(f"renumber must be True, False, or all labels in a sequence of whole numbers, not {names.ndim}-D "
+                        f'{names.dtype}. Hand over the column "label" of measure_in_tiles.')
+    if names.size and names[0] < 1 or (names[1:] <= names[:-1]).any():
+        raise ValueError("renumber must hold every label once, from 1 and sorted. Hand over the column \"label\" of "
+                         "measure_in_tiles, as it is.")
+    _check_fit(len(names), dtype)
+    return names
 
 
 def _check_fit(count, dtype):

@@ -1,8 +1,11 @@
-"""Tiles with overlap: how much is enough, what it costs, and whether the tiled result equals the whole one."""
+"""Tiles with overlap: how much is enough, what it costs, whether the tiled result equals the whole one, and how to
+compute many tiles within a fixed memory."""
 from inspect import signature
+from itertools import product
 from math import isfinite, prod
 from numbers import Integral, Real
 
+import dask.array as da
 import numpy as np
 from dask.array.core import normalize_chunks, slices_from_chunks
 from dask.threaded import get
@@ -291,6 +294,59 @@ def smallest_overlap(procedure, image, tile, maximum=None, monotone=False):
     return passing
 
 
+def compute_in_patches(array, size=None, out=None):
+    """Compute a dask array patch by patch: the memory it takes depends on the patches, not on the size of the array.
+
+    Tiles with overlap share chunks with their neighbours, and dask keeps a chunk until all tiles that need it are done.
+    With a single ``compute`` of the whole array, chunks that wait pile up, the more the larger the image is. A patch is a
+    small block of tiles. It is computed and put in its place before the next one begins.
+
+    What lies at the rim of two patches is computed for both, and what the whole array depends on, such as the mean
+    of the image, once for each patch. If either takes long, compute or store it beforehand.
+
+    Parameters
+    ----------
+    array : dask.array.Array
+        With known chunk sizes, such as the results of `count_in_tiles` and `label_in_tiles`.
+    size : int or tuple of int, optional
+        Chunks of `array` in a patch along each axis. By default a patch has about 64 chunks.
+    out : array, optional
+        What to write the result into: anything of the same shape that takes ``out[region] = pixels``, such as a Zarr
+        array. It may have any chunks, because only one patch is written at a time.
+
+    Returns
+    -------
+    `out`, or else a numpy.ndarray
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `array` is no dask array with known chunks, `size` is not a positive whole number or one for every axis, or
+        `out` has another shape.
+
+    Examples
+    --------
+    >>> compute_in_patches(da.arange(6, chunks=2), size=1)
+    array([0, 1, 2, 3, 4, 5])
+    """
+    if not isinstance(array, da.Array):
+        raise TypeError(f"array is of type {type(array).__name__}, but must be a dask array. Call map_blocks, "
+                        "count_in_tiles or another function that returns one, without compute.")
+    if any(not isfinite(side) for side in array.shape):
+        raise ValueError(f"array has shape {array.shape}, but must have known chunks. Call compute_chunk_sizes first.")
+    size = round(64 ** (1 / max(array.ndim, 1))) if size is None else size
+    size = _per_axis(size, "size", 1, array.ndim)
+    out = np.empty(array.shape, array.dtype) if out is None else out
+    if np.shape(out) != array.shape:
+        raise ValueError(f"out has shape {np.shape(out)}, but array has {array.shape}. Create it with array's shape.")
+    edges = [np.cumsum((0, *sizes)).tolist() for sizes in array.chunks]
+    for first in product(*map(range, [0] * array.ndim, array.numblocks, size)):
+        last = [min(start + step, count) for start, step, count in zip(first, size, array.numblocks)]
+        region = tuple(slice(axis[start], axis[stop]) for axis, start, stop in zip(edges, first, last))
+        out[region] = array.blocks[tuple(map(slice, first, last))].compute() if region else array.compute()
+    return out
+
+
 def _largest_difference(result, expected):
     if result.dtype != expected.dtype.newbyteorder("="):
         raise ValueError(f"procedure returns {result.dtype} for tiles, but {expected.dtype} for the whole image. "
@@ -344,7 +400,7 @@ def _per_axis(sides, name, least, axes):
 
 def _whole_number(value, name, least):
     if isinstance(value, bool) or not isinstance(value, Integral):
-        raise TypeError(f"{name} is {value!r}, but must be a whole number of pixels, {least} or more.")
+        raise TypeError(f"{name} is {value!r}, but must be a whole number, {least} or more.")
     if value < least:
         raise ValueError(f"{name} is {value}, but must be {least} or more.")
     return int(value)

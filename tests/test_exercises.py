@@ -6,6 +6,7 @@ import sys
 import warnings
 from pathlib import Path
 
+import dask.array as da
 import numpy as np
 import pytest
 
@@ -124,11 +125,32 @@ def test_no_hint_is_empty_and_every_exercise_has_some():
         ("x" * 99, "'" + "x" * 36 + "..."),
         ([1, 2], "a list with 2 entries"),
         (np.zeros((2, 3)), "an array of shape (2, 3) and dtype float64"),
+        (da.zeros((2, 3)), "a dask array of shape (2, 3) and dtype float64"),
         (object(), "an object of type object"),
     ],
 )
 def test_shown(value, text):
     assert exercises.shown(value) == text
+
+
+def test_a_stub_is_not_a_missing_return():
+    def stub(value): ...
+
+    def forgets_return(value):
+        abs(value)
+
+    def fails(value):
+        return undefined  # noqa: F821
+
+    with pytest.raises(Unanswered, match="returns nothing yet. Write its body"):
+        exercises.call(stub, 3)
+    with pytest.raises(Wrong, match="your function returns None for 3. Does every way through it end with return?"):
+        exercises.call(forgets_return, 3)
+    with pytest.raises(Wrong, match="your function returns None for a tile."):
+        exercises.call(forgets_return, 3, given="a tile")
+    with pytest.raises(Wrong, match="called with 3, your function raises NameError"):
+        exercises.call(fails, 3)
+    assert exercises.call(abs, -3) == 3
 
 
 def test_answer_kinds(hostile):

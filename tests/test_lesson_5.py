@@ -234,7 +234,16 @@ def relabelled(labels):
         (kept(np.s_[-2:], np.s_[:, -2:]), "only come near a border"),
         (kept(np.s_[-3:], np.s_[:, -3:]), "only come near a border"),
         (kept(np.s_[:2], np.s_[:, :2]), "only come near a border"),
-        (kept(np.s_[-2:], np.s_[:, -1]), "with labels that do not touch a border"),
+        (kept(np.s_[-2:], np.s_[:, -1]), "for labels = [[0, 0, 0], [0, 5, 0], [0, 0, 0]], your function counts 0 of 1 labels"),
+        (kept(UPPER, LEFT, RIGHT), "excludes three borders, all but the lower one"),
+        (
+            lambda labels: boxed(labels.max() - len(labels[-1]) - len(labels[:, -1])),
+            "counts -1 of 1 labels",
+        ),
+        (
+            lambda labels: boxed(2 * labels.max()),
+            "counts 10 of 1 labels, which is not what is left without the labels at half of the borders. Labels need not be",
+        ),
         (
             lambda labels: boxed(len(np.setdiff1d(np.unique(labels)[1:], np.union1d(labels[-1], labels[:, -1])))),
             "takes it for granted that the first label is 0",
@@ -250,11 +259,11 @@ def relabelled(labels):
         ),
         (
             lambda labels: boxed(kept(LOWER, RIGHT)(labels)[0, 0] + 0 * max(set(labels.flat) - {0})),
-            "(That was a tile without labels.)",
+            "called with a tile without labels (an array of shape (5, 6) and dtype int32), your function raises ValueError",
         ),
         (
             lambda labels: kept(LOWER, RIGHT)(labels) if labels.shape[0] > 9 else kept(LOWER)(labels),
-            "in a tile with labels in the corners",
+            "for labels = [[0, 0, 0], [5, 0, 7], [0, 0, 0]], your function counts 2 of 2",
         ),
         (lambda labels: boxed(np.nan), "counts nan"),
         (
@@ -284,7 +293,7 @@ def no_return(labels):
 
 def test_5_2_no_return(line_of):
     line = line_of("5.2", no_return)
-    assert line.startswith("✗") and "your function returns None. Does it end with return?" in line
+    assert line.startswith("✗") and "your function returns None for a tile with labels at all borders (an array of shape" in line
 
 
 def test_5_2_hostile(line_of, hostile):

@@ -12,6 +12,7 @@ import dask.array as da
 import numpy as np
 import pandas as pd
 import pytest
+import zarr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage as ndi
@@ -34,6 +35,7 @@ from course_helpers.objects import (
     measure_in_tiles,
     stitch_labels,
 )
+from course_helpers.tiling import compute_in_patches
 
 CROWDED = np.s_[1200:1560, 3600:4000]
 PROPERTIES = ("label", "area", "bbox", "centroid", "centroid_weighted", "intensity_mean", "intensity_max",
@@ -181,6 +183,8 @@ def test_labels_are_the_same_in_all_tiles(seed):
     numbered = label_in_tiles(label_mask, tiles, largest(whole), renumber=True, dtype=np.uint16)
     assert numbered.dtype == np.uint16 and compute(numbered).dtype == np.uint16
     assert np.array_equal(compute(numbered), whole)  # skimage numbers in raster order, too
+    names = np.unique(names_of(whole))[1 - whole.min():]
+    assert np.array_equal(compute(label_in_tiles(label_mask, tiles, largest(whole), renumber=names)), whole)
 
 
 @given(seeds, st.integers(0, 10))
@@ -233,6 +237,17 @@ def test_renumber_tells_that_the_overlap_may_be_too_small():
     numbers = label_in_tiles(lambda window: measure.label(window > window.max() / 2), tiles, 5, renumber=True)
     with pytest.raises(ValueError, match="Choose a larger overlap and reach; and segment must not be random"):
         compute(numbers)
+
+
+def test_numbers_are_the_rows_of_the_table(tmp_path):
+    _, image, tiles = random_case(7, 2, densities=(0.1, 0.1))
+    table = measure_in_tiles(label_mask, tiles, 40, ("label", "area"))
+    stored = zarr.create_array(tmp_path / "labels.zarr", shape=image.shape, dtype=np.uint16, chunks=(7, 7))
+    numbered = label_in_tiles(label_mask, tiles, 40, renumber=table["label"], dtype=np.uint16)
+    assert compute_in_patches(numbered, 2, stored) is stored
+    assert np.bincount(stored[:].ravel())[1:].tolist() == table["area"].tolist()
+    with pytest.raises(ValueError, match="not in the list"):
+        label_in_tiles(label_mask, tiles, 40, renumber=table["label"][1:]).compute()
 
 
 def test_labels_may_be_any_whole_numbers():
@@ -364,10 +379,21 @@ def speckle(block_id):
     return (np.random.default_rng(block_id).random((200, 200)) > 0.7).astype(float)
 
 
-def label_grid(window):
+class Sink:
+    """An array that forgets what is written to it."""
+
+    def __init__(self, shape):
+        self.shape = shape
+
+    def __setitem__(self, region, pixels):
+        assert pixels.shape == tuple(part.stop - part.start for part in region)
+
+
+def label_grid(window, step=10):
     """Objects of one pixel, which need no overlap."""
     labels = np.zeros(window.shape, int)
-    labels[5::10, 5::10].flat = np.arange(1, labels[5::10, 5::10].size + 1)
+    places = np.s_[step // 2 :: step, step // 2 :: step]
+    labels[places].flat = np.arange(1, labels[places].size + 1)
     return labels
 
 
@@ -384,6 +410,23 @@ def test_memory_does_not_grow_with_the_pixels(build):
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 0.3 * image.nbytes  # a label image has as many bytes
+
+
+@pytest.mark.parametrize("work", [
+    lambda image: compute_in_patches(count_in_tiles(partial(label_grid, step=100), image, 100)),
+    lambda image: compute_in_patches(label_in_tiles(partial(label_grid, step=100), image, 100), out=Sink(image.shape)),
+    lambda image: measure_in_tiles(partial(label_grid, step=100), image, 100, ()),
+], ids=["count_in_tiles", "label_in_tiles", "measure_in_tiles"])
+def test_memory_does_not_grow_with_the_image(work):
+    """Neither with its width nor with its height, patch by patch; with a single compute it does."""
+    peaks = []
+    for side in (10, 20):
+        image = da.zeros((200 * side, 200 * side), chunks=200).map_blocks(np.copy, meta=np.empty((0, 0)))
+        tracemalloc.start()
+        work(image)
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[1] < 1.5 * peaks[0]
 
 
 def test_on_zarr_and_on_a_cluster_of_processes(tmp_path):
@@ -434,6 +477,12 @@ def test_wrong_arguments_are_refused_at_once(function, arguments, error, message
     (lambda: measure_in_tiles(label_mask, TILES, 3, ["size"]), ValueError, "regionprops_table cannot.*size"),
     (lambda: measure_in_tiles(label_mask, TILES, 3, ["slice"]), ValueError, "bbox"),
     (lambda: measure_in_tiles(label_mask, da.zeros(9), 3), ValueError, "2 or 3 dimensions"),
+    (lambda: label_in_tiles(label_mask, TILES, 3, renumber=[2, 1]), ValueError, "once, from 1 and sorted"),
+    (lambda: label_in_tiles(label_mask, TILES, 3, renumber=[0, 1]), ValueError, "once, from 1 and sorted"),
+    (lambda: label_in_tiles(label_mask, TILES, 3, renumber=[1, 1]), ValueError, "once, from 1 and sorted"),
+    (lambda: label_in_tiles(label_mask, TILES, 3, renumber="yes"), TypeError, "0-D <U3.*measure_in_tiles"),
+    (lambda: label_in_tiles(label_mask, TILES, 3, renumber=[1.0]), TypeError, "1-D float64"),
+    (lambda: label_in_tiles(label_mask, TILES, 3, renumber=range(1, 301), dtype="uint8"), ValueError, "300 objects"),
     (lambda: stitch_labels(np.ones((3, 3), int)), TypeError, "from_array"),
     (lambda: stitch_labels(TILES), TypeError, "whole numbers, not float64"),
     (lambda: stitch_labels(TILES > 0), TypeError, "not bool. Label a mask"),

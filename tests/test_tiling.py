@@ -4,6 +4,7 @@ from threading import Lock
 import dask.array as da
 import numpy as np
 import pytest
+import zarr
 from scipy import ndimage
 from skimage.filters import difference_of_gaussians, gaussian
 from skimage.morphology import closing, dilation, disk, erosion, opening
@@ -12,6 +13,7 @@ from course_helpers.background import remove_background
 from course_helpers.tiling import (
     NO_OVERLAP_IS_ENOUGH,
     REACH,
+    compute_in_patches,
     overlap_needed,
     smallest_overlap,
     tile_cost,
@@ -422,3 +424,62 @@ def test_search_limits_that_are_refused(maximum, error):
 def test_tile_costs_that_are_refused(tile, overlap, error):
     with pytest.raises(error, match="tile|overlap"):
         tile_cost(tile, overlap)
+
+
+# Patches.
+
+
+@pytest.mark.parametrize("size", [None, 1, 2, 3, 50, (1, 4, 2)])
+def test_patches_give_the_same_as_one_compute(size):
+    array = da.random.default_rng(0).integers(0, 9, (13, 9, 8), chunks=((3, 1, 4, 5), 2, (8,)), dtype=np.int16)
+    array = array.map_overlap(lambda block: ndimage.maximum_filter(block, 3), depth=1, boundary="none")
+    computed = compute_in_patches(array, size)
+    assert computed.dtype == np.int16 and np.array_equal(computed, array.compute())
+
+
+def test_patches_of_a_number_and_of_nothing():
+    assert compute_in_patches(da.ones((3, 3), chunks=1).sum()) == 9
+    assert compute_in_patches(da.ones((0, 3))).shape == (0, 3)
+
+
+def test_one_patch_is_computed_and_written_at_a_time():
+    running, written = [], []
+
+    class Out:
+        shape = (6, 4)
+
+        def __setitem__(self, region, pixels):
+            written.append((region, sorted(running)))
+            running.clear()
+
+    def block(block_id):
+        running.append(block_id)
+        return np.zeros((1, 1))
+
+    array = da.map_blocks(block, chunks=((1,) * 6, (1,) * 4), dtype=float, meta=np.empty((0, 0)))
+    out = Out()
+    assert compute_in_patches(array, (2, 3), out) is out
+    regions = [(slice(row, row + 2), slice(*columns)) for row in (0, 2, 4) for columns in ((0, 3), (3, 4))]
+    blocks = [[(i, j) for i in range(rows.start, rows.stop) for j in range(columns.start, columns.stop)]
+              for rows, columns in regions]
+    assert written == list(zip(regions, blocks))
+
+
+def test_patches_are_written_to_zarr_with_any_chunks(tmp_path):
+    array = da.arange(100, chunks=7)
+    stored = zarr.create_array(tmp_path / "numbers.zarr", shape=100, dtype=int, chunks=(11,), shards=(22,))
+    compute_in_patches(array, 2, stored)
+    assert np.array_equal(stored[:], np.arange(100))
+
+
+@pytest.mark.parametrize(("arguments", "error", "words"), [
+    ((np.ones(4),), TypeError, "ndarray, but must be a dask array"),
+    ((da.ones(4)[da.ones(4) > 0],), ValueError, "compute_chunk_sizes"),
+    ((da.ones(4), 0), ValueError, "size is 0, but must be 1 or more"),
+    ((da.ones(4), 1.5), TypeError, "size is 1.5, but must be a whole number"),
+    ((da.ones(4), (1, 1)), ValueError, "there are 1 axes"),
+    ((da.ones(4), 1, np.ones(5)), ValueError, r"out has shape \(5,\), but array has \(4,\)"),
+])
+def test_patches_that_are_refused(arguments, error, words):
+    with pytest.raises(error, match=words):
+        compute_in_patches(*arguments)

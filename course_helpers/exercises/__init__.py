@@ -15,6 +15,8 @@ import warnings
 
 import numpy as np
 
+from course_helpers.exercises import _progress
+
 _checks = {}
 
 
@@ -97,6 +99,7 @@ class Exercise:
                 f"this answer could not be checked: {described(error)}. Is it what the task asks for?",
             )
         say(f"{symbol} Exercise {self._number}: {message}")
+        _progress.note(self._number, symbol)
 
     def hint(self):
         """Print the next hint; after the last one, the last one again."""
@@ -106,9 +109,28 @@ class Exercise:
         say(f"Hint {position + 1} of {len(self._hints)} for exercise {self._number}: {self._hints[position]}{last}")
 
 
-def say(message):
-    """Print one line, also where the terminal's encoding lacks the symbols."""
-    line = " ".join(message.split())
+def progress(lesson=None):
+    """Print which exercises are solved (✓), tried but not solved yet (✗) and not tried yet (○).
+
+    The record stays on the computer that runs the notebook; an exercise that was solved once stays solved.
+
+    Parameters
+    ----------
+    lesson : int, optional
+        The number of a lesson, for example ``progress(5)``; all lessons without it.
+
+    Raises
+    ------
+    ValueError
+        If there is no lesson with this number.
+    """
+    for line in _progress.report(lesson):
+        say(line, tidy=False)
+
+
+def say(message, tidy=True):
+    """Print one line, also where the terminal's encoding lacks the symbols; tidy: with single blanks between words."""
+    line = " ".join(message.split()) if tidy else message
     encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
     print(line.encode(encoding, "replace").decode(encoding))
 
@@ -129,7 +151,8 @@ def shown(value):
         if value is None:
             return "None"
         if hasattr(value, "shape") and hasattr(value, "dtype"):
-            return f"an array of shape {tuple(value.shape)} and dtype {value.dtype}"
+            kind = "a dask array" if is_lazy(value) else "an array"
+            return f"{kind} of shape {tuple(value.shape)} and dtype {value.dtype}"
         if isinstance(value, (list, tuple, dict, set)):
             return f"a {type(value).__name__} with {len(value)} entries"
     return f"an object of type {type(value).__name__}"
@@ -177,17 +200,21 @@ def function(answer):
     return answer
 
 
-def call(learners_function, *arguments):
-    """What the learner's function returns; Wrong in words if it raises, Unanswered if it returns nothing."""
+def call(learners_function, *arguments, given=None):
+    """What the learner's function returns; `given` says in words what it is called with.
+
+    Raises Wrong in words if it raises or returns None, Unanswered if its body is not written yet.
+    """
+    given = given or ", ".join(map(shown, arguments))
     try:
         result = learners_function(*arguments)
     except (Exception, SystemExit) as error:
-        raise Wrong(
-            f"called with {', '.join(map(shown, arguments))}, your function raises {described(error)}."
-        ) from None
-    if result is None or result is ...:
-        raise Unanswered("your function returns nothing yet. Write its body and let it end with return.")
-    return result
+        raise Wrong(f"called with {given}, your function raises {described(error)}.") from None
+    if result is not None and result is not ...:
+        return result
+    if is_written(learners_function):
+        raise Wrong(f"your function returns None for {given}. Does every way through it end with return?")
+    raise Unanswered("your function returns nothing yet. Write its body and let it end with return.")
 
 
 def is_written(learners_function):

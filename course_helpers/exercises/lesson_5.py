@@ -16,7 +16,6 @@ from course_helpers.exercises import (
     computed,
     function,
     is_lazy,
-    is_written,
     number,
     shown,
     whole_number,
@@ -173,6 +172,14 @@ def label_tiles():
     }
 
 
+def tiny_tiles():
+    """Labels of tiles small enough to be shown in a message."""
+    yield np.array([[0, 0, 0], [0, 5, 0], [0, 0, 0]])
+    yield np.array([[0, 5, 0], [0, 0, 0], [0, 7, 0]])
+    yield np.array([[0, 0, 0], [5, 0, 7], [0, 0, 0]])
+    yield np.array([[9, 9, 0], [9, 0, 0], [0, 0, 4]])
+
+
 SIDES = {"upper": np.s_[0], "lower": np.s_[-1], "left": np.s_[:, 0], "right": np.s_[:, -1]}
 INNER = {"upper": np.s_[1:], "lower": np.s_[:-1], "left": np.s_[:, 1:], "right": np.s_[:, :-1]}
 RULES = [(vertical, horizontal) for vertical in ("upper", "lower") for horizontal in ("left", "right")]
@@ -216,6 +223,12 @@ def half_border_mistakes():
             (
                 f"excludes the {side} border only. A nucleus across the other kind of line is counted twice",
                 lambda labels, side=side: without(labels, side),
+            )
+        )
+        mistakes.append(
+            (
+                f"excludes three borders, all but the {side} one. A nucleus across one kind of line is not counted anywhere",
+                lambda labels, side=side: without(labels, *(other for other in SIDES if other != side)),
             )
         )
     for a, b in RULES:
@@ -283,14 +296,7 @@ def half_border_mistakes():
 def counted_by(answer, labels, name):
     """The number that the learner's function gives for a tile; Wrong if it has another shape or changes the tile."""
     given = labels.copy()
-    try:
-        result = call(answer, given)
-    except Wrong as reason:
-        raise Wrong(f"{reason} (That was a tile {name}.)") from None
-    except Unanswered:
-        if is_written(answer):
-            raise Wrong("your function returns None. Does it end with return?") from None
-        raise
+    result = call(answer, given, given=f"a tile {name} ({shown(given)})")
     if is_lazy(result):
         raise Wrong(
             "your function returns a plan of dask's. Within a tile, count with NumPy: map_blocks makes the plan."
@@ -329,11 +335,14 @@ def half_border(answer):
     for mistake, count in half_border_mistakes():
         if all(counted[name] == count(tile) for name, tile in tiles.items()):
             raise Wrong(f"your function {mistake}.")
-    for name, tile in tiles.items():
-        if counted[name] not in [without(tile, *rule) for rule in RULES]:
+    for name, tile in {**{f"labels = {tile.tolist()}": tile for tile in tiny_tiles()}, **tiles}.items():
+        given = counted[name] if name in counted else counted_by(answer, tile, name)
+        if given not in [without(tile, *rule) for rule in RULES]:
+            where = f"for {name}" if name not in counted else f"in a tile {name}"
+            more = " Labels need not be numbered one after the other." if given > without(tile) else ""
             raise Wrong(
-                f"in a tile {name}, your function counts {counted[name]:g} of {without(tile)} labels, which is not what is "
-                "left without the labels at half of the borders. Draw a small tile and count by your rule on paper."
+                f"{where}, your function counts {given:g} of {without(tile)} labels, which is not what is left without "
+                f"the labels at half of the borders.{more} Count this tile by your rule on paper."
             )
     raise Wrong(
         "your function excludes other borders in one tile than in another. The rule must be the same in every tile."

@@ -31,20 +31,39 @@ METADATA = {
         "mimetype": "text/x-python",
         "pygments_lexer": "ipython3",
     },
+    # For slides: a theme that asks no server for fonts; what is longer than the screen scrolls.
+    "rise": {"center": False, "scroll": True, "start_slideshow_at": "beginning", "theme": "white", "transition": "none"},
 }
 WIDGET = "application/vnd.jupyter.widget-view+json"
+# Seen in the error message of whoever opens a lesson with another Jupyter, in which packages are missing.
+OTHER_JUPYTER = "# If this raises ModuleNotFoundError: close the notebook, and open it with  python course.py lab\n"
+# What shows a learner the state of all exercises, at the end of every lesson.
+PROGRESS_TEXT = """## Your progress
+
+The next cell shows which exercises of the course you have solved. The record stays on the computer that runs this
+notebook, in the folder `data/progress`; on Binder it ends with the session."""
+PROGRESS_CODE = "from course_helpers.exercises import progress\n\nprogress()"
 
 
 def tags(cell):
     return cell.metadata.get("tags", [])
 
 
+def mark_slides(cells):
+    """Tell how to present the notebook: a heading begins a slide, text that leads to code a further page of it."""
+    for cell, following in zip(cells, [*cells[1:], None]):
+        if cell.cell_type == "markdown":
+            if re.match("##? ", cell.source):
+                cell.metadata["slideshow"] = {"slide_type": "slide"}
+            elif following is not None and following.cell_type == "code":
+                cell.metadata["slideshow"] = {"slide_type": "subslide"}
+
+
 def derive(source, without):
     """The notebook of one lesson file, without the cells that carry a tag; ids and metadata are fixed."""
     notebook = jupytext.read(source)
     notebook.cells = [cell for cell in notebook.cells if without not in tags(cell)]
-    for index, cell in enumerate(notebook.cells):
-        cell.id = f"cell-{index:03d}"
+    number_cells(notebook)
     notebook.metadata = nbformat.from_dict(METADATA)
     notebook.nbformat, notebook.nbformat_minor = 4, 5
     return notebook
@@ -61,8 +80,20 @@ def describe(cell):
             output.data["text/html"] = re.sub(r'<img( alt="[^"]*")?', lambda _: described, output.data["text/html"])
 
 
+def number_cells(notebook):
+    mark_slides(notebook.cells)
+    for index, cell in enumerate(notebook.cells):
+        cell.id = f"cell-{index:03d}"
+
+
 def learner_notebook(source):
-    return derive(source, without="solution")
+    """What a learner opens: nothing executed, help with a wrong start, and the state of the exercises at the end."""
+    notebook = derive(source, without="solution")
+    first = next(cell for cell in notebook.cells if cell.cell_type == "code")
+    first.source = OTHER_JUPYTER + first.source
+    notebook.cells += [nbformat.v4.new_markdown_cell(PROGRESS_TEXT), nbformat.v4.new_code_cell(PROGRESS_CODE)]
+    number_cells(notebook)
+    return notebook
 
 
 def solved_notebook(source, previous=None):

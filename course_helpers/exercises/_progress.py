@@ -1,0 +1,105 @@
+"""Which exercises were solved: kept in the data folder of this computer, as one empty file per exercise.
+
+``progress/5.2.solved`` says that an answer to exercise 5.2 was right once, ``progress/5.2.tried`` that one was wrong.
+Such files are only ever added. So notebooks that run at the same time cannot overwrite each other's results, no file can
+be damaged half-way, and what is solved stays solved. To start again, delete the folder.
+
+Checks do not count in the folder of the solved notebooks, nor where the environment variable COURSE_PROGRESS is "off".
+"""
+
+import contextlib
+import os
+import pkgutil
+import re
+from pathlib import Path
+
+SYMBOLS = {"solved": "✓", "tried": "✗", "open": "○"}
+NOT_COUNTED = "Checks are not counted here: {}. The record shows what was solved elsewhere on this computer."
+NOT_KEPT = "The record cannot be kept on this computer, and shows what was solved since this notebook was started: {}"
+_this_session = set()
+
+
+def note(number, symbol):
+    """Remember what a check said. This must not disturb the learner, so a failure shows in `report` only."""
+    name = f"{number}.{'solved' if symbol == '✓' else 'tried'}"
+    if symbol != "○" and name not in _this_session and not reason_not_to_count():
+        _this_session.add(name)
+        with contextlib.suppress(Exception):
+            kept()
+
+
+def reason_not_to_count():
+    """Why checks do not count here, in words; None where they count."""
+    if os.environ.get("COURSE_PROGRESS", "").lower() == "off":
+        return "COURSE_PROGRESS is off"
+    with contextlib.suppress(OSError):
+        if Path.cwd().name == "solutions":
+            return "this is a solved notebook"
+    return None
+
+
+def folder():
+    """Where the record is kept; DataError where there can be no data folder."""
+    from course_helpers.data import data_folder  # here, because a lesson may do without what downloads need
+
+    return data_folder() / "progress"
+
+
+def kept():
+    """Write down what this session knows; return the names of all files of the record. OSError where that fails."""
+    if _this_session:
+        folder().mkdir(exist_ok=True)
+        for name in _this_session:
+            (folder() / name).touch()
+    return {path.name for path in folder().iterdir()} if folder().exists() else set()
+
+
+def lessons():
+    """All lessons as {number: (title, numbers of its exercises)}, read from the checks without running them."""
+    found = {}
+    for module in pkgutil.iter_modules([str(Path(__file__).parent)]):
+        if number := re.fullmatch(r"lesson_(\d+)", module.name):
+            text = Path(__file__).with_name(f"{module.name}.py").read_text(encoding="utf-8")
+            title = re.search(r'lesson \d+, "(.+?)"', text)
+            exercises = re.findall(r'^@check_for\(\s*"(\d+\.\d+)"', text, re.MULTILINE)
+            found[int(number[1])] = (title[1] if title else f"Lesson {number[1]}", exercises)
+    return dict(sorted(found.items()))
+
+
+def chosen(lesson):
+    """The lessons to show: all, or the one with this number; ValueError if there is none."""
+    every = lessons()
+    if lesson is None:
+        return every
+    number = int(lesson) if str(lesson).isdecimal() else None
+    if number not in every:
+        raise ValueError(f"there is no lesson {lesson!r}: use one of {', '.join(map(str, every))}, or none for all")
+    return {number: every[number]}
+
+
+def report(lesson=None):
+    """The lines that `progress` prints."""
+    shown = chosen(lesson)
+    reason, names, problem = reason_not_to_count(), set(_this_session), None
+    try:
+        names |= kept()
+    except (OSError, RuntimeError) as error:  # the errors of data_folder are RuntimeErrors
+        problem = " ".join(str(error).split())
+    states = {
+        exercise: next((state for state in ("solved", "tried") if f"{exercise}.{state}" in names), "open")
+        for _, exercises in shown.values()
+        for exercise in exercises
+    }
+    width = max(len(title) for title, _ in shown.values())
+    for number, (title, exercises) in shown.items():
+        symbols = "  ".join(f"{SYMBOLS[states[exercise]]} {exercise}" for exercise in exercises)
+        yield f"{number}. {title:{width}}  {symbols}"
+    counts = {state: list(states.values()).count(state) for state in SYMBOLS}
+    yield (
+        f"✓ solved: {counts['solved']} of {len(states)}   ✗ tried, not solved yet: {counts['tried']}   "
+        f"○ not tried yet: {counts['open']}"
+    )
+    if reason:
+        yield NOT_COUNTED.format(reason)
+    if problem:
+        yield NOT_KEPT.format(problem)

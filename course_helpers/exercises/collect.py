@@ -1,0 +1,218 @@
+"""Who solved what: python course.py progress [FOLDER [--csv]]
+
+Without a folder it shows your own progress. FOLDER holds what a class handed in: one folder per learner with any notebooks
+in it, or notebooks with the learner's name in the file name. The table has a line per learner and a column per exercise:
+
+    ✓ solved    ✗ the last answer was wrong    ○ checked without an answer    - no check was run
+
+No notebook is executed. What counts are the lines that the checks printed and the notebooks stored, the best one where
+there are several. Whoever can type can type such a line: this shows a teacher where a class stands, and is no exam.
+Lines outside the cell that runs their check are reported and not counted, solved notebooks of the course likewise.
+"""
+
+import argparse
+import logging
+import os
+import re
+import sys
+import warnings
+from collections import namedtuple
+from pathlib import Path
+
+import nbformat
+import pandas as pd
+
+from course_helpers.exercises import _progress, progress, say
+
+NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
+MOST_BYTES = 100_000_000  # of a notebook; pictures and animations make some tens of millions
+WORDS = {"✓": "solved", "✗": "wrong", "○": "unanswered", "-": ""}  # what a spreadsheet gets, from best to worst
+CHECK_LINE = re.compile(r"^([✓✗○]) Exercise (\d+\.\d+): ", re.MULTILINE)
+CALL = re.compile(r"""exercise\(\s*["'](\d+\.\d+)["']\s*\)\s*\.\s*check\(""")
+
+Class = namedtuple("Class", "table notes")
+
+
+def collect(folder):
+    """Read all notebooks below a folder.
+
+    Returns
+    -------
+    Class
+        ``table``: a data frame with a row per learner, a column per exercise, and one of the symbols ✓ ✗ ○ - in each
+        place. ``notes``: sentences about files that could not be read or look odd.
+    """
+    found, notes, copies = {}, [], {}
+    for path in notebooks_below(folder):
+        name = readable(path.relative_to(folder))
+        try:
+            symbols, odd = stored_symbols(read(path))
+        except Exception as error:  # whatever a file may contain, the others are still to be read
+            notes.append(f"{name} could not be read: {readable(error)}")
+            continue
+        notes += [f"{name}: {note}" for note in odd]
+        if not odd and set(symbols.values()) <= {"-"}:
+            notes.append(f"{name} holds no line of a check. Was it run and saved?")
+        learner = learner_of(path.relative_to(folder))
+        for exercise, symbol in symbols.items():
+            if symbol != "-":
+                copies.setdefault((learner, exercise), []).append(name)
+            found[learner, exercise] = better(symbol, found.get((learner, exercise), "-"))
+        found.setdefault((learner, None), "-")  # a line in the table all the same
+    return Class(as_table(found), notes + about_copies(copies))
+
+
+def about_copies(copies):
+    """A sentence about each set of notebooks of one learner that answer the same exercises."""
+    exercises = {}
+    for (learner, exercise), names in copies.items():
+        if len(names) > 1:
+            exercises.setdefault((learner, *names), []).append(exercise)
+    return [
+        f"{learner} has {', '.join(numbers)} in {' and in '.join(names)}. The best answer counts."
+        for (learner, *names), numbers in exercises.items()
+    ]
+
+
+def notebooks_below(folder):
+    """The notebooks below a folder, in alphabetical order, without the copies that Jupyter makes of its own."""
+    for parent, folders, names in os.walk(folder):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in sorted(names):
+            if name.endswith(".ipynb") and not name.startswith("."):
+                yield Path(parent, name)
+
+
+def read(path):
+    """A notebook; an exception with a reason in words where it is none."""
+    if not path.is_file():
+        raise ValueError("it is no ordinary file")
+    if path.stat().st_size > MOST_BYTES:
+        raise ValueError(f"it has {path.stat().st_size / 1e6:.0f} MB, more than {MOST_BYTES / 1e6:.0f}")
+    try:
+        return nbformat.read(path, as_version=4)
+    except OSError as error:
+        raise ValueError(error.strerror) from None
+    except Exception as error:
+        raise ValueError(f"it is damaged, or no notebook ({type(error).__name__})") from None
+
+
+def stored_symbols(notebook):
+    """The best symbol of every exercise in a notebook, and notes on lines that no check of the course prints there."""
+    known = {exercise for _, exercises in _progress.lessons().values() for exercise in exercises}
+    best, notes = {}, []
+    if any("solution" in cell.metadata.get("tags", []) for cell in notebook.cells):  # a learner's has stubs instead
+        return best, ["this is a solved notebook of the course. It is not counted."]
+    for cell in notebook.cells:
+        if cell.cell_type != "code":
+            continue
+        called = set(CALL.findall(cell.source)) & known
+        best = {**dict.fromkeys(called, "-"), **best}
+        for symbol, exercise in CHECK_LINE.findall(printed(cell)):
+            if exercise not in known:
+                notes.append(f"there is no exercise {exercise} in this course. The line is not counted.")
+            elif exercise not in called:
+                notes.append(
+                    f"{symbol} of exercise {exercise} stands below a cell that does not check it. Not counted."
+                )
+            else:
+                best[exercise] = better(symbol, best.get(exercise, "-"))
+    return best, list(dict.fromkeys(notes))
+
+
+def printed(cell):
+    """What a cell printed, as it is stored."""
+    return "".join(
+        output.text
+        for output in cell.get("outputs", [])
+        if output.get("name") == "stdout" and isinstance(output.get("text"), str)
+    )
+
+
+def better(*symbols):
+    return min(symbols, key=list(WORDS).index)
+
+
+def learner_of(path):
+    """A learner's name: the first folder, or else the name of the file without that of the lesson."""
+    if len(path.parts) > 1:
+        return readable(path.parts[0])
+    name = path.stem
+    for notebook in NOTEBOOKS.glob("[0-9]*.ipynb"):
+        name = name.replace(notebook.stem, "")
+    return readable(name.strip(" _-.()") or path.stem)
+
+
+def readable(text):
+    """A text from elsewhere as one short line: without characters that command a terminal or begin a formula."""
+    line = "".join(letter if letter.isprintable() else "?" for letter in str(text))
+    return line[:117] + "..." if len(line) > 120 else line
+
+
+def as_table(found):
+    """The data frame of `collect`, with all exercises of each lesson from which anything was found."""
+    lessons_found = {exercise.split(".")[0] for _, exercise in found if exercise}
+    columns = [
+        exercise
+        for number, (_, exercises) in _progress.lessons().items()
+        if str(number) in lessons_found
+        for exercise in exercises
+    ]
+    learners = sorted({learner for learner, _ in found}, key=str.casefold)
+    rows = [[found.get((learner, exercise), "-") for exercise in columns] for learner in learners]
+    return pd.DataFrame(rows, index=pd.Index(learners, name="learner"), columns=columns)
+
+
+def as_text(table):
+    """The table with the number of solved exercises per learner and per exercise, and the hardest exercises in words."""
+    solved = table == "✓"
+    if not len(table.columns):
+        return "No cell that checks an exercise was found."
+    shown = table.assign(solved=[f"{count} of {len(table.columns)}" for count in solved.sum(axis=1)])
+    shown.loc["solved by"] = [*solved.sum().astype(str), ""]
+    lines = [shown.rename_axis(None).to_string()]
+    answered = table.isin(["✓", "✗"]).sum()
+    missed = (answered - solved.sum()).sort_values(ascending=False, kind="stable")
+    hardest = [f"{name} ({missed[name]} of {answered[name]} who answered)" for name in missed[missed > 0].index[:5]]
+    if hardest:
+        lines.append(f"Most often not solved: {', '.join(hardest)}")
+    return "\n".join(lines)
+
+
+def as_csv(table):
+    """The table for a spreadsheet, in words."""
+    names = [f"'{name}" if name[:1] in "=+-@" else name for name in table.index]
+    words = table.map(WORDS.get)
+    return words.set_axis(pd.Index(names, name="learner")).to_csv(lineterminator="\n")
+
+
+def main(arguments=None):
+    parser = argparse.ArgumentParser(
+        prog="python course.py progress", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("folder", nargs="?", help="where the notebooks of a class lie; without it, your own progress")
+    parser.add_argument("--csv", action="store_true", help="print a table for a spreadsheet")
+    options = parser.parse_args(arguments)
+    if options.folder is None:
+        return progress()
+    folder = Path(options.folder).expanduser().resolve()
+    if not folder.is_dir():
+        sys.exit(
+            f"There is no folder {folder}. Give the full path of the folder that holds the notebooks of the class."
+        )
+    # nbformat complains here and there of what is reported below.
+    logging.getLogger("traitlets").setLevel(logging.CRITICAL)
+    warnings.simplefilter("ignore")
+    table, notes = collect(folder)
+    if table.empty and not notes:
+        sys.exit(f"There are no notebooks in {folder}.")
+    print(as_csv(table) if options.csv else as_text(table), end="" if options.csv else "\n")
+    for note in notes:
+        if options.csv:
+            print(note, file=sys.stderr)
+        else:
+            say(f"Note: {note}")
+
+
+if __name__ == "__main__":
+    main()

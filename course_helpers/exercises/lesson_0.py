@@ -1,0 +1,319 @@
+"""Checks of lesson 0, "Run out of memory, on purpose"."""
+
+import functools
+import math
+
+import numpy as np
+
+from course_helpers.exercises import (
+    Nearly,
+    Unanswered,
+    Wrong,
+    array,
+    check_for,
+    computed,
+    function,
+    is_lazy,
+    is_written,
+    number,
+    shown,
+    whole_number,
+)
+from course_helpers.memory import measure
+from course_helpers.recording import SHAPE, load_time_point
+
+MIB, GIB = 2**20, 2**30
+PIXELS = math.prod(SHAPE)
+
+HELPFUL = "CEH"
+# What speaks against the other ideas.
+AGAINST = {
+    "A": "A frees some of your 16 GiB. How many would you need?",
+    "B": "B moves the limit to 64 GiB. How large is the recording?",
+    "D": "D makes the files smaller, but before a pixel is processed it is unpacked.",
+    "F": "F loads just as much, and more of the cores ask for memory at the same time.",
+    "G": "G would have to move most of the recording to the disk and back again, and the swap space is limited, too.",
+}
+
+
+@check_for(
+    "0.1",
+    hints=[
+        "ask of each idea: how many bytes are in memory at the same time, on the computer that needs most?",
+        "some ideas change the limit, some change the speed, some change what lies on disk. Which ones change how much is "
+        "in memory at a time? And is it enough, for the GiB that you calculated above?",
+        "three ideas work. Each of them processes a piece, keeps a small result, and forgets the piece.",
+    ],
+)
+def what_helps(answer):
+    answer = computed(answer)
+    letters = "".join(answer) if isinstance(answer, (list, tuple, set)) and all_text(answer) else answer
+    if not isinstance(letters, str):
+        raise Wrong(f'the answer is {shown(answer)}, but the letters of all ideas that help are asked for, like "AD".')
+    letters = set(letters.upper()) - set(" ,;.\"'")
+    if not letters:
+        raise Unanswered('no letter yet. Write all letters that help into one text, like "AD".')
+    if letters - set("ABCDEFGH"):
+        raise Wrong(f"the answer is {shown(answer)}, but the ideas have the letters A to H.")
+    reasons = [AGAINST[letter] for letter in sorted(letters & set(AGAINST))]
+    missing = len(set(HELPFUL) - letters)
+    if missing and letters <= set(HELPFUL):
+        raise Wrong(
+            "what you chose helps. But it is not all that helps: ask of the others how much is in memory at a time."
+        )
+    if reasons:
+        more = " And something that helps is still missing." if missing else ""
+        raise Wrong(f"{' '.join(reasons)}{more}")
+    return (
+        "These three bound what is in memory at the same time, whatever the length of the recording. A and B move the "
+        "limit a little, D saves disk, F saves time and costs memory, G replaces memory by something much slower."
+    )
+
+
+def all_text(values):
+    return all(isinstance(value, str) for value in values)
+
+
+def share_of_bright(t):
+    """The function of exercise 0.2."""
+    frame = load_time_point(t)
+    scaled = (frame - frame.min()) / 255
+    mask = scaled > 1
+    return float(mask.mean())
+
+
+BYTES_AT_PEAK = 2 + 2 + 8  # frame, difference, scaled
+# Bytes per pixel that somebody may have counted, and what is wrong with them.
+MISCOUNTED = {
+    1: "is the mask alone. Larger arrays exist before it",
+    2: "is the loaded time point alone. What else exists while the function works?",
+    4: "holds no array of the result of the division. What kind of number does it give, and how many bytes has that?",
+    5: "holds no array of the result of the division. What kind of number does it give, and how many bytes has that?",
+    6: "would be right if the division gave uint16. Print (frame / 255).dtype",
+    7: "would be right if the division gave uint16 or no array. Print (frame / 255).dtype",
+    8: "holds one array of 8 bytes per pixel, or three smaller ones. Count all arrays that exist at the same time, with the "
+    "dtype that the division gives",
+    9: "lacks what the division divides: it has a place, too, while the division runs",
+    10: "lacks one array. The difference in brackets has no name, but while the division runs it has a place",
+    11: "counts the mask, but not the difference in brackets. Do both exist at the same time? Which of the lines needs most?",
+    13: "counts the difference in brackets and the mask. Do they exist at the same time?",
+    16: "counts two arrays of 8 bytes per pixel. Which dtype has the difference?",
+    18: "counts two arrays of 8 bytes per pixel. Which dtype has the difference?",
+    20: "counts three arrays of 8 bytes or so. Which dtypes have frame and the difference?",
+}
+
+
+@check_for(
+    "0.2",
+    hints=[
+        "go through the function line by line, and write down which arrays exist while the line runs, each with its dtype. "
+        "The line with the most bytes decides.",
+        "uint16 minus uint16 is uint16. A whole number divided by a whole number is float64, as in divide above. The "
+        "difference exists until the division is done.",
+        "while the second line divides, there are frame, the difference, and the result. Add up their bytes per pixel, "
+        "multiply by the number of pixels, and divide by 2**20.",
+    ],
+)
+def predict_the_peak(answer):
+    predicted = number(answer)
+    if predicted <= 0:
+        raise Wrong(f"the answer is {predicted:g}, but the function needs some memory.")
+    bytes_per_pixel = predicted * MIB / PIXELS
+    if abs(predicted / PIXELS - BYTES_AT_PEAK) < 0.3:
+        raise Wrong("this looks like bytes. Divide by 2**20 to get MiB.")
+    if abs(bytes_per_pixel / BYTES_AT_PEAK * (1e6 / MIB) - 1) < 0.005:
+        raise Nearly("This is in MB, of a million bytes. In MiB, of 2**20 bytes, it is a little less.")
+    if predicted == PIXELS or abs(bytes_per_pixel * MIB / 1e6 - PIXELS / 1e6) < 1e-6:
+        raise Wrong("this is the number of pixels. How many bytes does each of them need, in all arrays together?")
+    if abs(bytes_per_pixel / BYTES_AT_PEAK - 1) < 0.02:
+        measured = measure(functools.partial(share_of_bright, 0))
+        return f"{BYTES_AT_PEAK} bytes per pixel. {agreement(measured.peak / MIB, predicted)}"
+    nearest = min(MISCOUNTED, key=lambda count: abs(count - bytes_per_pixel))
+    if abs(nearest - bytes_per_pixel) < 0.15:
+        raise Wrong(f"{shown(answer)} MiB is {nearest} bytes per pixel. That {MISCOUNTED[nearest]}.")
+    direction = "less" if bytes_per_pixel < BYTES_AT_PEAK else "more"
+    raise Wrong(
+        f"{shown(answer)} MiB is {bytes_per_pixel:.3g} bytes per pixel, which is {direction} than there is at the peak. "
+        "Which arrays exist at the same time, and how many bytes per pixel has each?"
+    )
+
+
+def agreement(measured, predicted):
+    """How well the measurement confirms the prediction, rounded so far that it is the same sentence on most computers."""
+    if abs(measured / predicted - 1) < 0.15:
+        return "Measured here: within 15 percent of your prediction."
+    return f"Measured here: {measured:.0f} MiB, which has other reasons; the count of the arrays is right."
+
+
+FREE, BYTES_PER_PIXEL = 10 * GIB, 7
+TIME_POINT = 1024 * 2048 * 100 * BYTES_PER_PIXEL
+NEED = {"screen": 96 * 2048 * 2048 * BYTES_PER_PIXEL, "brain": 20_000 * 10_000 * 2_000 * BYTES_PER_PIXEL}
+WAYS = {"A": "all at once", "B": "one after the other", "C": "tile by tile", "D": "several computers"}
+RIGHT_WAYS = {"screen": "A", "recording": "B", "brain": "C", "deadline": "D"}
+
+
+@check_for(
+    "0.3",
+    hints=[
+        "calculate for each task: pixels times 7 bytes, for all images and for a single one. Compare with 10 GiB.",
+        "screen: do all images fit at once? recording: does one time point fit? brain: does one image fit? deadline: how many "
+        "days do 3700 times 40 minutes take, shared among as many workers as fit?",
+        "workers: divide the free memory by what one time point needs while it is processed, and round down: a part of a "
+        "worker does not work.",
+    ],
+)
+def choose_strategy(screen, recording=..., brain=..., deadline=..., workers=...):
+    choices = {"screen": screen, "recording": recording, "brain": brain, "deadline": deadline}
+    missing = [name for name, choice in {**choices, "workers": workers}.items() if choice is ...]
+    if missing:
+        raise Unanswered("hand over all five answers: .check(screen, recording, brain, deadline, workers).")
+    for name, choice in choices.items():
+        check_way(name, choice)
+    check_workers(workers)
+    days = 3700 * 40 / 60 / 24
+    return (
+        f"A time point needs {TIME_POINT / GIB:.2f} GiB, so {FREE // TIME_POINT} of them fit. {days:.0f} days of one "
+        "core are too many for one laptop, whatever its memory."
+    )
+
+
+def check_way(name, choice):
+    """Wrong if this is not the first way that works for a task."""
+    choice = computed(choice)
+    letter = choice.strip().upper() if isinstance(choice, str) else choice
+    if not isinstance(letter, str) or letter not in WAYS:
+        raise Wrong(f'{name} is {shown(choice)}, but one of the letters "A", "B", "C" and "D" is asked for.')
+    right = RIGHT_WAYS[name]
+    if letter == right:
+        return
+    if letter > right:
+        raise Wrong(
+            f"{name}: {WAYS[letter]} works, but is not the first of the ways that do. Calculate the GiB of the others."
+        )
+    if name == "deadline":
+        raise Wrong(
+            "deadline: memory is not what is short here. With as many workers as fit, how many days does it take?"
+        )
+    if letter == "A":
+        raise Wrong(f"{name}: all at once is more than the free memory. How many GiB are all pixels, times 7 bytes?")
+    raise Wrong(f"{name}: how many GiB does a single image take while it is processed?")
+
+
+def check_workers(workers):
+    """Wrong if this is not how many time points fit at the same time."""
+    try:
+        workers = whole_number(workers)
+    except Wrong as reason:
+        raise Wrong(f"workers: {reason}") from None
+    right = FREE // TIME_POINT
+    near = {
+        right + 1: "one more than fits: round down. (Or did you take the number of cores?)",
+        FREE
+        // (
+            TIME_POINT * 2 // BYTES_PER_PIXEL
+        ): "what fits if time points are loaded only. Processing takes 7 bytes per pixel.",
+        16 * GIB // TIME_POINT: "what would fit into 16 GiB. How much of it is free?",
+        10**10 // TIME_POINT: "what fits into 10 GB, of a million kB. A GiB is 2**30 bytes.",
+        FREE // (TIME_POINT * 9 // BYTES_PER_PIXEL): "too few: the 2 bytes of the loaded pixel are part of the 7.",
+    }
+    if workers != right and workers in near:
+        raise Wrong(f"workers: {workers} is {near[workers]}")
+    if workers != right:
+        direction = "more than fit" if workers > right else "fewer than fit"
+        raise Wrong(f"workers: {workers} are {direction} into the free memory. How much does one time point need?")
+
+
+LIMIT_OF_MEAN, TIMES = 64 * MIB, range(3, 43)
+
+
+@functools.cache
+def true_mean():
+    """The mean of the time points of exercise 0.4."""
+    total = np.zeros(SHAPE)
+    for t in TIMES:
+        total += load_time_point(t)
+    return total / len(TIMES)
+
+
+def work_of(answer, times):
+    """What runs in the other process: the learner's function, with what it returns told apart from nothing."""
+    result = answer(times)
+    if is_lazy(result):
+        return "lazy"
+    return "nothing" if result is None or result is ... else result
+
+
+@check_for(
+    "0.4",
+    hints=[
+        "a mean is a sum divided by a number. What do you have to keep of a time point once it is added to the sum?",
+        "begin with an array of zeros with the shape of a time point, and add one time point after the other in a loop. "
+        "Which dtype can hold the sum of forty pixels of up to 12,000?",
+        "total = np.zeros(SHAPE, np.float32), then for t in times: total += load_time_point(t), and after the loop "
+        "return total / len(times).",
+    ],
+)
+def make_it_fit(answer):
+    function(answer)
+    try:
+        run = measure(functools.partial(work_of, answer, TIMES), LIMIT_OF_MEAN)
+    except (TypeError, RuntimeError) as error:
+        raise Wrong(f"your function could not be run in a process of its own: {error}.") from None
+    if run.died:
+        raise Wrong(why_it_died(answer, run))
+    if isinstance(run.result, str) and run.result == "lazy":
+        raise Wrong("your function returns a plan of dask's, nothing is computed yet. Call .compute() on it.")
+    if isinstance(run.result, str) and run.result == "nothing":
+        if is_written(answer):
+            raise Wrong("your function returns None. Does it end with return?")
+        raise Unanswered("your function returns nothing yet. Write its body and let it end with return.")
+    compare_means(array(run.result, shape=SHAPE))
+    return f"{len(TIMES)} time points, within {LIMIT_OF_MEAN // MIB} MiB. A thousand would need no more."
+
+
+def why_it_died(answer, run):
+    """A sentence on a function that did not reach the end."""
+    limit = f"{LIMIT_OF_MEAN // MIB} MiB"
+    if not run.died.startswith(("killed, because", "MemoryError")) and "_ArrayMemoryError" not in run.died:
+        return f"called with {TIMES}, your function does not return: {run.died[:200]}."
+    few, more = (measure(functools.partial(work_of, answer, TIMES[:count]), 8 * LIMIT_OF_MEAN) for count in (2, 6))
+    growth = (more.peak - few.peak) / 4 / (2 * PIXELS)
+    if few.died or more.died or growth > 0.5:
+        kept = "" if few.died or more.died else f", each of them about {growth:.1f} times its size"
+        return f"your function died: it used more than {limit}. It keeps all time points at once{kept}. What has to be kept?"
+    arrays = few.peak / (4 * PIXELS)
+    return (
+        f"your function died: it used more than {limit}. It does not keep all time points, but it holds as much as "
+        f"{arrays:.0f} float32 images at a time. Which copies can you do without?"
+    )
+
+
+def compare_means(values):
+    """Wrong with the reason if this is not the mean of the time points."""
+    right = true_mean()
+    if not np.isfinite(values).all():
+        raise Wrong("the result holds values that are no finite numbers.")
+    if np.abs(values - right).max() <= 0.01:
+        return
+    total = right * len(TIMES)
+    for mistake, wrong in {
+        "is the sum of the time points, not yet divided by their number": total,
+        "comes from a sum that overflowed: uint16 holds numbers up to 65535 only. Add up in float32": (
+            np.round(total) % 65536 / len(TIMES)
+        ),
+        "is rounded to whole numbers. The mean has decimals": np.floor(right),
+        "lacks the first time point of times": (total - load_time_point(TIMES[0])) / (len(TIMES) - 1),
+        "lacks the last time point of times": (total - load_time_point(TIMES[-1])) / (len(TIMES) - 1),
+        "is divided by one too many": total / (len(TIMES) + 1),
+        "is divided by one too few": total / (len(TIMES) - 1),
+    }.items():
+        if np.allclose(values, wrong, rtol=1e-4, atol=0.02) or (
+            "rounded" in mistake and np.abs(values - right).max() <= 1.0
+        ):
+            raise Wrong(f"your result {mistake}.")
+    if np.allclose(values, load_time_point(TIMES[-1])):
+        raise Wrong("your result is the last time point alone. Does the loop add to what was there before?")
+    raise Wrong(
+        f"your result differs from the mean by up to {np.abs(values - right).max():.4g} grey values. Does it use every time "
+        f"point of {TIMES} once?"
+    )

@@ -1,0 +1,99 @@
+"""A small model of a long three-dimensional recording of moving cells, computed piece by piece as it is loaded."""
+
+import math
+
+import dask.array as da
+import numpy as np
+from numpy.random import default_rng
+
+FRAMES = 74  # time points; the recording that the model stands for has 50 times as many, 3700
+SHAPE = (25, 512, 256)  # planes, rows, columns of a time point; along each axis a quarter of 100, 2048, 1024
+DTYPE = np.uint16
+BACKGROUND = 100  # grey values that the camera adds to the light, before noise
+
+
+def load_time_point(t, window=np.s_[:, :, :]):
+    """Load one time point of the recording, or a window of it.
+
+    Nothing is read from disk: the pixels are computed, always the same ones. While it works, the function needs the
+    memory of its result and of about two planes.
+
+    Parameters
+    ----------
+    t : int
+        Number of the time point, from 0 to ``FRAMES - 1``.
+    window : tuple of three slices, optional
+        Planes, rows and columns to load, such as ``np.s_[:, :256, :]``; by default all.
+
+    Returns
+    -------
+    ndarray of uint16, shape (planes, rows, columns)
+        Cells of up to 12,000 grey values on a background of about 115.
+
+    Raises
+    ------
+    ValueError
+        If there is no such time point, or `window` is not made of three slices with step 1.
+    """
+    if t not in range(FRAMES):
+        raise ValueError(f"t is {t}, but the recording has the time points 0 to {FRAMES - 1}")
+    if len(window) != 3 or not all(isinstance(part, slice) and part.step in (None, 1) for part in window):
+        raise ValueError(f"window is {window}, but three slices are needed, such as np.s_[:, :256, :]")
+    bounds = [part.indices(size)[:2] for part, size in zip(window, SHAPE)]
+    pixels = np.empty([max(stop - start, 0) for start, stop in bounds], DTYPE)
+    planes, rows, columns = (slice(*pair) for pair in bounds)
+    noise = default_rng(t).integers(BACKGROUND, BACKGROUND + 32, SHAPE[1:], dtype=DTYPE)
+    for plane, picture in zip(range(*bounds[0]), pixels):
+        picture[:] = np.roll(noise, 37 * plane, axis=0)[rows, columns]
+    for centre, radii, brightness in _cells(t):
+        place = tuple(_extent(*along) for along in zip(centre, radii, bounds))
+        if all(part.start < part.stop for part in place):
+            planes_of, rows_of, columns_of = (_light(*along) for along in zip(centre, radii, bounds, place))
+            light = planes_of[:, None, None] * rows_of[:, None] * columns_of
+            pixels[place] += (brightness * light).astype(DTYPE)
+    return pixels
+
+
+def _cells(t):
+    """Centre and radii (planes, rows, columns) and brightness of each cell at a time point."""
+    random = default_rng(2048)
+    centres = random.uniform((3, 30, 20), (22, 482, 236), (60, 3))
+    steps = random.normal(0, (0.02, 0.5, 0.5), (60, 3))
+    radii = random.uniform(9, 17, (60, 1)) * (0.35, 1, 1)
+    return zip((centres + t * steps).tolist(), radii.tolist(), random.uniform(2000, 12_000, 60).tolist())
+
+
+def _extent(centre, radius, bounds):
+    """The part of a window, which has these bounds along one axis, that a cell lies in."""
+    start, stop = bounds
+    return slice(max(math.ceil(centre - radius), start) - start, min(math.ceil(centre + radius), stop) - start)
+
+
+def _light(centre, radius, bounds, part):
+    """How bright a cell is in this part of a window, from 0 at its edge to 1 in its centre."""
+    distances = np.arange(part.start, part.stop) + (bounds[0] - centre)
+    return np.cos(np.pi / 2 / radius * distances) ** 2
+
+
+def open_recording(rows=SHAPE[1]):
+    """The whole recording as a lazy dask array of shape (74, 25, 512, 256); nothing is loaded before it is computed.
+
+    Parameters
+    ----------
+    rows : int, optional
+        How many rows a chunk has. It has one time point, all planes and all columns.
+
+    Raises
+    ------
+    ValueError
+        If the rows of a time point cannot be divided into such chunks.
+    """
+    if rows not in range(1, SHAPE[1] + 1) or SHAPE[1] % rows:
+        raise ValueError(f"rows is {rows}, but a number is needed that divides {SHAPE[1]}, such as 256")
+
+    def load_chunk(block_id):
+        t, _, i, _ = block_id
+        return load_time_point(t, np.s_[:, i * rows : (i + 1) * rows, :])[np.newaxis]
+
+    chunks = ((1,) * FRAMES, SHAPE[:1], (rows,) * (SHAPE[1] // rows), SHAPE[2:])
+    return da.map_blocks(load_chunk, chunks=chunks, meta=np.empty((0,) * 4, DTYPE))

@@ -1,0 +1,177 @@
+"""Count the nuclei of a slide on a cluster, tile by tile. Run it again with the same arguments to resume.
+
+    python count_on_cluster.py counts.zarr                                 the virtual slide, on this machine
+    python count_on_cluster.py counts.zarr --image slide.zarr              your slide, a two-dimensional Zarr array
+    python count_on_cluster.py counts.zarr --cluster slurm --workers 64    as jobs of a SLURM cluster
+
+The result is a Zarr array with one number per tile; -1 means "not counted yet". Its chunks, called parts here, are
+written by the workers themselves. A run that ends early (killed, out of time, machine lost) keeps all finished parts,
+and the next run counts only the others. On a cluster, slide and result must lie on a disk that all workers see, and
+the workers need the same Python environment. Lesson 7 explains each step.
+"""
+
+import argparse
+import sys
+import time
+from functools import partial
+
+import dask.array as da
+import numpy as np
+import zarr
+from dask.distributed import Client, LocalCluster, as_completed
+
+from course_helpers.nuclei import nuclei_slide, seed_nuclei
+from course_helpers.objects import count_in_tiles
+from course_helpers.tiling import overlap_needed
+
+NOT_COUNTED = -1
+
+
+# --- where the work is done: the only part that differs between a laptop and a cluster --------------------------------
+
+
+def local_cluster(options):
+    """Processes on this machine, reachable from this machine only."""
+    return LocalCluster(
+        n_workers=options.workers,
+        threads_per_worker=1,
+        memory_limit=options.memory,
+        host="127.0.0.1",
+        dashboard_address="127.0.0.1:0",
+    )
+
+
+def slurm_cluster(options):
+    """One job per worker in a queue of SLURM; run this script where jobs may be submitted."""
+    from dask_jobqueue import SLURMCluster
+
+    cluster = SLURMCluster(
+        queue=options.queue, account=options.account, cores=1, memory=options.memory, walltime=options.walltime
+    )
+    cluster.scale(options.workers)
+    return cluster
+
+
+def kubernetes_cluster(options):
+    """One pod per worker; needs `pip install dask-kubernetes`, and its operator in the Kubernetes cluster."""
+    from dask_kubernetes.operator import KubeCluster
+
+    resources = {"limits": {"memory": options.memory, "cpu": "1"}}
+    return KubeCluster(name="count", image=options.container, n_workers=options.workers, resources=resources)
+
+
+CLUSTERS = {"local": local_cluster, "slurm": slurm_cluster, "kubernetes": kubernetes_cluster}
+
+
+# --- what is done: the same everywhere --------------------------------------------------------------------------------
+
+
+def lazy_count_map(options):
+    """The count map of lesson 5, one pixel per tile, not computed."""
+    if options.image:
+        slide = da.from_zarr(options.image)
+        if slide.ndim != 2:
+            sys.exit(f"{options.image} has {slide.ndim} dimensions, but two are expected. Store one plane on its own.")
+        slide = slide.rechunk(options.tile)
+    else:
+        slide = nuclei_slide(tuple(options.shape), chunks=options.tile)
+    blur_reach = overlap_needed(("gaussian", options.sigma))
+    seeds = partial(seed_nuclei, threshold=options.threshold, sigma=options.sigma)
+    overlap, reach = options.largest + blur_reach, blur_reach + options.largest // 2
+    return count_in_tiles(seeds, slide, overlap, reach=reach)
+
+
+def open_target(count_map, options):
+    """The Zarr array for the counts: a new one, or that of a run with the same settings which ended early."""
+    settings = {name: getattr(options, name) for name in ("image", "shape", "tile", "threshold", "sigma", "largest")}
+    try:
+        target = zarr.open_array(options.output, mode="r+")
+    except FileNotFoundError:
+        return zarr.create_array(
+            options.output,
+            shape=count_map.shape,
+            chunks=tuple(min(options.part, size) for size in count_map.shape),
+            dtype="int64",
+            fill_value=NOT_COUNTED,
+            attributes=settings,
+        )
+    begun = dict(target.attrs)
+    changed = [
+        f"{name} {begun.get(name)!r}, not {value!r}" for name, value in settings.items() if begun.get(name) != value
+    ]
+    if changed:
+        sys.exit(f"{options.output} was begun with {'; '.join(changed)}. Use the same settings, or another output.")
+    return target
+
+
+def unfinished_parts(target):
+    """The regions of those chunks of the target that are not counted yet, and the number of all chunks."""
+    steps = [range(0, size, step) for size, step in zip(target.shape, target.chunks)]
+    parts = [
+        tuple(slice(start, min(start + step, size)) for start, step, size in zip(corner, target.chunks, target.shape))
+        for corner in np.array(np.meshgrid(*steps, indexing="ij")).reshape(len(steps), -1).T.tolist()
+    ]
+    counts = target[:]
+    return [part for part in parts if (counts[part] == NOT_COUNTED).any()], len(parts)
+
+
+def count_parts(client, count_map, target, parts, total):
+    """Let the workers count and write the parts; print a line for each as soon as it is on disk."""
+    count_map = count_map.rechunk(target.chunks)  # aligned: no two tasks write to the same file
+    stored = [da.store(count_map[part], target, regions=part, lock=False, compute=False) for part in parts]
+    for number, part in enumerate(as_completed(client.compute(stored)), start=total - len(parts) + 1):
+        part.result()  # raises here what went wrong on a worker
+        print(f"part {number} of {total} is stored", flush=True)
+
+
+def main(arguments=None):
+    options = parsed(arguments)
+    if options.job_script:
+        options.workers = 0  # nothing is submitted
+        with slurm_cluster(options) as cluster:
+            return print(cluster.job_script())
+    count_map = lazy_count_map(options)
+    target = open_target(count_map, options)
+    parts, total = unfinished_parts(target)
+    print(f"{total - len(parts)} of {total} parts are there already", flush=True)
+    if parts:
+        start = time.perf_counter()
+        with CLUSTERS[options.cluster](options) as cluster, Client(cluster) as client:
+            print(f"dashboard: {client.dashboard_link}", flush=True)
+            count_parts(client, count_map, target, parts, total)
+        print(f"counted in {time.perf_counter() - start:.0f} s, start of the cluster included")
+    print(f"{target[:].sum():,} nuclei in {target.size:,} tiles")
+
+
+def parsed(arguments):
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("output", help="Zarr array with the counts: made, or resumed")
+    parser.add_argument("--image", help="Zarr array with the slide; without it, the virtual slide is counted")
+    parser.add_argument("--shape", type=positive, nargs=2, default=[4000, 4000], help="of the virtual slide, in pixels")
+    parser.add_argument("--tile", type=positive, default=1000, help="side of a tile, in pixels")
+    parser.add_argument("--part", type=positive, default=2, help="tiles along each side that one file holds")
+    parser.add_argument("--threshold", type=float, default=32, help="what is brighter after the blur is foreground")
+    parser.add_argument("--sigma", type=float, default=2, help="width of the blur, in pixels")
+    parser.add_argument("--largest", type=positive, default=28, help="size of the largest nucleus, in pixels")
+    parser.add_argument("--cluster", choices=CLUSTERS, default="local", help="where the workers run")
+    parser.add_argument("--workers", type=positive, default=2, help="how many, with one thread each")
+    parser.add_argument("--memory", default="1GiB", help="limit of each worker")
+    parser.add_argument("--queue", help="SLURM: name of the queue (partition)")
+    parser.add_argument("--account", help="SLURM: who pays")
+    parser.add_argument("--walltime", default="01:00:00", help="SLURM: longest time a worker may run")
+    parser.add_argument("--container", help="Kubernetes: image that holds the Python environment")
+    parser.add_argument("--job-script", action="store_true", help="print what would be submitted to SLURM, and end")
+    return parser.parse_args(arguments)
+
+
+def positive(text):
+    """A whole number from 1 on the command line."""
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not a whole number from 1")
+    return number
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,30 @@
+"""Open a lesson as slides whose cells run: python course.py slides 3 [options of jupyter lab]
+
+The slides are the learners' notebook, shown by jupyterlab-rise. Which cell begins a slide is written by build.py.
+"""
+
+import sys
+from pathlib import Path
+
+from jupyterlab.labapp import LabApp
+
+NOTEBOOKS = Path(__file__).parents[1]
+
+
+def lesson_notebook(number):
+    """The file name of a lesson's notebook, from its number as text."""
+    names = sorted(path.name for path in NOTEBOOKS.glob("[0-9]*.ipynb"))
+    numbers = {str(int(name.split("_")[0])): name for name in names}
+    if number.lstrip("0") not in numbers and number not in numbers:
+        sys.exit(f"Which lesson? python course.py slides N shows one of {', '.join(numbers)}; this was {number!r}.")
+    return numbers.get(number) or numbers[number.lstrip("0")]
+
+
+def main(arguments):
+    name = lesson_notebook(arguments[0] if arguments else "")
+    page = f"--LabApp.default_url=/rise/{name}"
+    LabApp.launch_instance([f"--ServerApp.root_dir={NOTEBOOKS}", page, *arguments[1:]])
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,350 @@
+"""memory.measure: peaks, limits, the many ways to die, and that nothing is left behind."""
+
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+
+from course_helpers.memory import SMALLEST_LIMIT, measure
+
+MIB = 2**20
+ROOT = Path(__file__).parents[1]
+posix = pytest.mark.skipif(os.name != "posix", reason="Windows has neither signals nor sessions")
+linux = pytest.mark.skipif(sys.platform != "linux", reason="only Linux refuses memory to a single process")
+
+
+def filled(mebibytes):
+    return np.ones(int(mebibytes * MIB), np.uint8)
+
+
+def sum_of(mebibytes):
+    return int(filled(mebibytes).sum())
+
+
+def hoard(pieces):
+    return [filled(8) for _ in range(pieces)]
+
+
+# What is measured
+
+
+@pytest.mark.parametrize("mebibytes", [0.1, 5, 40, 150])
+def test_the_peak_is_that_of_the_array(mebibytes):
+    measurement = measure(partial(sum_of, mebibytes))
+    assert measurement.result == int(mebibytes * MIB) and measurement.died is None
+    assert abs(measurement.peak / MIB - mebibytes) < 4
+
+
+def test_the_peak_is_that_of_all_arrays_that_exist_at_a_time():
+    def copies():
+        first = filled(40)
+        second = first + 1
+        del first
+        return second, filled(30)
+
+    assert abs(measure(copies).peak / MIB - 80) < 4
+
+
+def test_memory_that_was_given_back_does_not_add_up():
+    assert measure(lambda: [sum_of(20) for _ in range(10)]).peak < 25 * MIB
+
+
+def test_modules_that_the_work_uses_do_not_count():
+    from scipy import ndimage, signal, stats
+
+    assert measure(lambda: [ndimage.__name__, signal.__name__, stats.__name__]).peak < 8 * MIB
+
+
+def test_modules_that_the_work_imports_itself_count():
+    def work():
+        from scipy import stats
+
+        return stats.__name__
+
+    assert measure(work).peak > 8 * MIB
+
+
+def test_what_the_work_brings_along_counts():
+    array = filled(60)
+    assert abs(measure(lambda: array[0]).peak / MIB - 60) < 4
+
+
+def test_processes_that_the_work_starts_count():
+    def start():
+        code = "data = b'1' * 100 * 2**20; print('ready', flush=True); input()"
+        child = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        child.stdout.readline()
+        time.sleep(2)  # long enough to be looked at
+        child.communicate(b"\n")
+
+    assert 95 < measure(start).peak / MIB < 150
+
+
+def test_time_is_that_of_the_work_alone():
+    start = time.perf_counter()
+    measurement = measure(partial(time.sleep, 0.2))
+    assert 0.2 <= measurement.seconds < time.perf_counter() - start
+
+
+def test_the_curve():
+    def up_and_down():
+        data = filled(64)
+        time.sleep(0.3)
+        del data
+        time.sleep(0.3)
+
+    measurement = measure(up_and_down)
+    seconds, memory = measurement.curve
+    assert seconds[0] == 0 and memory[0] == 0 and seconds.shape == memory.shape and len(seconds) > 4
+    assert (np.diff(seconds) > 0).all() and seconds[-1] <= measurement.seconds
+    assert 60 * MIB < memory.max() <= measurement.peak and memory[-1] < 8 * MIB
+
+
+# Work and results of all kinds
+
+
+def test_functions_of_a_script_and_large_results(tmp_path):
+    """Functions and classes defined in __main__, as in a notebook, cannot be imported elsewhere."""
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import numpy as np\nfrom functools import partial\nfrom course_helpers.memory import measure\n"
+        "class Pair:\n    def __init__(self, a, b): self.a, self.b = a, b\n"
+        "offset = 5\ndef work(size): return Pair(np.arange(size) + offset, helper())\n"
+        "def helper(): return 'helped'\n"
+        "result = measure(partial(work, 5_000_000)).result\n"
+        "assert isinstance(result, Pair) and result.b == 'helped'\n"
+        "assert np.array_equal(result.a, np.arange(5_000_000) + 5)\nprint('fine')\n"
+    )
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, cwd=tmp_path)
+    assert done.stdout == "fine\n", done.stderr
+
+
+def test_a_dask_computation():
+    import dask.array as da
+
+    lazy = da.ones((64, 2**20), chunks=(1, 2**20), dtype=np.uint8).sum()
+    measurement = measure(partial(lazy.compute, num_workers=2))
+    assert measurement.result == 64 * 2**20 and measurement.peak < 30 * MIB
+
+
+def test_two_at_a_time():
+    with ThreadPoolExecutor(2) as pool:
+        small, large = pool.map(measure, [partial(sum_of, 10), partial(sum_of, 60)])
+    assert abs(small.peak / MIB - 10) < 4 and abs(large.peak / MIB - 60) < 4
+
+
+def test_the_printed_form():
+    assert repr(measure(lambda: 7)).endswith(" s, result 7>")
+    assert repr(measure(partial(int, "no"))).endswith("died: ValueError: invalid literal for int() with base 10: 'no'>")
+    assert len(repr(measure(lambda: "x" * 10_000))) < 100
+
+
+# Limits
+
+
+def test_growing_beyond_the_limit_is_the_end():
+    measurement = measure(partial(hoard, 1000), 100 * MIB)
+    assert measurement.died == "killed, because it used more than the limit of 100 MiB"
+    assert measurement.result is None and 100 * MIB < measurement.peak < 1000 * MIB
+    assert measurement.curve.bytes[-1] > 90 * MIB
+
+
+@linux
+def test_too_much_at_once_is_refused():
+    measurement = measure(partial(sum_of, 1000), 100 * MIB)
+    assert measurement.died.startswith("MemoryError: Unable to allocate 1000. MiB")
+    assert measurement.peak < 20 * MIB and "MemoryError" in measurement.output
+
+
+@linux
+def test_a_peak_between_two_looks_counts_as_well():
+    measurement = measure(partial(sum_of, 104), 100 * MIB)
+    assert measurement.died == "killed, because it used more than the limit of 100 MiB"
+
+
+def test_a_memory_error_can_be_survived():
+    def ask_for_less():
+        try:
+            return sum_of(10**9)
+        except MemoryError:
+            return "less"
+
+    assert measure(ask_for_less, 100 * MIB).result == "less"
+
+
+def test_below_the_limit_nothing_happens():
+    measurement = measure(partial(sum_of, 80), 100.0 * MIB)
+    assert measurement.died is None and measurement.result == 80 * MIB
+
+
+def test_a_result_may_take_as_much_as_the_limit_on_its_way_back():
+    measurement = measure(lambda: filled(80)[::2], 100 * MIB)  # not contiguous: sending it makes a copy
+    assert measurement.died is None and measurement.result.nbytes == 40 * MIB
+
+
+# Ways to die
+
+
+@pytest.mark.parametrize(
+    "work, sentence",
+    [
+        (lambda: 1 / 0, "ZeroDivisionError: division by zero"),
+        (lambda: [][1], "IndexError: list index out of range"),
+        (partial(sys.exit, 3), "left with sys.exit(3)"),
+        (sys.exit, "left with sys.exit()"),
+        (partial(os._exit, 3), "ended its process with exit code 3 before it returned"),
+        (input, "EOFError: EOF when reading a line"),
+    ],
+)
+def test_how_it_died(work, sentence):
+    measurement = measure(work)
+    assert measurement.died == sentence and measurement.result is None
+
+
+def interrupted():
+    raise KeyboardInterrupt
+
+
+def test_an_interruption_within_the_work_stays_there():
+    assert measure(interrupted).died == "KeyboardInterrupt"
+
+
+@pytest.mark.parametrize("work", [os.abort, partial(ctypes.string_at, 0)], ids=["abort", "segfault"])
+def test_crashes_are_survived(work):
+    measurement = measure(work)
+    assert measurement.died is not None and measurement.result is None
+    if os.name == "posix":
+        assert measurement.died.startswith("crashed (SIG")
+
+
+@posix
+def test_killed_from_outside():
+    measurement = measure(lambda: os.kill(os.getpid(), signal.SIGKILL))
+    assert measurement.died == "killed from outside (SIGKILL), as by an operating system that runs out of memory"
+
+
+def test_what_was_printed_is_kept():
+    def work():
+        print("hällo", flush=True)
+        os.write(2, b"from below\n")
+        raise ValueError("at last")
+
+    output = measure(work).output
+    assert "hällo" in output and "from below" in output and output.strip().endswith("ValueError: at last")
+    assert "_measured_process" not in output
+
+
+# Nothing is left behind
+
+
+def gone(pid):
+    """Whether a process has ended, or does so within a minute."""
+    try:
+        psutil.Process(pid).wait(60)
+    except psutil.NoSuchProcess:
+        return True
+    except psutil.TimeoutExpired:
+        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    return True
+
+
+SLEEPER = [sys.executable, "-c", "import time; time.sleep(1000)"]
+
+
+def test_children_of_the_work_are_ended():
+    def start():
+        return os.getpid(), subprocess.Popen(SLEEPER).pid
+
+    for pid in measure(start).result:
+        assert gone(pid)
+
+
+@posix
+def test_orphans_of_the_work_are_ended():
+    code = f"import subprocess; print(subprocess.Popen({SLEEPER}, stdout=subprocess.DEVNULL).pid)"
+    assert gone(int(measure(partial(subprocess.check_output, [sys.executable, "-c", code])).result))
+
+
+def test_a_thread_left_behind_does_not_hold_up():
+    assert measure(lambda: threading.Thread(target=time.sleep, args=(1000,)).start()).died is None
+
+
+def test_after_the_limit_children_are_ended(tmp_path):
+    def start():
+        (tmp_path / "pid").write_text(str(subprocess.Popen(SLEEPER).pid))
+        return hoard(1000)
+
+    assert measure(start, 100 * MIB).died.startswith("killed")
+    assert gone(int((tmp_path / "pid").read_text()))
+
+
+@posix
+@pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGKILL, signal.SIGTERM])
+def test_nothing_outlives_the_caller(end, tmp_path):
+    """Ctrl-C ends the work and what it started; so does the death of the process that measures."""
+    script = (
+        "import os, subprocess, sys, time\nfrom course_helpers.memory import measure\n"
+        f"def work():\n    child = subprocess.Popen({SLEEPER})\n"
+        "    with open('new', 'w') as file: file.write(f'{os.getpid()} {child.pid}')\n"
+        "    os.replace('new', 'pids')\n    time.sleep(1000)\nmeasure(work)\n"
+    )
+    caller = subprocess.Popen([sys.executable, "-c", script], cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 60
+    while not (tmp_path / "pids").exists():
+        assert caller.poll() is None and time.monotonic() < deadline
+        time.sleep(0.02)
+    pids = [int(pid) for pid in (tmp_path / "pids").read_text().split()]
+    caller.send_signal(end)
+    assert ("KeyboardInterrupt" in caller.communicate(timeout=60)[1]) == (end == signal.SIGINT)
+    for pid in pids:
+        assert gone(pid)
+
+
+def test_no_files_are_left(tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    measure(partial(sum_of, 1))
+    measure(os.abort)
+    assert list(tmp_path.iterdir()) == []
+
+
+# Wrong arguments
+
+
+@pytest.mark.parametrize(
+    "arguments, error, words",
+    [
+        ((3,), TypeError, "work is 3, but a function is needed: hand it over without calling it"),
+        ((sum_of,), TypeError, "work needs arguments (missing a required argument: 'mebibytes')"),
+        ((print, "1 GB"), TypeError, "memory_limit is '1 GB', but a number of bytes or None is needed"),
+        ((print, True), TypeError, "memory_limit is True"),
+        ((print, -1), ValueError, "memory_limit is -1 bytes"),
+        ((print, 0), ValueError, "memory_limit is 0 bytes"),
+        ((print, 200), ValueError, "The limit is in bytes: 200 * 2**20 are 200 MiB"),
+        ((print, SMALLEST_LIMIT - 1), ValueError, "Python itself needs up to 16777216 (16 MiB)"),
+        ((print, float("nan")), ValueError, "memory_limit is nan bytes"),
+        ((print, float("inf")), ValueError, "memory_limit is inf bytes"),
+        ((threading.Lock().acquire,), TypeError, "work cannot be sent to another process"),
+        ((lambda: (i for i in "ab"),), TypeError, "the result cannot be sent back from the process"),
+        ((threading.Lock,), TypeError, "Return numbers, arrays or tables"),
+    ],
+)
+def test_wrong_arguments(arguments, error, words):
+    with pytest.raises(error) as caught:
+        measure(*arguments)
+    assert words in str(caught.value)
+
+
+def test_a_process_that_cannot_start(monkeypatch):
+    monkeypatch.setattr("course_helpers.memory.CHILD", "import sys; sys.exit(1)")
+    with pytest.raises(RuntimeError, match="the process in which to measure did not start"):
+        measure(print)

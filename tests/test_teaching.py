@@ -1,0 +1,325 @@
+"""What teachers rely on: the guide says what is so, lessons open as slides, first contact is quick and explained."""
+
+import ast
+import json
+import os
+import re
+import runpy
+import shutil
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+from pathlib import Path
+
+import nbformat
+import pytest
+
+ROOT = Path(__file__).parents[1]
+NOTEBOOKS = ROOT / "notebooks"
+SOURCES = {int(path.stem[:2]): path for path in sorted((NOTEBOOKS / "source").glob("[0-9]*.md"))}
+GUIDE = (NOTEBOOKS / "teachers_guide.md").read_text(encoding="utf-8")
+PROSE = re.sub(r"````.*?````", "", GUIDE, flags=re.S)
+builder = runpy.run_path(str(NOTEBOOKS / "source" / "build.py"))
+
+
+def section(title):
+    """The part of the guide below a heading, up to the next one of the same or a higher level."""
+    match = re.search(rf"^(#+) {re.escape(title)}.*?\n(.*?)(?=^#{{1,3}} |\Z)", PROSE, re.M | re.S)
+    return match[2]
+
+
+# --------------------------------------------------------------------------------------------------------- the guide
+
+
+def minutes_of(number):
+    return int(re.search(r"^\*\*Time:\*\* (\d+) minutes", SOURCES[number].read_text(encoding="utf-8"), re.M)[1])
+
+
+@pytest.mark.parametrize(
+    "plan, total", [("90 minutes", 90), ("Half a day: 240 minutes", 240), ("A day: 480 minutes", 480)]
+)
+def test_time_plans_add_up(plan, total):
+    rows = re.findall(r"^\| (\d+) \| (.+?) \|", section(plan), re.M)
+    assert sum(int(minutes) for minutes, _ in rows) == total
+    lessons = [(int(minutes), what) for minutes, what in rows if "lesson" in what]
+    assert len(lessons) >= 2
+    for minutes, what in lessons:
+        part, number, target = re.fullmatch(r"(All|A part) of \[lesson (\d)\]\((.+)\)", what).groups()
+        assert target == f"{SOURCES[int(number)].stem}.ipynb"
+        full = minutes_of(int(number))
+        assert minutes == full if part == "All" else minutes < full, f"lesson {number} takes {full} minutes"
+
+
+def headings(number):
+    return set(re.findall(r"^##+ (.+)$", SOURCES[number].read_text(encoding="utf-8"), re.M))
+
+
+def sections_named():
+    """(lesson, heading) for every heading of a lesson that the guide names in italics."""
+    for number, title in re.findall(r"^### Lesson (\d): (.+)$", PROSE, re.M):
+        for line in re.findall(r"^- (?:Run live|Leave out).*?(?=^- |\Z)", section(f"Lesson {number}"), re.M | re.S):
+            for name in re.findall(r"(?<!\*)\*([^*]+)\*(?!\*)", line):
+                yield int(number), " ".join(name.split())
+    for number, how in re.findall(r"^\| \d+ \| (?:All|A part) of \[lesson (\d)\].*? \| (.*) \|$", PROSE, re.M):
+        for name in re.findall(r"\*([^*]+)\*", how):
+            yield int(number), name
+
+
+def test_sections_that_the_guide_names_are_in_the_lessons():
+    named = list(sections_named())
+    assert len(named) > 30
+    for number, name in named:
+        assert name in headings(number), f"lesson {number} has no section {name!r}"
+
+
+def sentences_of_checks():
+    """All texts in the check modules by lesson, those of no lesson as None; pieces that Python joins are joined."""
+    found = {}
+    for path in sorted((ROOT / "course_helpers" / "exercises").glob("*.py")):
+        number = re.fullmatch(r"lesson_(\d+)", path.stem)
+        texts = []
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.JoinedStr):
+                parts = [part.value if isinstance(part, ast.Constant) else "{}" for part in node.values]
+                texts.append("".join(parts))
+            elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+                texts.append(node.value)
+        found.setdefault(int(number[1]) if number else None, []).extend(texts)
+    return {number: "\n".join(texts) for number, texts in found.items()}
+
+
+def test_messages_that_the_guide_quotes_are_those_of_the_checks():
+    texts = sentences_of_checks()
+    quoted = 0
+    for number in re.findall(r"^### Lesson (\d)", PROSE, re.M):
+        for quote in re.findall(r'"([^"]+)"', section(f"Lesson {number}")):
+            assert " ".join(quote.split()) in texts[int(number)], f"no check of lesson {number} says {quote!r}"
+            quoted += 1
+    assert quoted >= 15
+    for quote in ("Does every way through it end with return?", "this is still a plan of dask's"):
+        assert quote in section("What goes wrong in any lesson") and quote in texts[None]
+
+
+def test_every_lesson_is_in_the_guide():
+    described = [int(number) for number in re.findall(r"^### Lesson (\d)", PROSE, re.M)]
+    assert described == sorted(described) and set(SOURCES) <= set(described)
+
+
+def test_links_of_the_guide_lead_somewhere():
+    targets = [target for target in re.findall(r"\]\(([^)\s]+)\)", PROSE) if not re.match(r"[a-z]+:|#", target)]
+    assert len(targets) > 10
+    for target in targets:
+        assert (NOTEBOOKS / target).exists(), target
+    assert "notebooks/teachers_guide.md" in (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_guide_does_not_talk_down():
+    assert not re.findall(r"\b(simply|obviously|just|of course|trivial\w*|easy|easily)\b", PROSE, re.I)
+
+
+def test_the_guide_names_what_pip_and_uv_are_told():
+    """The settings work together with what course.py hands on: none of them is taken away."""
+    misleading = runpy.run_path(str(ROOT / "course.py"))["MISLEADING"]
+    names = set(re.findall(r"\b((?:PIP|UV)_[A-Z_]+)\b", PROSE))
+    assert {"PIP_NO_INDEX", "PIP_FIND_LINKS", "UV_FIND_LINKS"} <= names and not names & set(misleading)
+
+
+# ------------------------------------------------------------------------------------------- a lesson in ten minutes
+
+
+@pytest.fixture(scope="module")
+def example(tmp_path_factory):
+    """A copy of the course with the guide's example in it, built as the guide says; its folder."""
+    folder = tmp_path_factory.mktemp("example") / "course"
+    ignore = shutil.ignore_patterns(".*", "__pycache__", "*.egg-info")
+    for name in ("course_helpers", "notebooks", "tests"):
+        shutil.copytree(ROOT / name, folder / name, ignore=ignore)
+    shutil.copy(ROOT / "pyproject.toml", folder)
+    files = re.findall(r"`((?:notebooks|course_helpers)/[\w/.]+)`.*?^````\w+\n(.*?)^````$", GUIDE, re.M | re.S)
+    assert [name for name, _ in files] == ["notebooks/source/08_brightness.md", "course_helpers/exercises/lesson_8.py"]
+    for name, content in files:
+        (folder / name).write_text(content, encoding="utf-8")
+    command = re.search(r"^    python course.py build (08)$", GUIDE, re.M)
+    run_in(folder, str(folder / "notebooks" / "source" / "build.py"), command[1])
+    return folder
+
+
+def run_in(folder, *arguments):
+    environment = {**os.environ, "PYTHONPATH": str(folder), "PYTHONUTF8": "1"}
+    result = subprocess.run(
+        [sys.executable, *arguments], cwd=folder, env=environment, capture_output=True, text=True, encoding="utf-8"
+    )
+    assert result.returncode == 0, result.stdout + result.stderr
+    return result.stdout
+
+
+def test_the_example_answers(example):
+    solved = nbformat.read(example / "notebooks" / "solutions" / "08_brightness.ipynb", as_version=4)
+    lines = [output.text for cell in solved.cells for output in cell.get("outputs", []) if "Exercise" in str(output)]
+    assert lines == ["✓ Exercise 8.1: correct. Your mean does not depend on the tiles.\n"]
+    script = """if True:
+        import numpy as np
+        from course_helpers.exercises import exercise, progress
+        exercise("8.1").check(...)
+        exercise("8.1").check(lambda tiles: np.mean([tile.mean().compute() for tile in tiles.blocks.ravel()]))
+        exercise("8.1").hint()
+        progress(8)"""
+    printed = run_in(example, "-c", script).splitlines()
+    assert printed[0].startswith("○ Exercise 8.1") and printed[1].startswith("✗ Exercise 8.1: you get 54.5,")
+    assert printed[2].startswith("Hint 1 of 2") and printed[3] == "8. Take the mean of an image in tiles  ○ 8.1"
+
+
+def test_the_example_keeps_the_rules_for_lessons(example):
+    """All but the number of exercises, as the guide says."""
+    rules = "08_ and not every_stored_check_is_passed"
+    printed = run_in(
+        example, "-m", "pytest", "-n0", "-q", "-p", "no:cacheprovider", "tests/test_notebooks.py", "-k", rules
+    )
+    assert re.search(r"^\d+ passed", printed, re.M) and int(re.search(r"(\d+) passed", printed)[1]) >= 6
+
+
+# ------------------------------------------------------------------------------------------------------------ slides
+
+
+@pytest.mark.parametrize("source", SOURCES.values(), ids=lambda path: path.stem)
+def test_slides_begin_at_headings_and_are_short(source):
+    """Every section begins a slide, and no page has more than a few cells."""
+    cells = builder["learner_notebook"](source).cells
+    kinds = [cell.metadata.get("slideshow", {}).get("slide_type", "-") for cell in cells]
+    for cell, kind in zip(cells, kinds):
+        begins = cell.cell_type == "markdown" and re.match("##? ", cell.source)
+        assert (kind == "slide") == bool(begins)
+    pages = re.findall(r"[12]0*", "".join({"slide": "1", "subslide": "2", "-": "0"}[kind] for kind in kinds))
+    assert "".join(pages) and max(map(len, pages)) <= 7
+    assert not any("solution" in builder["tags"](cell) for cell in cells)
+
+
+def test_lessons_are_found_by_their_number():
+    lesson_notebook = runpy.run_path(str(NOTEBOOKS / "source" / "slides.py"))["lesson_notebook"]
+    assert lesson_notebook("3") == lesson_notebook("03") == "03_overlapping_tiles.ipynb"
+    for wrong in ("", "99", "three", "-1", "3.1"):
+        with pytest.raises(SystemExit, match="Which lesson"):
+            lesson_notebook(wrong)
+
+
+@pytest.fixture(scope="module")
+def slides(tmp_path_factory):
+    """The address of lesson 2 as slides, served as course.py does, at a port that was taken when asked for."""
+    folder = tmp_path_factory.mktemp("slides")
+    names = ("JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR", "JUPYTERLAB_WORKSPACES_DIR")
+    environment = {**os.environ, **{name: str(folder / name) for name in names}, "PYTHONUTF8": "1"}
+    # JupyterLab works on a copy: a browser saves what it has opened.
+    shutil.copytree(NOTEBOOKS, folder / "notebooks")
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        options = ["2", "--no-browser", f"--ServerApp.port={port}", "--IdentityProvider.token=slides", "--allow-root"]
+        script = str(folder / "notebooks" / "source" / "slides.py")
+        server = subprocess.Popen(
+            [sys.executable, script, *options], env=environment, stderr=subprocess.PIPE, text=True
+        )
+        try:
+            for line in server.stderr:
+                if found := re.search(r"http://127\.0\.0\.1:(\d+)(/\S+)\?token", line):
+                    break
+            else:
+                pytest.fail("JupyterLab ended before it answered")
+            assert int(found[1]) != port and found[2] == "/rise/02_naive_tiling.ipynb"
+            threading.Thread(target=server.stderr.read, daemon=True).start()  # a full pipe would stop the server
+            yield f"http://127.0.0.1:{found[1]}{found[2]}?token=slides"
+        finally:
+            server.terminate()
+            server.wait(timeout=30)
+
+
+def test_slides_open_also_where_the_port_is_taken(slides):
+    deadline = time.monotonic() + 60
+    while True:
+        try:
+            with urllib.request.urlopen(slides, timeout=60) as page:
+                assert "02_naive_tiling.ipynb" in page.read().decode()
+                break
+        except OSError:  # the address is printed a moment before it answers
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+
+
+def test_slides_run_in_a_browser_without_asking_other_servers(slides):
+    found = [
+        shutil.which(name) for name in ("chromium", "chromium-browser", "google-chrome", "chrome") if shutil.which(name)
+    ]
+    if not found:
+        if os.environ.get("COURSE_BROWSER_TESTS") == "required":
+            pytest.fail("browser tests are required, but there is no Chromium or Chrome")
+        pytest.skip("no browser: neither Chromium nor Chrome is installed")
+    playwright = pytest.importorskip("playwright.sync_api")
+    with playwright.sync_playwright() as engine:
+        browser = engine.chromium.launch(executable_path=found[0], args=["--no-sandbox", "--disable-gpu"])
+        page = browser.new_page(viewport={"width": 1280, "height": 800})
+        page.set_default_timeout(300_000)
+        asked = []
+        page.on("request", lambda request: asked.append(request.url))
+        page.goto(slides)
+        present = ".reveal .slides section.present:not(.stack)"
+        page.locator(f"{present} h1", has_text="Cut an image into tiles").wait_for()
+        page.keyboard.press("Space")
+        cell = page.locator(f"{present} .jp-CodeCell", has_text="import dask.array")
+        cell.locator(".cm-content").click()
+        page.keyboard.press("Control+Enter")
+        cell.locator(".jp-InputPrompt", has_text="[1]:").wait_for()
+        assert not cell.locator(".jp-OutputArea-output").count(), cell.inner_text()
+        if folder := os.environ.get("COURSE_SCREENSHOTS"):
+            page.screenshot(path=Path(folder) / "slides.png")
+        browser.close()
+    assert not [url for url in asked if not re.match(r"http://127\.0\.0\.1:|data:|blob:", url)]
+
+
+# ----------------------------------------------------------------------------------------------------- first contact
+
+
+def test_what_is_imported_is_what_is_used():
+    """Checks need no dask before they are asked, whoever counts needs no matplotlib."""
+    script = """if True:
+        import json, sys
+        import course_helpers.exercises
+        first = sorted(sys.modules)
+        import course_helpers.nuclei
+        print(json.dumps([first, sorted(sys.modules)]))"""
+    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    first, second = map(set, json.loads(run.stdout))
+    assert not first & {"dask", "numba", "scipy", "skimage", "pandas", "requests", "matplotlib", "zarr"}
+    assert not second & {"matplotlib", "requests", "zarr"}
+
+
+def test_the_set_up_compiles_all_that_the_lessons_use():
+    """After what course.py and Binder run, no loop of the helpers is compiled any more, whatever is rendered."""
+    compiled = runpy.run_path(str(ROOT / "course.py"))["COMPILE"]
+    script = f"""if True:
+        {"; ".join(compiled.splitlines())}
+        from course_helpers import _nuclei_kernels, mandelbrot, nuclei
+        def compiled():
+            loops = [*vars(_nuclei_kernels).values(), *vars(mandelbrot).values()]
+            return sum(len(loop.signatures) for loop in loops if hasattr(loop, "signatures"))
+        before = compiled()
+        render_level(20_000), render_level(132_000), nuclei.true_nuclei((300, 300))
+        nuclei.nuclei_slide()[1400:1500, 4300:4400].compute()
+        nuclei.render_nuclei(seed=4, window=(slice(900, 950), slice(2000, 2050)))
+        print(before, compiled())"""
+    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    before, after = map(int, run.stdout.split())
+    assert before == after > 3
+    assert "course.COMPILE" in (ROOT / "postBuild").read_text(encoding="utf-8")
+
+
+def test_missing_packages_are_explained_where_they_are_missed():
+    """Somebody opens a lesson with another Jupyter: the error message shows a line that says what to do."""
+    for source in SOURCES.values():
+        cells = [cell for cell in builder["learner_notebook"](source).cells if cell.cell_type == "code"]
+        assert cells[0].source.startswith("# If this raises ModuleNotFoundError: ")
+        assert "python course.py lab" in cells[0].source.splitlines()[0]
+        assert re.search("^(import|from) ", cells[0].source, re.M), "the first cell imports"
