@@ -286,7 +286,7 @@ def test_page_is_accessible(visit):
     for size in (WIDE, PHONE):
         visit.set_viewport_size(size)
         # The theme makes what scrolls reachable by keyboard, a moment after the window changes.
-        visit.wait_for_function("""() => [...document.querySelectorAll('pre, .text_html')].every(
+        visit.wait_for_function("""() => [...document.querySelectorAll('pre, .text_html, .pst-scrollable-table-container')].every(
             box => !box.offsetParent || box.scrollWidth <= box.clientWidth || box.tabIndex === 0)""")
         assert not barriers(visit, rules={"color-contrast": {"enabled": False}})
     visit.evaluate(KEEP_ONE_OF_EACH_KIND)
