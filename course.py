@@ -3,6 +3,7 @@
     python course.py lab      open the lessons in JupyterLab
     python course.py test     prove that everything works
     python course.py build    write the notebooks from notebooks/source
+    python course.py book     make a web page of the solved lessons
     python course.py bench    measure speed and memory
     python course.py slides   show a lesson as slides: slides 3
     python course.py progress show what you solved, or a folder of notebooks did
@@ -55,6 +56,7 @@ COMMANDS = {
     "lab": ["-m", "jupyterlab", "--ServerApp.root_dir=" + os.path.join(ROOT, "notebooks")],
     "test": ["-m", "pytest"],
     "build": [os.path.join(ROOT, "notebooks", "source", "build.py")],
+    "book": [os.path.join(ROOT, "book")],
     "bench": [os.path.join(ROOT, "bench")],
     "slides": [os.path.join(ROOT, "notebooks", "source", "slides.py")],
     "progress": ["-m", "course_helpers.exercises.collect"],

@@ -102,7 +102,7 @@ def test_frame_of_the_lesson(source):
     assert levels[0] == 1 and levels.count(1) == 1
     assert all(after - before <= 1 for before, after in zip(levels, levels[1:]))
     for cell in re.findall(r"```{code-cell}.*?\n(.*?)```", body, re.S):
-        assert len([line for line in cell.splitlines() if line.strip() and not line.startswith(":tags:")]) <= 22, cell
+        assert len([line for line in cell.splitlines() if line.strip() and not line.startswith(":")]) <= 22, cell
 
 
 @every_lesson

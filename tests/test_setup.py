@@ -238,7 +238,7 @@ def test_unknown_commands_start_nothing(course, arguments):
         assert f"python course.py {command}" in message
 
 
-@pytest.mark.parametrize("command", ["lab", "test", "build", "bench", "pin"])
+@pytest.mark.parametrize("command", ["lab", "test", "build", "book", "bench", "pin"])
 @pytest.mark.parametrize("ready", [True, False])
 def test_commands_set_up_if_needed_and_pass_arguments_on(course, command, ready):
     calls = []
@@ -251,7 +251,7 @@ def test_commands_set_up_if_needed_and_pass_arguments_on(course, command, ready)
 
 def test_commands_lead_somewhere(course):
     assert course.COMMANDS["lab"][-1] == "--ServerApp.root_dir=" + os.path.join(course.ROOT, "notebooks")
-    for command in ("build", "bench"):
+    for command in ("build", "book", "bench"):
         assert (ROOT / Path(course.COMMANDS[command][0]).relative_to(course.ROOT)).exists()
 
 
@@ -478,7 +478,7 @@ def test_readme_lists_every_lesson():
 
 def test_readme_names_the_commands():
     text = read("README.md")
-    for command in ("lab", "test", "build", "pin"):
+    for command in ("lab", "test", "build", "book", "pin"):
         assert f"python course.py {command}" in text
 
 
@@ -508,22 +508,6 @@ def test_links_of_pages_lead_somewhere(name):
 def test_links_of_lessons_lead_somewhere(source, folder):
     for target in relative_links(source.read_text(encoding="utf-8")):
         assert (ROOT / folder / target).exists(), f"in {folder}, {source.stem} links to {target}"
-
-
-def test_glossary_terms_occur_in_their_lessons():
-    entries = re.findall(
-        r"^\*\*(.+?)\*\* \(\[lesson (\d+)\]\((.+?)\)\): (.+?)(?=\n\n|\Z)", read("notebooks/glossary.md"), re.M | re.S
-    )
-    assert len(entries) == len(re.findall(r"^\*\*", read("notebooks/glossary.md"), re.M)), "an entry has another form"
-    terms = [term.lower() for term, *_ in entries]
-    assert terms == sorted(set(terms)), "sort the terms"
-    assert {"lazy", "delayed", "task", "graph", "layer", "scheduler", "chunk", "tile", "artifact"} <= set(terms)
-    for term, number, notebook, _ in entries:
-        word = re.split(r",| of ", term)[0].rstrip("s")
-        lessons = [source for source in SOURCES if int(source.stem[:2]) == int(number)]
-        assert notebook == f"{lessons[0].stem}.ipynb"
-        text = lessons[0].read_text(encoding="utf-8").lower()
-        assert word.lower().replace("-", " ") in text.replace("-", " "), f"{term} is not in lesson {number}"
 
 
 def test_picture_is_small():

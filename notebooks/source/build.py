@@ -3,11 +3,14 @@
 NN_topic.md -> ../NN_topic.ipynb            without cells tagged "solution", without outputs, with the learner's progress
             -> ../solutions/NN_topic.ipynb  without cells tagged "stub", executed
 
-Both are marked as slides, see `mark_slides`. Building twice gives the same bytes. Outputs that differ from run to run
-(times, widgets) belong to cells tagged "nbval-ignore-output"; they are kept from the last build for as long as the cell
-stays the same.
+Both are marked as slides, see `mark_slides`. The alternative text of a picture stands in its cell, as
+`:alt: What it shows.`; a further line begins with `:  `. It goes to the stored picture, and from there to the web page.
+
+Building twice gives the same bytes. Outputs that differ from run to run (times, widgets) belong to cells tagged
+"nbval-ignore-output"; they are kept from the last build for as long as the cell stays the same.
 """
 
+import html
 import os
 import re
 import sys
@@ -72,6 +75,17 @@ def derive(source, without):
     return notebook
 
 
+def describe(cell):
+    """Give the pictures among a cell's outputs the alternative text of the cell."""
+    alt = cell.metadata.get("alt", "")
+    for output in cell.outputs:
+        if "image/png" in output.get("data", {}):
+            output.metadata["image/png"] = {**output.metadata.get("image/png", {}), "alt": alt}
+        elif "<img" in output.get("data", {}).get("text/html", ""):
+            described = f'<img alt="{html.escape(alt)}"'
+            output.data["text/html"] = re.sub(r'<img( alt="[^"]*")?', lambda _: described, output.data["text/html"])
+
+
 def number_cells(notebook):
     mark_slides(notebook.cells)
     for index, cell in enumerate(notebook.cells):
@@ -108,6 +122,7 @@ def solved_notebook(source, previous=None):
                 cell.outputs = kept[cell.source].outputs
             # A stored widget without its kernel shows an error, not a picture.
             cell.outputs = [output for output in cell.outputs if WIDGET not in output.get("data", {})]
+            describe(cell)
     return notebook
 
 

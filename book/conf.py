@@ -1,0 +1,35 @@
+"""Settings of Sphinx for the course's web page; `python course.py book` hands it the pages."""
+
+import runpy
+from pathlib import Path
+
+book = runpy.run_path(str(Path(__file__).with_name("__main__.py")))
+
+project = "Images larger than memory"
+author = "the contributors of the course"
+copyright = "2026, " + author
+extensions = ["myst_nb"]
+myst_enable_extensions = ["colon_fence"]
+myst_heading_anchors = 3
+nb_execution_mode = "off"
+nb_ipywidgets_js = {}  # would be loaded from elsewhere
+nb_code_prompt_show = "Show the solution"
+nb_code_prompt_hide = "Hide the solution"
+
+html_theme = "sphinx_book_theme"
+html_title = project
+html_favicon = "static/favicon.svg"
+html_context = {"default_mode": "auto"}
+html_static_path = ["static"]
+html_css_files = ["book.css"]
+html_js_files = ["book.js"]
+html_copy_source = False
+html_use_index = False
+html_theme_options = {
+    "repository_url": book["REPOSITORY"],
+    "use_repository_button": True,
+    "use_download_button": False,
+    "home_page_in_toc": True,
+    "navbar_persistent": [],
+    "search_bar_text": "Search the course",
+}

@@ -1,0 +1,328 @@
+"""The course as a web page: complete, offline, without dead links, readable on a phone, in the dark and without eyes."""
+
+import functools
+import http.server
+import os
+import re
+import runpy
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from urllib.parse import unquote
+
+import nbformat
+import pytest
+import yaml
+from bs4 import BeautifulSoup
+
+ROOT = Path(__file__).parents[1]
+SOLVED = sorted((ROOT / "notebooks" / "solutions").glob("[0-9]*.ipynb"))
+book = runpy.run_path(str(ROOT / "book" / "__main__.py"))
+PAGES = sorted(set(book["pages"]().values())) + ["search"]
+WIDE, PHONE = {"width": 1300, "height": 900}, {"width": 390, "height": 844}
+
+every_lesson = pytest.mark.parametrize("path", SOLVED, ids=lambda path: path.stem)
+every_page = pytest.mark.parametrize("name", PAGES)
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    """The folder of the finished pages, made without network as `python course.py book` makes them."""
+    folder = tmp_path_factory.mktemp("book")
+    nowhere = {name: "http://127.0.0.1:9" for name in ("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy")}
+    command = [sys.executable, str(ROOT / "book"), str(folder)]
+    environment = {**os.environ, **nowhere, "PYTHONUTF8": "1"}
+    result = subprocess.run(command, capture_output=True, text=True, encoding="utf-8", env=environment)
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert (folder / "html" / "index.html").as_uri() in result.stdout
+    return folder / "html"
+
+
+@pytest.fixture(scope="module")
+def parsed(site):
+    """Every page of the site, by its name."""
+    return {path.stem: BeautifulSoup(path.read_text("utf-8"), "html.parser") for path in site.glob("*.html")}
+
+
+def code_cells(path):
+    return [cell for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
+
+
+def tags(cell):
+    return cell.metadata.get("tags", [])
+
+
+def one_line(text):
+    return " ".join(text.split())
+
+
+# ---------------------------------------------------------------------------------------- figures in the notebooks
+
+
+def pictures(cell):
+    """The alternative texts of the pictures that a stored cell shows."""
+    for output in cell.outputs:
+        if "image/png" in output.get("data", {}):
+            yield output.metadata["image/png"].get("alt")
+        for image in BeautifulSoup(output.get("data", {}).get("text/html", ""), "html.parser").find_all("img"):
+            yield image.get("alt")
+
+
+@every_lesson
+def test_every_picture_says_what_it_shows(path):
+    """In its cell of the source: `:alt: What it shows, in a sentence or three.` (a further line begins with `:  `)."""
+    found = []
+    for cell in code_cells(path):
+        for alt in pictures(cell):
+            assert alt and alt == cell.metadata.get("alt"), f"write :alt: into the source of this cell:\n{cell.source}"
+        assert "alt" not in cell.metadata or list(pictures(cell)), f":alt: without a picture:\n{cell.source}"
+        found += [cell.metadata["alt"]] if "alt" in cell.metadata else []
+    assert len(set(found)) == len(found) > 0, "two cells have the same text"
+    for alt in found:
+        assert 40 <= len(alt) <= 350 and alt.endswith("."), alt
+        assert not re.match(r"(an? )?(image|picture|figure) of", alt, re.I), f"say what it shows: {alt}"
+
+
+def test_builder_describes_pictures():
+    describe = runpy.run_path(str(ROOT / "notebooks" / "source" / "build.py"))["describe"]
+    html = {"text/html": '<img src="data:x"></img> <img alt="old" src="data:y">'}
+    outputs = [{"image/png": "AAAA"}, html, {"text/plain": "1"}]
+    outputs = [nbformat.v4.new_output("display_data", data=data) for data in outputs]
+    cell = nbformat.v4.new_code_cell(metadata={"alt": 'A "bright" island.'}, outputs=outputs)
+    for _ in range(2):
+        describe(cell)
+        assert list(pictures(cell)) == ['A "bright" island.'] * 3
+    assert cell.outputs[1].data["text/html"].count("src=") == 2 and cell.outputs[2].metadata == {}
+
+
+# --------------------------------------------------------------------------------------------- what is on the pages
+
+
+def test_contents_list_every_page(parsed):
+    assert {path.stem for path in SOLVED} | {"index", "glossary", "data", "licence"} <= set(PAGES) <= set(parsed)
+    for name in PAGES:
+        listed = [link["href"] for link in parsed[name].select(".bd-sidebar-primary nav a.reference")]
+        assert len(listed) == len(set(listed)) == len(PAGES) - 1, "all pages but the search are listed, each once"
+    lessons = [one_line(link.text) for link in parsed["search"].select(".bd-sidebar-primary a[href^='0']")]
+    assert lessons == [f"{int(path.stem[:2])}. {one_line(parsed[path.stem].h1.text).rstrip('#')}" for path in SOLVED]
+
+
+@every_page
+def test_links_lead_somewhere(parsed, site, name):
+    for element in parsed[name].select("[href], [src]"):
+        target = element.get("href") or element.get("src")
+        if re.match(r"(https?|mailto):", target):
+            assert element.name == "a", f"{target} would be loaded from elsewhere"
+        elif not target.startswith("data:"):
+            file, _, anchor = target.partition("#")
+            path = site / unquote(file.partition("?")[0]) if file else site / f"{name}.html"
+            assert path.is_file(), f"{name} links to {target}"
+            if anchor and path.suffix == ".html":
+                assert parsed[path.stem].find(id=unquote(anchor)), f"{name} links to {target}"
+
+
+@every_lesson
+def test_lesson_opens_in_binder(parsed, path):
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    prefix = re.search(r"^\[binder\]: (https://mybinder\.org/v2/gh/.+?urlpath=lab/tree/)", readme, re.M)[1]
+    address = f"{prefix}notebooks/{path.name}"
+    assert (ROOT / "notebooks" / path.name).exists()
+    assert parsed[path.stem].find("a", href=address) and parsed["index"].find("a", href=address)
+
+
+@every_lesson
+def test_solutions_and_hints_are_folded_and_checks_are_not(parsed, path):
+    article, folded, open_code = parsed[path.stem].article, [], []
+    for code in article.select(".cell_input pre"):
+        (folded if code.find_parent("details") else open_code).append(one_line(code.text))
+    cells = code_cells(path)
+    assert folded == [one_line(cell.source) for cell in cells if "solution" in tags(cell)]
+    checks = [cell for cell in cells if ").check(" in cell.source]
+    for cell in checks:
+        output = next(pre for pre in article.find_all("pre") if pre.text.startswith(cell.outputs[0].text.rstrip()))
+        assert not output.find_parent("details")
+        assert one_line(cell.source.splitlines()[0]) in open_code
+    first_hints = [summary for summary in article.select("details.hint summary") if summary.text.startswith("Hint 1 ")]
+    assert len(first_hints) == len(checks)
+    assert all(not details.has_attr("open") for details in article.find_all("details"))
+
+
+@every_lesson
+def test_figures_are_there_with_their_texts(parsed, path):
+    stored = [alt for cell in code_cells(path) for alt in pictures(cell)]
+    shown = [image["alt"] for image in parsed[path.stem].article.select(".cell_output img")]
+    assert sorted(shown) == sorted(stored)
+
+
+@every_lesson
+def test_widgets_are_replaced_by_a_note(parsed, path):
+    """A cell that makes sliders, and nothing that can be stored, is followed by words; a picture is near it."""
+    cells = code_cells(path)
+    widgets = [i for i, cell in enumerate(cells) if re.search(r"^(stackview\.slice|[HV]Box)\(", cell.source, re.M)]
+    notes = [note for note in parsed[path.stem].article.select(".admonition") if "sliders appear here" in note.text]
+    assert len(notes) == len(widgets)
+    for index in widgets:
+        assert any(list(pictures(cell)) for cell in cells[max(index - 4, 0) : index + 5]), cells[index].source
+
+
+def test_terms_lead_to_the_glossary(parsed):
+    places = [link["href"] for path in SOLVED for link in parsed[path.stem].article.select("a[href^='glossary.html#']")]
+    assert len(set(places)) > 20
+    assert "glossary.html#term-lazy" in places
+
+
+def test_workflow_publishes_the_web_page():
+    workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "book.yml").read_text(encoding="utf-8"))
+    assert "push" in workflow[True]  # YAML takes the word "on" for a truth value
+    assert {"pages": "write", "id-token": "write"}.items() <= workflow["permissions"].items()
+    steps = workflow["jobs"]["publish"]["steps"]
+    upload = next(step for step in steps if step.get("uses", "").startswith("actions/upload-pages-artifact@"))
+    assert any(step.get("run") == "python course.py book" for step in steps)
+    assert upload["with"]["path"] == "build/book/html"
+    assert steps[-1]["uses"].startswith("actions/deploy-pages@")
+
+
+# ------------------------------------------------------------------------------------------------- in a real browser
+
+
+@pytest.fixture(scope="module")
+def served(site):
+    """The address of the site on a web server, which takes part in the search's excerpts."""
+    handler = functools.partial(QuietHandler, directory=site)
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+class QuietHandler(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *arguments):
+        pass
+
+
+@pytest.fixture(scope="module")
+def window(browser):
+    """One window for all pages, which is quicker; it notes requests and complaints."""
+    window = browser.new_page(viewport=WIDE, color_scheme="light")
+    window.requests, window.complaints = [], []
+    window.on("request", lambda request: window.requests.append(request.url))
+    window.on("pageerror", lambda error: window.complaints.append(str(error)))
+    window.on(
+        "console", lambda said: window.complaints.append(said.text) if said.type in ("error", "warning") else None
+    )
+    yield window
+    window.close()
+
+
+def go(window, address):
+    window.requests.clear(), window.complaints.clear()
+    window.set_viewport_size(WIDE)
+    window.goto(address)
+    return window
+
+
+@pytest.fixture(scope="module", params=PAGES)
+def visit(window, site, request):
+    """Each page in turn, opened from its file."""
+    return go(window, (site / f"{request.param}.html").as_uri())
+
+
+def test_page_asks_nobody_and_complains_of_nothing(visit):
+    outside = [url for url in visit.requests if not url.startswith(("file:", "data:"))]
+    assert visit.requests and not outside
+    assert not visit.complaints
+
+
+def test_page_fits_a_phone(visit):
+    """What is wide, such as code and tables, scrolls in itself; the page does not."""
+    visit.set_viewport_size(PHONE)
+    assert visit.evaluate("() => document.documentElement.scrollWidth") <= PHONE["width"]
+    visit.set_viewport_size(WIDE)
+
+
+# axe reports these as well, and they may stay.
+ACCEPTED = {
+    "region": "the theme puts the site's name beside the landmarks",
+    "empty-table-header": "pandas leaves the header of the index empty",
+}
+# What is folded is looked at, too. Of many equal words of code, one is enough, which takes a tenth of the time.
+UNFOLD = """() => {
+    for (const details of document.querySelectorAll('details')) details.open = true;
+    const seen = new Set();
+    for (const word of document.querySelectorAll('.highlight span')) {
+        const kind = word.closest('.highlight').parentElement.className + ' ' + word.className;
+        if (word.className && !seen.has(kind)) seen.add(kind); else word.replaceWith(...word.childNodes);
+    }
+    document.body.normalize();
+}"""
+# For colours, one of all elements with the same names at the same place is enough.
+KEEP_ONE_OF_EACH_KIND = """() => {
+    const seen = new Set();
+    const kind = element => element ? kind(element.parentElement) + ' ' + element.tagName + '.' + element.className : '';
+    for (const element of [...document.querySelectorAll('body *')].reverse()) {
+        if (element.children.length || element.closest('svg')) continue;
+        if (seen.has(kind(element))) element.remove(); else seen.add(kind(element));
+    }
+}"""
+
+
+def barriers(page, **options):
+    """What axe finds, with the first place of each."""
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
+    found = axe.run(page, options={"resultTypes": ["violations"], "preload": False, **options}).response
+    assert found["passes"], "axe has looked at nothing"
+    return [
+        (violation["id"], violation["nodes"][0]["html"], violation["nodes"][0]["failureSummary"])
+        for violation in found["violations"]
+        if violation["id"] not in ACCEPTED
+    ]
+
+
+def test_page_is_accessible(visit):
+    """Wide and on a phone, light and dark; colours apart, because they take axe longest."""
+    visit.add_style_tag(content="* { transition: none !important }")
+    visit.evaluate(UNFOLD)
+    for size in (WIDE, PHONE):
+        visit.set_viewport_size(size)
+        # The theme makes what scrolls reachable by keyboard, a moment after the window changes.
+        visit.wait_for_function("""() => [...document.querySelectorAll('pre, .text_html, .pst-scrollable-table-container')].every(
+            box => !box.offsetParent || box.scrollWidth <= box.clientWidth || box.tabIndex === 0)""")
+        assert not barriers(visit, rules={"color-contrast": {"enabled": False}})
+    visit.evaluate(KEEP_ONE_OF_EACH_KIND)
+    for size in (WIDE, PHONE):
+        visit.set_viewport_size(size)
+        for theme in ("light", "dark"):
+            visit.evaluate("theme => document.documentElement.dataset.theme = theme", theme)
+            assert not barriers(visit, runOnly=["color-contrast"])
+
+
+def test_a_lesson_is_usable_by_keyboard(window, site):
+    page = go(window, (site / f"{SOLVED[0].stem}.html").as_uri())
+    page.keyboard.press("Tab")
+    assert page.evaluate("() => document.activeElement.textContent.trim()") == "Skip to main content"
+    for summary in ("details.hint summary", "details.hide summary"):
+        page.locator(summary).first.focus()
+        page.keyboard.press("Enter")
+        assert page.locator(summary).first.evaluate("summary => summary.parentElement.open")
+
+
+@pytest.mark.parametrize("way", ["file", "server"])
+def test_search_finds_lessons(window, site, served, way):
+    page = go(window, f"{site.as_uri() if way == 'file' else served}/search.html?q=watershed")
+    page.locator("#search-results li a[href*='05_tiled_nuclei_counting']").first.wait_for()
+    page.locator("#search-results li a[href*='glossary']").first.wait_for()
+    if way == "server":
+        page.locator("#search-results li p.context").first.wait_for()
+    assert not page.complaints
+
+
+def test_light_and_dark_follow_the_system_and_the_reader(browser, site):
+    page = browser.new_page(viewport=WIDE, color_scheme="dark")
+    page.goto((site / "index.html").as_uri())
+    theme_is = "theme => document.documentElement.dataset.theme === theme"
+    page.wait_for_function(theme_is, arg="dark")
+    page.locator(".theme-switch-button").first.click()
+    page.locator(".theme-change-button[data-mode=light]").first.click()
+    page.wait_for_function(theme_is, arg="light")
+    page.close()
