@@ -23,8 +23,13 @@ TASKS = 1000
 
 
 def cluster_of(workers, **options):
-    """A cluster of processes with one thread each, without a dashboard."""
-    settings = {"threads_per_worker": 1, "memory_limit": "1 GiB", "host": "127.0.0.1", "dashboard_address": None}
+    """A cluster of processes with one thread each, reachable from this machine only."""
+    settings = {
+        "threads_per_worker": 1,
+        "memory_limit": "1 GiB",
+        "host": "127.0.0.1",
+        "dashboard_address": "127.0.0.1:0",
+    }
     return LocalCluster(n_workers=workers, silence_logs=logging.CRITICAL, **settings | options)
 
 
@@ -39,7 +44,7 @@ def print_overhead():
         plans = [dask.delayed(nothing)(number) for number in range(TASKS)]
         return lambda: dask.compute(*plans, scheduler=scheduler)
 
-    in_process = LocalCluster(processes=False, n_workers=1, threads_per_worker=2, dashboard_address=None)
+    in_process = LocalCluster(processes=False, n_workers=1, threads_per_worker=2, dashboard_address="127.0.0.1:0")
     with in_process, Client(in_process) as threads, cluster_of(2) as cluster, Client(cluster) as processes:
         ways = {
             "synchronous": run("synchronous"),

@@ -46,7 +46,12 @@ def slurm_cluster(options):
     from dask_jobqueue import SLURMCluster
 
     cluster = SLURMCluster(
-        queue=options.queue, account=options.account, cores=1, memory=options.memory, walltime=options.walltime
+        queue=options.queue,
+        account=options.account,
+        cores=1,
+        memory=options.memory,
+        walltime=options.walltime,
+        scheduler_options={"dashboard_address": "127.0.0.1:0"},  # look at it through a tunnel: ssh -L
     )
     cluster.scale(options.workers)
     return cluster

@@ -163,7 +163,7 @@ def test_a_worker_killed_in_the_middle_costs_no_result_and_no_process_is_left(mo
         threads_per_worker=1,
         memory_limit="1 GiB",
         host="127.0.0.1",
-        dashboard_address=None,
+        dashboard_address="127.0.0.1:0",
         silence_logs=logging.CRITICAL,
     )
     with cluster, Client(cluster) as client:
@@ -192,7 +192,7 @@ def test_the_lesson_closes_its_cluster_and_uses_the_numbers_of_the_checks():
     assert "workers that are left: 0\n" in printed
     assert f"OVERLAP, REACH = {lesson_7.OVERLAP}, {lesson_7.REACH} " in SOURCE
     assert f"threshold={lesson_7.SEEDS.keywords['threshold']}, sigma={lesson_7.SEEDS.keywords['sigma']}" in SOURCE
-    assert SOURCE.count('dashboard_address="127.0.0.1:0"') + SOURCE.count('"dashboard_address": "127.0.0.1:0"') == 2
+    assert SOURCE.count('dashboard_address="127.0.0.1:0"') + SOURCE.count('"dashboard_address": "127.0.0.1:0"') == 3
 
 
 # --- 7.1 --------------------------------------------------------------------------------------------------------------
@@ -318,7 +318,7 @@ def test_7_2_mistakes(line_of, answer, feedback):
 
 
 def test_7_2_data_sent_before_is_noticed(line_of):
-    cluster = LocalCluster(processes=False, n_workers=1, threads_per_worker=1, dashboard_address=None)
+    cluster = LocalCluster(processes=False, n_workers=1, threads_per_worker=1, dashboard_address="127.0.0.1:0")
     with cluster, Client(cluster) as client:
         line = line_of("7.2", lambda path: count(client.persist(da.from_zarr(path))))
     assert line.startswith("✗") and "sent to the cluster before" in line
