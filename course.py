@@ -86,8 +86,10 @@ def read_marker():
 
 
 def environment():
-    # UTF-8 everywhere: a Windows console would stumble over the symbols of the check messages.
-    return dict({name: value for name, value in os.environ.items() if name not in MISLEADING}, PYTHONUTF8="1")
+    kept = {name: value for name, value in os.environ.items() if name not in MISLEADING}
+    # A terminal in JupyterLab finds this Python first. UTF-8, because a Windows console would stumble over symbols.
+    path = os.pathsep.join([os.path.dirname(PYTHON), kept.get("PATH", os.defpath)])
+    return dict(kept, PATH=path, PYTHONUTF8="1")
 
 
 def run(command, **options):

@@ -66,7 +66,7 @@ def compute_time(stream):
 
 def print_speed_up(shape):
     """Speed-up over workers; Amdahl's prediction takes what one worker does not spend on tasks for the serial share."""
-    count_map = count_in_tiles(SEEDS, nuclei_slide(shape, chunks=500), 36, reach=22)
+    count_map = count_in_tiles(SEEDS, nuclei_slide(shape, chunks=500), 38, reach=23)
     cores = os.cpu_count()
     workers = sorted({1, 2, cores, 2 * cores})
     with cluster_of(workers[-1]) as cluster, Client(cluster) as client:
@@ -89,7 +89,7 @@ def print_speed_up(shape):
 
 def print_loss(shape):
     """Kill a worker when a quarter of the tiles is counted, and compare the result with that of dask's threads."""
-    count_map = count_in_tiles(SEEDS, nuclei_slide(shape, chunks=500), 36, reach=22)
+    count_map = count_in_tiles(SEEDS, nuclei_slide(shape, chunks=500), 38, reach=23)
     expected = count_map.compute(scheduler="threads")
     with cluster_of(2) as cluster, Client(cluster) as client:
         undisturbed = seconds(lambda: client.compute(count_map).result())

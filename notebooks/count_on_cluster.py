@@ -11,6 +11,8 @@ the workers need the same Python environment. Lesson 7 explains each step.
 """
 
 import argparse
+import logging
+import signal
 import sys
 import time
 from functools import partial
@@ -32,13 +34,18 @@ NOT_COUNTED = -1
 
 def local_cluster(options):
     """Processes on this machine, reachable from this machine only."""
-    return LocalCluster(
-        n_workers=options.workers,
-        threads_per_worker=1,
-        memory_limit=options.memory,
-        host="127.0.0.1",
-        dashboard_address="127.0.0.1:0",
-    )
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl+C is for this script, which then ends the workers
+    try:
+        return LocalCluster(
+            n_workers=options.workers,
+            threads_per_worker=1,
+            memory_limit=options.memory,
+            host="127.0.0.1",
+            dashboard_address="127.0.0.1:0",
+            silence_logs=logging.CRITICAL,
+        )
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def slurm_cluster(options):
@@ -141,9 +148,13 @@ def main(arguments=None):
     print(f"{total - len(parts)} of {total} parts are there already", flush=True)
     if parts:
         start = time.perf_counter()
-        with CLUSTERS[options.cluster](options) as cluster, Client(cluster) as client:
-            print(f"dashboard: {client.dashboard_link}", flush=True)
-            count_parts(client, count_map, target, parts, total)
+        try:
+            with CLUSTERS[options.cluster](options) as cluster, Client(cluster) as client:
+                print(f"dashboard: {client.dashboard_link}", flush=True)
+                count_parts(client, count_map, target, parts, total)
+        except KeyboardInterrupt:
+            done = total - len(unfinished_parts(target)[0])
+            sys.exit(f"\nStopped: {done} of {total} parts are stored. Run the same line again to count the others.")
         print(f"counted in {time.perf_counter() - start:.0f} s, start of the cluster included")
     print(f"{target[:].sum():,} nuclei in {target.size:,} tiles")
 
@@ -158,7 +169,7 @@ def parsed(arguments):
     parser.add_argument("--part", type=positive, default=2, help="tiles along each side that one file holds")
     parser.add_argument("--threshold", type=float, default=32, help="what is brighter after the blur is foreground")
     parser.add_argument("--sigma", type=float, default=2, help="width of the blur, in pixels")
-    parser.add_argument("--largest", type=positive, default=28, help="size of the largest nucleus, in pixels")
+    parser.add_argument("--largest", type=positive, default=30, help="size of the largest nucleus, in pixels")
     parser.add_argument("--cluster", choices=CLUSTERS, default="local", help="where the workers run")
     parser.add_argument("--workers", type=positive, default=2, help="how many, with one thread each")
     parser.add_argument("--memory", default="1GiB", help="limit of each worker")

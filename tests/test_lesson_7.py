@@ -4,6 +4,7 @@ import importlib.util
 import logging
 import os
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -95,6 +96,19 @@ def test_a_killed_run_keeps_whole_parts_and_the_next_run_does_the_others(killed,
     assert len(after) == 24 and {path: after[path] for path in files} == files, "finished parts are left alone"
 
 
+@pytest.mark.skipif(os.name != "posix", reason="Ctrl+C can be sent to a group of processes on Linux and macOS only")
+def test_ctrl_c_ends_the_run_with_a_sentence(tmp_path):
+    options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "start_new_session": True}
+    with subprocess.Popen(command(tmp_path / "counts.zarr"), **options) as run:
+        while not run.stdout.readline().startswith("part 3 "):
+            assert run.poll() is None, run.stderr.read()
+        os.killpg(run.pid, signal.SIGINT)  # as a terminal does: to the script and to its workers
+        _, message = run.communicate(timeout=300)
+    assert run.returncode == 1
+    stored = len(files_of(tmp_path / "counts.zarr"))
+    assert message == f"\nStopped: {stored} of 24 parts are stored. Run the same line again to count the others.\n"
+
+
 def test_a_finished_run_starts_no_cluster(script, counts, tmp_path, capsys, monkeypatch):
     slide = nuclei_slide((600, 700), chunks=300)
     slide.to_zarr(str(tmp_path / "slide.zarr"))
@@ -154,7 +168,7 @@ def test_the_job_script_says_what_was_asked_for(script, tmp_path, capsys):
 
 def test_a_worker_killed_in_the_middle_costs_no_result_and_no_process_is_left(monkeypatch):
     seeds = partial(seed_nuclei, threshold=32, sigma=2)
-    count_map = count_in_tiles(seeds, nuclei_slide((2000, 2000), chunks=250), 36, reach=22)
+    count_map = count_in_tiles(seeds, nuclei_slide((2000, 2000), chunks=250), 38, reach=23)
     expected = count_map.compute(scheduler="threads")
     # By default a cluster gives a worker up that is not back within 15 seconds, which a busy computer may need.
     monkeypatch.setitem(dask.config.get("distributed.deploy"), "lost-worker-timeout", "10 minutes")
@@ -305,7 +319,7 @@ def test_7_2_not_written(line_of):
         (lambda path: count(da.from_zarr(path, chunks=250)), "your map has shape (4, 6)"),
         (lambda path: da.from_zarr(path), "your map has shape (1000, 1500)"),
         (lambda path: count(da.from_zarr(path), seeds=partial(seed_nuclei, threshold=40, sigma=2)), "another number"),
-        (lambda path: count(da.from_zarr(path), overlap=22), "computing it raises OverlapError"),
+        (lambda path: count(da.from_zarr(path), overlap=23), "computing it raises OverlapError"),
         (lambda path: dask.delayed(read)(path), "Return a dask array"),
         (lambda path: da.from_zarr(path + "x"), "your function raises"),
         (lambda: 1, "your function raises TypeError"),

@@ -263,7 +263,8 @@ def test_programs_run_in_the_folder_undisturbed_by_other_environments(course, mo
     script = (
         "import os, sys; kept = os.environ['HTTPS_PROXY'] == 'kept' and sys.flags.utf8_mode == 1;"
         f"misled = set(os.environ) & set({course.MISLEADING}); here = os.path.samefile(os.getcwd(), sys.argv[1]);"
-        "sys.exit(3 if kept and here and not misled else 4)"
+        "first = os.environ['PATH'].split(os.pathsep)[0] == os.path.dirname(sys.executable);"
+        "sys.exit(3 if kept and here and first and not misled else 4)"
     )
     before = signal.getsignal(signal.SIGTERM)
     try:

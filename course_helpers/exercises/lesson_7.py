@@ -112,7 +112,8 @@ def check_workers(plan):
             f"{workers * threads} tasks at a time share {CORES} cores: they wait for each other, and all need memory."
         )
     if workers * threads < CORES:
-        raise Wrong(f"{CORES - workers * threads} of {CORES} cores have nothing to do.")
+        idle = CORES - workers * threads
+        raise Wrong(f"{idle} of {CORES} cores {'has' if idle == 1 else 'have'} nothing to do.")
 
 
 def check_memory(plan):
@@ -127,22 +128,26 @@ def check_memory(plan):
         raise Wrong(
             f"the limits of {workers} workers add up to {workers * limit / GIB:.3g} GiB. How much may they take?"
         )
+    if limit < 2**20:
+        raise Wrong(f"memory_limit: {shown(limit)} means so many bytes. Write a text with a unit, such as '3 GiB'.")
     if workers * BASE >= allowed:
         raise Wrong("the memory_limit is so low that the processes fill it before they do anything. Which limit fits?")
     if in_flight(plan) > allowed:
         raise Wrong(
-            f"by the rule, {in_flight(plan) / GIB:.1f} GiB are needed, and {allowed / GIB:.1f} GiB are allowed. "
+            f"by the rule, {in_flight(plan) / GIB:.3f} GiB are needed, and {allowed / GIB:.3f} GiB are allowed. "
             f"{forgotten(plan, allowed)}"
         )
     if side**2 / SPEED < SHORTEST:
         raise Wrong(
-            f"a task with a chunk of this side works for {1000 * side**2 / SPEED:.3g} ms only, so the overhead weighs more "
+            f"a task with a chunk of this side works for {1000 * side**2 / SPEED:.4g} ms only, so the overhead weighs more "
             "than it should. Choose larger chunks."
         )
 
 
 def forgotten(plan, allowed):
     """A sentence about what seems to be missing from a plan that needs too much memory."""
+    if in_flight(plan) <= 1.01 * allowed:
+        return "That is very close. Did you round up?"
     if in_flight(plan, base=0) <= allowed:
         return "Did you leave out the base of each process?"
     if in_flight(plan) <= allowed / TARGET:
@@ -156,7 +161,7 @@ def forgotten(plan, allowed):
 
 # --- 7.2: repair a pipeline ---
 
-SHAPE, TILE, OVERLAP, REACH = (1000, 1500), 500, 36, 22
+SHAPE, TILE, OVERLAP, REACH = (1000, 1500), 500, 38, 23
 SEEDS = partial(seed_nuclei, threshold=32, sigma=2)  # those of the lesson
 
 
@@ -233,7 +238,9 @@ def computed_map(lazy):
         with Callback(posttask=lambda key, result, *_: sizes.append(getattr(result, "nbytes", 0))):
             counts = lazy.compute(scheduler="threads", optimize_graph=False)
     except Exception as error:
-        raise Wrong(f"your map is lazy, but computing it raises {described(error)}.") from None
+        raise Wrong(
+            f"your map is lazy, but computing it raises {described(error)} ... Use OVERLAP and REACH as above."
+        ) from None
     return counts, max(sizes)
 
 
