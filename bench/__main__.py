@@ -1,13 +1,17 @@
-"""Run all benchmarks, or those named: python course.py bench [name ...]"""
+"""Run all benchmarks, or those named: python course.py bench [name ...] [--full]
+
+With --full, some go up to larger sizes, which takes minutes.
+"""
 
 import runpy
 import sys
 from pathlib import Path
 
 scripts = {path.stem: path for path in sorted(Path(__file__).parent.glob("[a-z]*.py"))}
-unknown = [name for name in sys.argv[1:] if name not in scripts]
+names = [argument for argument in sys.argv[1:] if argument != "--full"]
+unknown = [name for name in names if name not in scripts]
 if unknown:
     sys.exit(f"No benchmark is named {', '.join(unknown)}. There are: {', '.join(scripts)}.")
-for name in sys.argv[1:] or scripts:
+for name in names or scripts:
     print(f"## {name}", flush=True)
     runpy.run_path(str(scripts[name]))["main"]()

@@ -1,6 +1,6 @@
 """Counting, labelling and measuring across tiles, beside the lecture's function, dask-image and the whole image.
 
-`python bench/objects.py --full` goes up to a slide of 1000 megapixels, which takes minutes.
+`python course.py bench objects --full` goes up to a slide of 1000 megapixels, which takes minutes.
 """
 
 import os

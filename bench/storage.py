@@ -1,6 +1,6 @@
 """Storing: throughput beside plain dask and NumPy's memmap in the same run, and peak memory while the image grows.
 
-python bench/storage.py [--full]        --full grows the image to 4 GB and needs 8 GB of free disk space
+python course.py bench storage [--full]        --full grows the image to 4 GB and needs 8 GB of free disk space
 """
 
 import json
