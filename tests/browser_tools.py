@@ -115,9 +115,18 @@ class Notebook:
         cell.wait_for(state="attached")
         return cell
 
+    def enter(self, index):
+        """Click into a cell, again if the page has moved meanwhile and the click has met another one."""
+
+        def entered():
+            self.show(index).locator(".cm-content").click()
+            return self.page.evaluate("() => window.jupyterapp.shell.currentWidget.content.activeCellIndex") == index
+
+        self.wait_until(entered, f"cell {index} is entered")
+
     def edit(self, index, text):
         """Click into a cell, replace all that stands there, and run it; what it prints."""
-        self.show(index).locator(".cm-content").click()
+        self.enter(index)
         self.page.keyboard.press("ControlOrMeta+a")
         self.page.keyboard.insert_text(text)
         assert self.cells()[index]["source"] == text
@@ -126,7 +135,7 @@ class Notebook:
     def run(self, index):
         """Click into a cell, press Ctrl and Enter, and wait until it is done; what it prints."""
         before = self.cells()[index]["count"]
-        self.show(index).locator(".cm-content").click()
+        self.enter(index)
         self.page.keyboard.press("Control+Enter")
         self.page.wait_for_function(
             """([index, before]) => {

@@ -10,6 +10,18 @@ BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome", "msedge")
 os.environ["COURSE_PROGRESS"] = "off"
 
 
+def found_browsers():
+    return [shutil.which(name) for name in BROWSERS if shutil.which(name)]
+
+
+def pytest_collection_modifyitems(config, items):
+    """Run the learners' notebooks once: in the browser, or, where there is none, without it."""
+    if found_browsers() and any(item.path.name == "test_browser_learners.py" for item in items):
+        again = [item for item in items if item.path.suffix == ".ipynb" and item.path.parent.name == "notebooks"]
+        config.hook.pytest_deselected(items=again)
+        items[:] = [item for item in items if item not in set(again)]
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item, call):
     """Tell a test's fixtures whether it failed: the browser tests then keep a picture."""
@@ -21,7 +33,7 @@ def pytest_runtest_makereport(item, call):
 
 @pytest.fixture(scope="module")
 def chromium():
-    found = [shutil.which(name) for name in BROWSERS if shutil.which(name)]
+    found = found_browsers()
     if not found:
         if os.environ.get("COURSE_BROWSER_TESTS") == "required":
             pytest.fail(f"browser tests are required, but none of {', '.join(BROWSERS)} is installed")

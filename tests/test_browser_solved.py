@@ -1,8 +1,10 @@
 """The solved notebooks in a real JupyterLab in a headless browser: all run, and all answers are found right.
 
-Skipped where Chromium or Chrome is missing, unless COURSE_BROWSER_TESTS=required. With COURSE_SCREENSHOTS=folder every
-lesson leaves pictures there; a failing test always leaves one in tests/screenshots.
+Run where COURSE_BROWSER_TESTS=required, because they take minutes: nbval runs the same notebooks without a browser. With
+COURSE_SCREENSHOTS=folder every lesson leaves pictures there; a failing test always leaves one in tests/screenshots.
 """
+
+import os
 
 import pytest
 from browser_tools import ROOT, errors, printed
@@ -10,6 +12,10 @@ from browser_tools import ROOT, errors, printed
 LESSONS = sorted(path.name for path in (ROOT / "notebooks" / "solutions").glob("[0-9]*.ipynb"))
 
 
+@pytest.mark.skipif(
+    os.environ.get("COURSE_BROWSER_TESTS") != "required",
+    reason="nbval runs the solved notebooks; in a browser they run where COURSE_BROWSER_TESTS=required",
+)
 @pytest.mark.parametrize("lesson", LESSONS)
 def test_solved_lesson_runs(open_notebook, picture_if_failed, lesson):
     notebook = open_notebook(f"solutions/{lesson}")

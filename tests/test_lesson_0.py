@@ -215,7 +215,7 @@ RIGHT = {"screen": "A", "recording": "B", "brain": "C", "deadline": "D", "worker
 
 def test_0_3_right(line_of):
     line = line_of("0.3", *RIGHT.values())
-    assert line.startswith("✓ Exercise 0.3: correct. A time point needs 1.37 GiB, so 7 of them fit. 103 days")
+    assert line.startswith("✓ Exercise 0.3: correct. A time point needs 1.37 GiB, so 7 of them fit. The deadline takes 103 days")
     assert line_of("0.3", "a", " b", "c ", "D", 7.0).startswith("✓")
 
 
