@@ -243,7 +243,8 @@ def test_exercise_reacts_to_answers_and_gives_hints(lesson):
     check = next(i for i, cell in enumerate(cells) if ").check(" in cell["source"])
     stub = max(i for i in range(check) if cells[i]["type"] == "code")
     assert "..." in cells[stub]["source"]
-    answers = re.findall(r"^(?:def )?(\w+)(?: = \.\.\.|\()", cells[stub]["source"], re.MULTILINE)
+    answers = re.findall(r"^(?:def )?(\w+)(?: = (?:\.\.\.|\{)|\()", cells[stub]["source"], re.MULTILINE)
+    assert answers
     lesson.edit(stub, "\n".join(f"{answer} = 'I do not know'" for answer in answers))
     assert lesson.run(check).startswith("✗ Exercise ")
     lesson.edit(stub, solution_of(lesson.path, cells[check]["source"]))
