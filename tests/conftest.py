@@ -1,3 +1,4 @@
+import gc
 import os
 import shutil
 
@@ -14,12 +15,22 @@ def found_browsers():
     return [shutil.which(name) for name in BROWSERS if shutil.which(name)]
 
 
+def is_learner_notebook(item):
+    return item.path.suffix == ".ipynb" and item.path.parent.name == "notebooks"
+
+
 def pytest_collection_modifyitems(config, items):
     """Run the learners' notebooks once: in the browser, or, where there is none, without it."""
     if found_browsers() and any(item.path.name == "test_browser_learners.py" for item in items):
-        again = [item for item in items if item.path.suffix == ".ipynb" and item.path.parent.name == "notebooks"]
+        again = [item for item in items if is_learner_notebook(item)]
         config.hook.pytest_deselected(items=again)
-        items[:] = [item for item in items if item not in set(again)]
+        items[:] = [item for item in items if not is_learner_notebook(item)]
+
+
+def pytest_collection_finish():
+    """Let the garbage collector pass over thousands of collected tests: some checks collect before they measure."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.hookimpl(wrapper=True)

@@ -172,6 +172,14 @@ def computed(value, remedy="Call .compute() on it."):
     return value
 
 
+def named(name, read, answer, **options):
+    """What `read` makes of one of several answers; if it is Wrong, the message says which answer it is about."""
+    try:
+        return read(answer, **options)
+    except Wrong as reason:
+        raise Wrong(f"{name}: {reason}") from None
+
+
 def number(answer):
     """The answer as a float; Wrong with the reason if it is not one finite number."""
     try:
@@ -210,6 +218,11 @@ def call(learners_function, *arguments, given=None):
         result = learners_function(*arguments)
     except (Exception, SystemExit) as error:
         raise Wrong(f"called with {given}, your function raises {described(error)}.") from None
+    return returned(learners_function, result, given)
+
+
+def returned(learners_function, result, given):
+    """The result of the learner's function; Wrong if it is None, Unanswered if its body is not written yet."""
     if result is not None and result is not ...:
         return result
     if is_written(learners_function):

@@ -17,7 +17,7 @@ from course_helpers.mandelbrot import MAX_ITER, render_level
 NUMBER_OF_IMAGES = 200_000
 MOST_RENDERED = 20
 NEARLY = 5_000  # levels by which an answer may be too high and still be called approximate
-LEVELS = range(0, 150_000, 3_000)
+LEVELS = range(0, 150_000, 5_000)
 MOST_IN_MEMORY = 5
 
 
@@ -149,7 +149,7 @@ def compare_spread(level, value):
 
 @functools.cache
 def mean_counts():
-    """The mean count of each of the fifty images, in the order of the levels."""
+    """The mean count of each of these images, in the order of the levels."""
     return np.array([render_level(level).mean() for level in LEVELS])
 
 

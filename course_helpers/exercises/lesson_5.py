@@ -16,6 +16,7 @@ from course_helpers.exercises import (
     computed,
     function,
     is_lazy,
+    named,
     number,
     shown,
     whole_number,
@@ -58,14 +59,6 @@ def larger_chunks(map_500, cuts_shorter=..., reason=...):
         f"{LARGE} x {LARGE}: the map has {np.size(map_500)} pixels, and the cuts are shorter by a factor of {factor:.2f}. "
         "(The numbers cannot tell whether you declared the map with chunks=(1, 1); look at its table.)"
     )
-
-
-def named(name, read, answer, **options):
-    """What `read` makes of one of several answers; if it is Wrong, the message says which answer it is about."""
-    try:
-        return read(answer, **options)
-    except Wrong as reason:
-        raise Wrong(f"{name}: {reason}") from None
 
 
 def check_map(map_500):

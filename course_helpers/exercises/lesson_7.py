@@ -20,6 +20,7 @@ from course_helpers.exercises import (
     described,
     function,
     is_lazy,
+    named,
     number,
     shown,
     whole_number,
@@ -34,14 +35,6 @@ GIB = 2**30
 CORES, MEMORY, RESERVED, BASE, TARGET = 8, 16 * GIB, 4 * GIB, GIB / 4, 0.6
 PIXEL, FACTOR, SPEED, SHORTEST = 2, 12, 2e6, 0.2  # bytes, copies, pixels per second, seconds of work per task
 FIELDS = ("n_workers", "threads_per_worker", "memory_limit", "side")
-
-
-def entry(plan, name, read):
-    """What `read` makes of an entry of the plan; if it is Wrong, the message says which entry it is about."""
-    try:
-        return read(plan[name])
-    except Wrong as reason:
-        raise Wrong(f"{name}: {reason}") from None
 
 
 def positive(answer):
@@ -89,7 +82,7 @@ def laptop(answer):
     if missing:
         raise Unanswered(f"nothing yet for {', '.join(missing)}. Replace each ... and run both cells again.")
     readers = (positive, positive, size_in_bytes, positive)
-    plan = tuple(entry(answer, name, read) for name, read in zip(FIELDS, readers))
+    plan = tuple(named(name, read, answer[name]) for name, read in zip(FIELDS, readers))
     check_workers(plan)
     check_memory(plan)
     workers, _, limit, side = plan
@@ -260,14 +253,6 @@ def speed_up(workers, serial=SERIAL):
     return 1 / (serial + (1 - serial) / workers)
 
 
-def part(name, read, answer):
-    """What `read` makes of one of several answers; if it is Wrong, the message says which answer it is about."""
-    try:
-        return read(answer)
-    except Wrong as reason:
-        raise Wrong(f"{name}: {reason}") from None
-
-
 @check_for(
     "7.3",
     hints=[
@@ -282,9 +267,9 @@ def part(name, read, answer):
 def overhead_and_amdahl(side, workers=..., limit=...):
     if workers is ... or limit is ...:
         raise Unanswered("hand over all three answers: .check(tile_side, workers_needed, limit).")
-    check_side(part("tile_side", number, side))
-    check_needed(part("workers_needed", number, workers))
-    check_limit(part("limit", number, limit))
+    check_side(named("tile_side", number, side))
+    check_needed(named("workers_needed", number, workers))
+    check_limit(named("limit", number, limit))
     return (
         f"Tiles of {side} pixels: overhead {100 * OVERHEAD * TASKS / (OVERHEAD * TASKS + side**2 / PIXELS_PER_SECOND):.1f} %. "
         f"And {workers} workers are {speed_up(workers):.1f} times as fast as one."
