@@ -36,7 +36,7 @@ def load_time_point(t, window=np.s_[:, :, :]):
     """
     if t not in range(FRAMES):
         raise ValueError(f"t is {t}, but the recording has the time points 0 to {FRAMES - 1}")
-    if len(window) != 3 or not all(isinstance(part, slice) and part.step in (None, 1) for part in window):
+    if not isinstance(window, tuple) or len(window) != 3 or not all(isinstance(part, slice) and part.step in (None, 1) for part in window):
         raise ValueError(f"window is {window}, but three slices are needed, such as np.s_[:, :256, :]")
     bounds = [part.indices(size)[:2] for part, size in zip(window, SHAPE)]
     pixels = np.empty([max(stop - start, 0) for start, stop in bounds], DTYPE)

@@ -238,7 +238,7 @@ def test_zoom_and_pan_change_the_picture_and_what_is_read(lesson):
 
 
 def test_exercise_reacts_to_answers_and_gives_hints(lesson):
-    """Write a wrong and the right answer to the first exercise of a lesson, then ask for hints."""
+    """Write a wrong answer to the first exercise of a lesson, ask for hints, and write the right answer."""
     cells = lesson.cells()
     check = next(i for i, cell in enumerate(cells) if ").check(" in cell["source"])
     stub = max(i for i in range(check) if cells[i]["type"] == "code")
@@ -247,13 +247,14 @@ def test_exercise_reacts_to_answers_and_gives_hints(lesson):
     assert answers
     lesson.edit(stub, "\n".join(f"{answer} = 'I do not know'" for answer in answers))
     assert lesson.run(check).startswith("✗ Exercise ")
-    lesson.edit(stub, solution_of(lesson.path, cells[check]["source"]))
-    assert lesson.run(check).startswith("✓ Exercise ")
     with_hint = cells[check]["source"].replace("\n#exercise(", "\nexercise(")
     assert with_hint != cells[check]["source"]
     for number in [1, 2]:
         line, hint = lesson.edit(check, with_hint).splitlines()
-        assert line.startswith("✓ Exercise ") and hint.startswith(f"Hint {number} of ")
+        assert line.startswith("✗ Exercise ") and hint.startswith(f"Hint {number} of ")
+    lesson.edit(stub, solution_of(lesson.path, cells[check]["source"]))
+    line, hint = lesson.run(check).splitlines()
+    assert line.startswith("✓ Exercise ") and hint.startswith("No hint for exercise ")
 
 
 def solution_of(name, check):

@@ -88,6 +88,28 @@ def test_hints_go_from_first_to_last(example, capsys):
         assert capsys.readouterr().out == f"Hint {text}\n"
 
 
+def test_a_hint_is_said_again_while_answers_change_and_none_after_the_right_one(example, capsys):
+    """The lines of check and hint are in one cell, which runs again with every new answer."""
+
+    @example
+    def check(answer):
+        if answer != 3:
+            raise Wrong(f"{answer} is not 3.")
+        return ""
+
+    for answer, line in [
+        (4, "Hint 1 of 2 for exercise 99.1: look left"),
+        (5, "Hint 1 of 2 for exercise 99.1: look left"),
+        (5, "Hint 2 of 2 for exercise 99.1: look right"),
+        (3, "No hint for exercise 99.1: it is solved."),
+        (6, "Hint 2 of 2 for exercise 99.1: look right"),
+    ]:
+        exercise("99.1").check(answer)
+        capsys.readouterr()
+        exercise("99.1").hint()
+        assert capsys.readouterr().out == f"{line}\n"
+
+
 @pytest.mark.parametrize("number", ["1.99", "77.1", "", "1", "one", None, 1.1, "1.1 ", "١.١"])
 def test_unknown_exercise(number):
     if number == 1.1:

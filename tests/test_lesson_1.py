@@ -24,7 +24,7 @@ def test_1_1_right(line_of):
     assert line_of("1.1", 139_845.0, halvings(1)).startswith("✓")
 
 
-@pytest.mark.parametrize("answer", [139_846, 139_900, 139_968, 140_000, 144_000, 134_000])
+@pytest.mark.parametrize("answer", [139_846, 139_900, 139_968, 140_000, 144_000, 144_800])
 def test_1_1_approximate(line_of, answer):
     line = line_of("1.1", answer, halvings(5))
     assert line.startswith("✓ Exercise 1.1: approximately right. You rendered 5") and "139845" not in line
@@ -36,11 +36,13 @@ def test_1_1_approximate(line_of, answer):
         (130_000, [1], "at 130000 the counts still range from 249 to 256. Go deeper."),
         (0, [1], "range from 0 to 256"),
         (139_844, [1], "off by one"),
-        (199_999, [1], "so are many before it"),
-        (146_000, [1], "so are many before it"),
+        (139_843, [1], "at 139843 the counts still range from 250 to 251. Go deeper."),
+        (134_000, [1], "the counts still range from"),
+        (199_999, [1], "so are many before it. Where do the uniform images begin? Does your search ask whether all"),
+        (146_000, [1], "so are many before it. Where do the uniform images begin?\n"),
         (139_845, [7] * 30, "30 images, of 1 different levels. Dask keeps no image"),
-        (139_845, halvings(21), "you rendered 21 images"),
-        (139_845, [], "no image was rendered"),
+        (139_845, halvings(21), "you rendered 21 images. Can you do with 20? (Other cells add to the list, too."),
+        (139_845, [], "the list of rendered images is empty"),
         (139_845, None, "hand over the list"),
         (200_000, [1], "no position in the stack"),
         (-1, [1], "no position in the stack"),

@@ -73,7 +73,8 @@ class Exercise:
     """One exercise: its number, the function that checks answers, its hints."""
 
     def __init__(self, number, check, hints):
-        self._number, self._check, self._hints, self._hints_given = number, check, hints, 0
+        self._number, self._check, self._hints = number, check, hints
+        self._hints_given, self._line, self._line_of_hint = 0, None, None
 
     def __repr__(self):
         return f'exercise("{self._number}"), with .check(answer) and .hint()'
@@ -98,14 +99,19 @@ class Exercise:
                 "✗",
                 f"this answer could not be checked: {described(error)}. Is it what the task asks for?",
             )
-        say(f"{symbol} Exercise {self._number}: {message}")
+        self._line = f"{symbol} Exercise {self._number}: {message}"
+        say(self._line)
         _progress.note(self._number, symbol)
 
     def hint(self):
-        """Print the next hint; after the last one, the last one again."""
-        position = min(self._hints_given, len(self._hints) - 1)
-        last = " (There are no more hints.)" if self._hints_given >= len(self._hints) else ""
-        self._hints_given += 1
+        """Print the next hint; the same one again after the last one, and while answers change; none after ✓."""
+        if self._line and self._line.startswith("✓"):
+            return say(f"No hint for exercise {self._number}: it is solved.")
+        if self._hints_given == 0 or self._line == self._line_of_hint:
+            self._hints_given += 1
+        self._line_of_hint = self._line
+        position = min(self._hints_given, len(self._hints)) - 1
+        last = " (There are no more hints.)" if self._hints_given > len(self._hints) else ""
         say(f"Hint {position + 1} of {len(self._hints)} for exercise {self._number}: {self._hints[position]}{last}")
 
 
@@ -166,7 +172,7 @@ def is_lazy(value):
 def computed(value, remedy="Call .compute() on it."):
     """The value itself; Wrong if it is None or has not been computed yet."""
     if value is None:
-        raise Wrong("the answer is None. Did the cell above run, and does its function return something?")
+        raise Wrong("the answer is None. Did the cell above run?")
     if is_lazy(value):
         raise Wrong(f"this is still a plan of dask's, nothing is computed yet. {remedy}")
     return value

@@ -15,6 +15,7 @@ from course_helpers.exercises import Nearly, Unanswered, Wrong, call, check_for,
 from course_helpers.mandelbrot import MAX_ITER, render_level
 
 NUMBER_OF_IMAGES = 200_000
+LAST = NUMBER_OF_IMAGES - 1
 MOST_RENDERED = 20
 NEARLY = 5_000  # levels by which an answer may be too high and still be called approximate
 LEVELS = range(0, 150_000, 5_000)
@@ -41,32 +42,33 @@ def first_uniform(answer, rendered=None):
     level = whole_number(answer)
     if not 0 <= level < NUMBER_OF_IMAGES:
         raise Wrong(
-            f"{shown(answer)} is no position in the stack: its images are numbered from 0 to {NUMBER_OF_IMAGES - 1}."
+            f"{shown(answer)} is no position in the stack: its images are numbered from 0 to {LAST}."
         )
     if not isinstance(rendered, list):
         raise Wrong("hand over the list of rendered levels as well: .check(first_uniform, rendered).")
     image = render_level(level)
-    if np.ptp(image) > 1:
-        raise Wrong(f"at {level} the counts still range from {image.min()} to {image.max()}. Go deeper.")
-    if np.ptp(image) == 1 and spread_of(level + 1) == 0:
+    if np.ptp(image) and spread_of(level + 1) == 0:
         raise Wrong(f"image {level} is not uniform yet, but its neighbour is. You are off by one.")
+    if np.ptp(image):
+        raise Wrong(f"at {level} the counts still range from {image.min()} to {image.max()}. Go deeper.")
     if not rendered:
         raise Wrong(
-            f"no image was rendered: a lucky guess? Find it with stack[level].compute(), in at most {MOST_RENDERED} images."
+            "the list of rendered images is empty. Find the level with stack[level].compute(), in at most "
+            f"{MOST_RENDERED} images: what render_level renders when you call it yourself is not in the list."
         )
     if len(rendered) > MOST_RENDERED:
         different = len(set(map(str, rendered)))
         again = f", of {different} different levels. Dask keeps no image: asking twice renders twice"
         raise Wrong(
             f"the answer may be right, but you rendered {len(rendered)} images{again if different < len(rendered) else ''}. "
-            f"Can you do with {MOST_RENDERED}?"
+            f"Can you do with {MOST_RENDERED}? (Other cells add to the list, too. If one ran after your search, run your "
+            "search again, then this cell.)"
         )
     effort = f"You rendered {len(rendered)} of {NUMBER_OF_IMAGES:,} images."
-    if np.ptp(image) == 1:
-        raise Nearly(f"{effort} Image {level} looks uniform to the eye, but its counts are {image.min()} and {image.max()}.")
     if spread_of(level - 1) == 0:
         if spread_of(level - NEARLY) == 0:
-            raise Wrong(f"image {level} is uniform, but so are many before it. Where do the uniform images begin?")
+            end = " Does your search ask whether all counts are equal? They need not be 256." if level == LAST else ""
+            raise Wrong(f"image {level} is uniform, but so are many before it. Where do the uniform images begin?{end}")
         raise Nearly(f"{effort} Image {level} is uniform, but so is the one before it. Can you find the very first?")
     return effort
 
@@ -93,7 +95,7 @@ def counted_renders():
         "above.",
         "the line @dask.delayed above def makes a function delayed. Inside, render_level(level) gives an image, and an image "
         "has .max() and .min().",
-        "three lines inside the function do it: import render_level, render the image, return its maximum minus its minimum.",
+        "two lines inside the function do it: render the image, return its maximum minus its minimum.",
     ],
 )
 def spread(answer):
