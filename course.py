@@ -49,6 +49,9 @@ Then run this again."""
 COMPILE = """from course_helpers.mandelbrot import render_level
 from course_helpers.nuclei import render_nuclei, true_nuclei
 render_level(0), render_level(139000), render_nuclei((64, 64)), true_nuclei((64, 64))"""
+# JupyterLab would begin with a question about news, and look for newer versions, also where there is no network.
+NO_NEWS = ["-m", "jupyter", "labextension", "disable", "--level=sys_prefix"]
+NO_NEWS += ["@jupyterlab/apputils-extension:announcements"]
 PIN = """-m uv pip compile pyproject.toml --group dev --universal --python-version 3.11 --fork-strategy fewest
     --generate-hashes --no-emit-index-url --no-emit-find-links --quiet --output-file requirements.txt
     --custom-compile-command 'python course.py pin'"""
@@ -138,7 +141,9 @@ def install_course():
     pip = [PYTHON, "-m", "pip", "--disable-pip-version-check", "--quiet"]
     installed = run(pip + ["install", "--no-deps", "--no-build-isolation", "--editable", ROOT])
     if installed:
-        run([PYTHON, "-c", COMPILE])  # should this fail, the loops are compiled when they are first needed
+        # Should one of these fail, the loops are compiled when they are first needed, and JupyterLab asks its question.
+        run([PYTHON, "-c", COMPILE])
+        run([PYTHON] + NO_NEWS, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     return installed
 
 

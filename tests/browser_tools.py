@@ -1,7 +1,6 @@
 """What the browser tests share: a JupyterLab of their own, and a notebook in it, used as a person uses it."""
 
 import contextlib
-import json
 import os
 import re
 import shutil
@@ -21,11 +20,6 @@ MINUTE = 60_000  # milliseconds; long, because a test that waits for a condition
 def running_jupyterlab(folder):
     """The address of a JupyterLab with settings of its own, which works on a copy of the notebooks in this folder."""
     shutil.copytree(ROOT / "notebooks", folder / "notebooks")
-    settings = folder / "settings" / "@jupyterlab" / "apputils-extension"
-    settings.mkdir(parents=True)
-    (settings / "notification.jupyterlab-settings").write_text(
-        json.dumps({"fetchNews": "false", "checkForUpdates": False})
-    )
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]

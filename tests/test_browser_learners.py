@@ -49,6 +49,7 @@ def test_lesson_runs_unsolved(lesson):
     checks = [printed(cell) for cell in cells if ").check(" in cell["source"]]
     assert len(checks) >= 3
     assert [line for line in checks if not line.startswith("○ Exercise ")] == []
+    assert lesson.page.locator(".Toastify__toast").all_inner_texts() == [], "JupyterLab asks for nothing of its own"
     lesson.take_pictures(lesson.path)
 
 
