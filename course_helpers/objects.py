@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 from dask.base import tokenize
 from dask.core import flatten
-from dask.delayed import Delayed
+from dask.delayed import Delayed, delayed
 from dask.graph_manipulation import bind
 from dask.highlevelgraph import HighLevelGraph
 from scipy import ndimage as ndi
@@ -138,18 +138,17 @@ def label_in_tiles(segment, image, overlap, reach=0, renumber=False, dtype=np.in
         When computed, if an object with a pixel in a tile is cut by its window: how many, and where.
     """
     _check_input(segment, image)
-    dtype, numbered, known = _check_dtype(dtype), [], None
+    dtype, tables = _check_dtype(dtype), []
     if not isinstance(renumber, (bool, np.bool_)):
-        known = _check_names(renumber, dtype)
+        tables = [delayed(_check_names(renumber, dtype), pure=True)]
     elif renumber:
         names = _map_windows(_list_names, segment, image, overlap, reach, object, one_pixel=True)
-        numbered = [_gather(_sort_names, names, dtype)]
-        image = _read_again(image, numbered[0])
+        tables = [_gather(_sort_names, names, dtype)]
+        image = _read_again(image, tables[0])
     elif image.size > np.iinfo(dtype).max:
         raise ValueError(f"Labels up to {image.size}, the size of the image, do not fit into {dtype}. "
                          f"Choose int64, or number the objects with renumber=True.")
-    work = partial(_name_pixels, dtype=dtype) if known is None else partial(_name_pixels, all_names=known, dtype=dtype)
-    return _map_windows(work, segment, image, overlap, reach, dtype, numbered)
+    return _map_windows(partial(_name_pixels, dtype=dtype), segment, image, overlap, reach, dtype, tables)
 
 
 def measure_in_tiles(segment, image, overlap, properties=("label", "bbox", "centroid", "area"), reach=0):
