@@ -136,6 +136,8 @@ def lesson_page(notebook, address):
             tags.append("check")
         if "alt" in cell.metadata:
             cell.metadata["mystnb"] = {"image": {"alt": cell.metadata["alt"]}}
+        if "hide-output" in tags:
+            cell.metadata["mystnb"] |= {f"code_prompt_{verb.lower()}": f"{verb} the animation" for verb in ("Show", "Hide")}
         cells.append(cell)
         if is_widget(cell):
             cells.append(note("Not on this page", WIDGET_NOTE.format(address=address)))

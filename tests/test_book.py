@@ -156,6 +156,18 @@ def test_figures_are_there_with_their_texts(parsed, path):
 
 
 @every_lesson
+def test_what_moves_can_be_hidden(parsed, path):
+    """An animation plays for longer than five seconds, so readers must be able to stop it (WCAG 2.2.2)."""
+    moving = [image for image in parsed[path.stem].select("img[src^='data:image/gif']")]
+    assert len(moving) == sum("stackview.animate(" in cell.source for cell in code_cells(path))
+    for image in moving:
+        assert [summary.text.strip() for summary in image.find_parent("details").select("summary p")] == [
+            "Show the animation",
+            "Hide the animation",
+        ]
+
+
+@every_lesson
 def test_widgets_are_replaced_by_a_note(parsed, path):
     """A cell that makes sliders, and nothing that can be stored, is followed by words; a picture is near it."""
     cells = code_cells(path)
