@@ -49,9 +49,12 @@ Then run this again."""
 COMPILE = """from course_helpers.mandelbrot import render_level
 from course_helpers.nuclei import render_nuclei, true_nuclei
 render_level(0), render_level(139000), render_nuclei((64, 64)), true_nuclei((64, 64))"""
-# JupyterLab would begin with a question about news, and look for newer versions, also where there is no network.
-NO_NEWS = ["-m", "jupyter", "labextension", "disable", "--level=sys_prefix"]
-NO_NEWS += ["@jupyterlab/apputils-extension:announcements"]
+# JupyterLab would begin with a question about news, look for newer versions, and show the source of the glossary.
+LAB_SETTINGS = """{
+    "@jupyterlab/apputils-extension:notification": {"fetchNews": "false", "checkForUpdates": false},
+    "@jupyterlab/docmanager-extension:plugin": {"defaultViewers": {"markdown": "Markdown Preview"}}
+}
+"""
 PIN = """-m uv pip compile pyproject.toml --group dev --universal --python-version 3.11 --fork-strategy fewest
     --generate-hashes --no-emit-index-url --no-emit-find-links --quiet --output-file requirements.txt
     --custom-compile-command 'python course.py pin'"""
@@ -73,7 +76,7 @@ def fingerprint():
     """What an environment is made from and where: it is up to date as long as this text stays the same."""
     with open(REQUIREMENTS, "rb") as file:
         pins = file.read().replace(b"\r\n", b"\n")
-    return hashlib.sha256(pins + os.fsencode(ROOT)).hexdigest()
+    return hashlib.sha256(pins + LAB_SETTINGS.encode() + os.fsencode(ROOT)).hexdigest()
 
 
 def write_marker(text):
@@ -141,10 +144,18 @@ def install_course():
     pip = [PYTHON, "-m", "pip", "--disable-pip-version-check", "--quiet"]
     installed = run(pip + ["install", "--no-deps", "--no-build-isolation", "--editable", ROOT])
     if installed:
-        # Should one of these fail, the loops are compiled when they are first needed, and JupyterLab asks its question.
-        run([PYTHON, "-c", COMPILE])
-        run([PYTHON] + NO_NEWS, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        run([PYTHON, "-c", COMPILE])  # should this fail, the loops are compiled when they are first needed
+        write_lab_settings(VENV)
     return installed
+
+
+def write_lab_settings(prefix):
+    """Write how JupyterLab begins in the environment with this folder; what a user changes goes before it."""
+    folder = os.path.join(prefix, "share", "jupyter", "lab", "settings")
+    if not os.path.isdir(folder):
+        os.makedirs(folder)
+    with open(os.path.join(folder, "overrides.json"), "w") as file:
+        file.write(LAB_SETTINGS)
 
 
 def check_prerequisites():

@@ -258,6 +258,14 @@ def test_exercise_reacts_to_answers_and_gives_hints(lesson):
     assert line.startswith("✓ Exercise ") and hint.startswith("No hint for exercise ")
 
 
+@only(0)
+def test_glossary_opens_as_text_to_read(lesson):
+    """Not as its source: see LAB_SETTINGS in course.py."""
+    lesson.page.evaluate("() => { window.jupyterapp.commands.execute('docmanager:open', {path: 'glossary.md'}) }")
+    lesson.page.locator(".jp-MarkdownViewer h1:has-text('Glossary')").wait_for()
+    lesson.page.evaluate("() => { window.jupyterapp.shell.currentWidget.close() }")
+
+
 def solution_of(name, check):
     """What stands before this check in the solved notebook."""
     cells = nbformat.read(ROOT / "notebooks" / "solutions" / name, as_version=4).cells

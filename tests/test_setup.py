@@ -4,6 +4,7 @@ import ast
 import importlib.metadata
 import importlib.util
 import itertools
+import json
 import os
 import re
 import shutil
@@ -280,6 +281,14 @@ def test_set_up_from_nothing(course, capsys):
     course.run = lambda *command, **options: True
     assert course.is_set_up()
     assert "about a minute" in capsys.readouterr().out
+
+
+def test_settings_of_jupyterlab_are_written(course, tmp_path):
+    for _ in range(2):
+        course.write_lab_settings(str(tmp_path))
+    written = json.loads((tmp_path / "share/jupyter/lab/settings/overrides.json").read_text())
+    assert written["@jupyterlab/apputils-extension:notification"]["fetchNews"] == "false"
+    assert "course.write_lab_settings(sys.prefix)" in (ROOT / "postBuild").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("marker", ["unfinished", ""])
