@@ -407,9 +407,10 @@ def _refuse(objects, wrong):
     longest = max(part.stop - part.start for i in chosen for part in boxes[i])
     where = ", ".join(str(tuple(position)) for position in objects.first[chosen[:3]].tolist())
     raise OverlapError(
-        f"In tile {objects.index} the overlap cuts {len(chosen)} object(s). What the window shows of them is up to "
-        f"{longest} pixels long and begins at {where}{' and elsewhere' * (len(chosen) > 3)}. Choose a larger overlap: the "
-        f"largest object plus the reach of the filters. For objects larger than any overlap there is stitch_labels."
+        f"In tile {objects.index} the overlap is too small to be sure of {len(chosen)} object(s), which touch the edge "
+        f"of the window or come within reach of it. What the window shows of them is up to {longest} pixels long and "
+        f"begins at {where}{' and elsewhere' * (len(chosen) > 3)}. Choose a larger overlap: the largest object plus the "
+        f"reach of the filters. For objects larger than any overlap there is stitch_labels."
     )
 
 

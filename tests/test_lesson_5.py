@@ -10,7 +10,7 @@ from skimage.measure import label
 from skimage.segmentation import clear_border
 
 from course_helpers.exercises import lesson_5
-from course_helpers.nuclei import count_nuclei, nuclei_slide, render_nuclei
+from course_helpers.nuclei import count_nuclei, nuclei_slide, render_nuclei, segment_nuclei
 from course_helpers.objects import OverlapError, count_in_tiles
 
 THRESHOLD, SIGMA = lesson_5.THRESHOLD, lesson_5.SIGMA
@@ -66,7 +66,7 @@ def test_5_1_right(line_of, map_500):
     assert line.startswith(
         "✓ Exercise 5.1: correct. 500 x 500: the map has 40 pixels, and the cuts are shorter by a factor of 5.85. "
     )
-    assert "whether you declared the map" in line
+    assert "whether you declared the map" in line and "look at the table: the shape should be (4, 10)" in line
     assert line_of("5.1", map_500.tolist(), 5.85, " c ").startswith("✓")
 
 
@@ -110,6 +110,7 @@ def test_5_1_map_mistakes(line_of, map_500, change, feedback):
         (5, "whole perimeters of tiles"),
         ((21 * 5000 + 51 * 2000) / (5 * 5000 + 11 * 2000), "you counted the outer edge of the slide, too"),
         ((19 + 49) / (3 + 9), "the numbers of lines"),
+        ((19 * 2000 + 49 * 5000) / (3 * 2000 + 9 * 5000), "you swapped the lengths"),
         ("5.85", "cuts_shorter: the answer is '5.85', but one number is asked for"),
         (None, "cuts_shorter: the answer is None"),
         ([193_000, 33_000], "one number is asked for"),
@@ -231,6 +232,18 @@ def relabelled(labels):
         (lambda labels: da.from_array(boxed(1)), "a plan of dask's"),
         (lambda labels: boxed(count(labels[:-1, :-1])), "cuts off a row and a column of pixels"),
         (lambda labels: boxed(count(labels[1:, :-1])), "cuts off a row and a column of pixels"),
+        (lambda labels: boxed(len(np.unique(labels[:-1, :-1])) - 1), "cuts off a row and a column of pixels"),
+        (
+            lambda labels: boxed(len(np.unique(labels)) - len(np.unique(labels[-1])) - len(np.unique(labels[:, -1])) + 1),
+            "subtracts a label twice",
+        ),
+        (
+            lambda labels: kept(LOWER, RIGHT)(labels) if len(labels) not in (5, 8) else kept()(labels),
+            "for labels = [[2, 2, 0, 4, 4], [2, 2, 0, 4, 4], [0, 0, 0, 0, 0], [6, 6, 0, 8, 8], [6, 6, 0, 8, 8]], your "
+            "function counts 4 of 4 labels",
+        ),
+        (lambda labels: boxed(segment_nuclei(labels, THRESHOLD, SIGMA).max()), "labels, not pixels: do not segment"),
+        (lambda labels: boxed(0), "counts 0 in every tile"),
         (kept(np.s_[-2:], np.s_[:, -2:]), "only come near a border"),
         (kept(np.s_[-3:], np.s_[:, -3:]), "only come near a border"),
         (kept(np.s_[:2], np.s_[:, :2]), "only come near a border"),
@@ -355,7 +368,12 @@ def test_5_3_the_rule_is_right_and_the_picture_needs_it():
         (lambda sizes: round(sizes["diameter"]) + 12, "a disc of the same area"),
         (lambda sizes: round(sizes["mean"]) + 12, "an average object"),
         (lambda sizes: sizes["side"] + 8, "Which sigma does label_bright have"),
-        (lambda sizes: 36, "the overlap of the other method"),
+        (lambda sizes: 38, "38 is the overlap for the slide and segment_nuclei"),
+        (lambda sizes: sizes["number"], "is the number of objects"),
+        (lambda sizes: sizes["side"] - 1, "contains no reach. And is a side"),
+        (lambda sizes: sizes["side"] + 9, "three times sigma is not the reach"),
+        (lambda sizes: sizes["side"] + 5, "but not also all that the filter sees"),
+        (lambda sizes: int(sizes["diameter"]) + 13, "contains the diameter of a disc of the same area"),
         (lambda sizes: min(sizes["height"], sizes["width"]) + 12, "you looked at one side"),
         (lambda sizes: sizes["axis"] + 12, "contains the major axis"),
         (lambda sizes: round(sizes["axis"]) + 12, "contains the major axis"),
@@ -374,6 +392,11 @@ def test_5_3_mistakes(line_of, change, feedback):
     assert line.startswith("✗") and feedback in line
     right = str(lesson_5.sizes_of_objects()["side"] + 12)
     assert right not in line or right in str(answer)
+
+
+def test_5_3_names_the_overlap_of_the_slide():
+    solved = (SOURCE.parents[1] / "solutions" / f"{SOURCE.stem}.ipynb").read_text(encoding="utf-8")
+    assert re.search(r"reach of the blur: 8  overlap: (\d+)", solved)[1] == "38"
 
 
 def test_5_3_hostile(line_of, hostile):

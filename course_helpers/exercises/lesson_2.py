@@ -26,7 +26,8 @@ def shapes_of_calls(answer):
     swapped = Counter({shape[::-1]: n for shape, n in tiles.items()})
     area = sum(n * height * width for (height, width), n in tiles.items())
     if (1, 1) in given:
-        raise Wrong("the trial with a single pixel asks for the dtype. Is there anything left to ask in this task?")
+        other = "" if trial in given else " And a trial call of another shape is missing."
+        raise Wrong("the trial with a single pixel asks for the dtype. Is there anything left to ask in this task?" + other)
     if swapped == true_tiles:
         raise Wrong("the sizes of your tiles are right, but a shape is (rows, columns): yours are the other way round.")
     if set(tiles) == set(true_tiles) and tiles != true_tiles:
@@ -86,7 +87,9 @@ def _shapes_that_arrive():
     "A band begins one radius before the cut and ends one radius behind it. The first cut is between rows 199 and 200.",
 ])
 def mask_of_artifacts(answer):
-    mask = array(_answered(answer), SHAPE)
+    if isinstance(_answered(answer), (bool, int, float, str, np.generic)):
+        raise Wrong(f"the answer is {shown(answer)}, but a mask is asked for: True or False for each pixel.")
+    mask = array(answer, SHAPE)
     if not np.isin(mask, (0, 1)).all():
         raise Wrong("a mask holds nothing but True and False, but there are other values in yours.")
     mask = mask.astype(bool)
@@ -216,7 +219,7 @@ def _results():
 @check_for("2.4", hints=[
     "Three things are broken: the number that is subtracted, what happens to a dark pixel, and the declared dtype.",
     "The haze is one number for all tiles: round(...) of the computed mean. Hand it over as for stretch_by.",
-    "For one tile: convert to a type with a sign, subtract the haze, cut off below zero, convert back to uint8. Return "
+    "For one tile: convert to a type with a sign that also holds 255, subtract the haze, cut off below zero, convert back to uint8. Return "
     "tiles.map_blocks(your_function, haze, dtype=...) with the dtype that your function returns.",
 ])
 def repaired_pipeline(answer):
@@ -240,7 +243,8 @@ def _check_haze_removal(remove_haze, pixels):
     result = call(remove_haze, tiles)
     read.clear()  # to measure the haze, the tiles may be read
     if isinstance(result, np.ndarray):
-        raise Wrong("your function computes all pixels. Only the mean may be computed: let it return a plan.")
+        raise Wrong("your function returns a NumPy array, but a dask array is asked for. Only the mean may be computed: "
+                    "let it return a plan, without .compute() at the end.")
     if not isinstance(result, da.Array):
         raise Wrong(f"your function returns {shown(result)}, but a dask array is asked for.")
     if result.chunks != tiles.chunks:
@@ -276,5 +280,8 @@ def _compare_pixels(pixels, values):
         raise Wrong(f"a pixel of 30 becomes {values[pixels == 30][0]}: it went below zero and came back at the top. "
                     "Which of your steps should prevent this, and does it come at the right time?")
     first = np.argmax(wrong)
+    if pixels[wrong].min() > 127 and not values[wrong].any():
+        raise Wrong(f"a pixel of {pixels.flat[first]} becomes 0, but {expected.flat[first]} is right. "
+                    f"Can the type you convert to hold {pixels.flat[first]}?")
     raise Wrong(f"a pixel of {pixels.flat[first]} becomes {values.flat[first]}, but {expected.flat[first]} is right: "
                 f"the mean of this test image is {mean:.2f}.")

@@ -57,7 +57,8 @@ def larger_chunks(map_500, cuts_shorter=..., reason=...):
     factor = cuts(SMALL) / cuts(LARGE)
     return (
         f"{LARGE} x {LARGE}: the map has {np.size(map_500)} pixels, and the cuts are shorter by a factor of {factor:.2f}. "
-        "(The numbers cannot tell whether you declared the map with chunks=(1, 1); look at its table.)"
+        "(The numbers cannot tell whether you declared the map with chunks=(1, 1). Put its line without .compute() "
+        f"into a cell and look at the table: the shape should be {np.shape(map_500)}.)"
     )
 
 
@@ -104,6 +105,9 @@ def check_cuts(cuts_shorter):
     edge = 2 * sum(SLIDE)
     if abs(factor * (cuts(LARGE) + edge) / (cuts(SMALL) + edge) - 1) < 0.005:
         raise Wrong("you counted the outer edge of the slide, too. Only lines that separate tiles from tiles are cuts.")
+    swapped = {side: sum((size // side - 1) * size for size in SLIDE) for side in (SMALL, LARGE)}
+    if abs(factor / (swapped[SMALL] / swapped[LARGE]) - 1) < 0.005:
+        raise Wrong("you swapped the lengths: does a line between two rows of tiles run down the slide or across it?")
     lines = {side: sum(size // side - 1 for size in SLIDE) for side in (SMALL, LARGE)}
     if abs(factor / (lines[SMALL] / lines[LARGE]) - 1) < 0.005:
         raise Wrong("cuts_shorter is the ratio of the numbers of lines. They are not all of the same length.")
@@ -171,6 +175,7 @@ def tiny_tiles():
     yield np.array([[0, 5, 0], [0, 0, 0], [0, 7, 0]])
     yield np.array([[0, 0, 0], [5, 0, 7], [0, 0, 0]])
     yield np.array([[9, 9, 0], [9, 0, 0], [0, 0, 4]])
+    yield np.array([[2, 2, 0, 4, 4], [2, 2, 0, 4, 4], [0, 0, 0, 0, 0], [6, 6, 0, 8, 8], [6, 6, 0, 8, 8]])
 
 
 SIDES = {"upper": np.s_[0], "lower": np.s_[-1], "left": np.s_[:, 0], "right": np.s_[:, -1]}
@@ -245,8 +250,19 @@ def half_border_mistakes():
                 lambda labels, a=a, b=b: without(labels[INNER[a]][INNER[b]]),
             ),
             (
+                "cuts off a row and a column of pixels. What remains of a nucleus at the border is counted still",
+                lambda labels, a=a, b=b: len(np.unique(labels[INNER[a]][INNER[b]])) - 1,
+            ),
+            (
                 f"subtracts a label twice if it touches both the {a} and the {b} border",
                 lambda labels, a=a, b=b: without(labels) - at(labels, a) - at(labels, b),
+            ),
+            (
+                f"subtracts a label twice if it touches both the {a} and the {b} border",
+                lambda labels, a=a, b=b: 1 + sum(
+                    sign * len(np.unique(pixels))
+                    for sign, pixels in ((1, labels), (-1, labels[SIDES[a]]), (-1, labels[SIDES[b]]))
+                ),
             ),
             (
                 "counts the background, 0, as if it were a label",
@@ -322,6 +338,8 @@ def half_border(answer):
     function(answer)
     tiles = label_tiles()
     counted = {name: counted_by(answer, tile, name) for name, tile in tiles.items()}
+    if not any(counted.values()):
+        raise Wrong("your function counts 0 in every tile. It is given labels, not pixels: do not segment again.")
     for rule in RULES:
         if all(counted[name] == without(tile, *rule) for name, tile in tiles.items()):
             return f"Your rule excludes the {' and the '.join(rule)} border: a nucleus across one line is counted once."
@@ -361,6 +379,7 @@ def sizes_of_objects():
         "area": int(max(region.area for region in regions)),
         "diameter": max(region.equivalent_diameter_area for region in regions),
         "box": int(max(region.area_bbox for region in regions)),
+        "number": len(regions),
     }
 
 
@@ -391,11 +410,16 @@ def choose_overlap(answer):
     near = {
         min(height, width) + reach: "you looked at one side of the bounding boxes only. Take the longer one of each.",
         side + 8: f"{overlap} contains the reach of a blur with SIGMA = {SIGMA}. Which sigma does label_bright have?",
-        36: "36 is the overlap of the other method, on the other picture. Measure these objects.",
+        38: "38 is the overlap for the slide and segment_nuclei. This picture has other objects. And which sigma does "
+        "label_bright have? (Did you take the diameter of a disc of the same area? An object that is longer than wide "
+        "needs more.)",
+        sizes["number"]: f"{overlap} is the number of objects. The overlap is asked for: a length in pixels.",
+        side - 1: f"{overlap} contains no reach. And is a side last - first + 1 pixels long, or last - first?",
         side: f"{overlap} holds the largest object. But the pixels at its far end depend on what the filter sees beyond them.",
         reach: f"{overlap} is the reach of the filter alone. A tile also has to see whole what begins in it.",
         side + 2 * reach: "the reach of the filter counts once: behind the far end of the object.",
         side + 3: "sigma is not the reach: how far does scipy's Gaussian filter look?",
+        side + 3 * 3: "three times sigma is not the reach: scipy's Gaussian filter looks further.",
         side // 2 + reach: "half of the largest object is not enough: it may begin at the last pixel of a tile.",
         -(-side // 2) + reach: "half of the largest object is not enough: it may begin at the last pixel of a tile.",
     }
@@ -405,7 +429,7 @@ def choose_overlap(answer):
         raise Wrong(f"the overlap is {overlap}, but it cannot be negative.")
     if any(abs(overlap - reach - area) <= 1 for area in (sizes["area"], sizes["box"])):
         raise Wrong(f"{overlap} contains an area. Measure the longer side of the bounding box.")
-    if abs(overlap - reach - sizes["diameter"]) <= 1:
+    if abs(overlap - reach - sizes["diameter"]) < 1:
         raise Wrong(
             f"{overlap} contains the diameter of a disc of the same area. An object that is longer than wide needs more."
         )
@@ -415,6 +439,8 @@ def choose_overlap(answer):
         raise Nearly(
             f"With {overlap} you are one pixel off the rule. Is a side last - first + 1 pixels long, or last - first?"
         )
+    if side < overlap < side + reach:
+        raise Wrong(f"{overlap} holds the largest object, but not also all that the filter sees beyond its far end.")
     if overlap < side + reach:
         raise Wrong(
             f"{overlap} is too small to be safe. It may pass on this picture by luck, but the rule demands more."
