@@ -89,6 +89,7 @@ def lazy_count_map(options):
         slide = nuclei_slide(tuple(options.shape), chunks=options.tile)
     blur_reach = overlap_needed(("gaussian", options.sigma))
     seeds = partial(seed_nuclei, threshold=options.threshold, sigma=options.sigma)
+    # Seeds are counted, which are small: this overlap is more than the largest seed plus reach. See lesson 5.
     overlap, reach = options.largest + blur_reach, blur_reach + options.largest // 2
     return count_in_tiles(seeds, slide, overlap, reach=reach)
 

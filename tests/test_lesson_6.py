@@ -354,6 +354,37 @@ def whole_areas(table, side, at_least):
     return answer
 
 
+nuclei = lesson_6.one_table(np.random.default_rng(0), np.full((8, 20), 20), np.full((8, 20), 100), 250)
+nuclei = nuclei.sort_values("centroid-0", ignore_index=True)  # about as in the lesson
+
+
+def table_of_notebook(table, side, at_least):
+    return by_groupby(nuclei, side, at_least)
+
+
+def places_of_notebook(table, side, at_least):
+    row, column = (nuclei[name] // side for name in ("centroid-0", "centroid-1"))
+    squares = table["area"].groupby([row, column]).agg(["size", "mean"])
+    return squares["mean"][squares["size"] >= at_least].idxmin()
+
+
+def areas_of_notebook(table, side, at_least):
+    row, column = (table[name] // side for name in ("centroid-0", "centroid-1"))
+    squares = nuclei["area"].groupby([row, column]).agg(["size", "mean"])
+    return squares["mean"][squares["size"] >= at_least].idxmin()
+
+
+def both_borders(table, side, at_least):
+    means = {}
+    rows, columns = (table[["centroid-0", "centroid-1"]].max() // side).astype(int) + 1
+    for row, column in np.ndindex(rows, columns):
+        here = table["centroid-0"].between(row * side, row * side + side)
+        here &= table["centroid-1"].between(column * side, column * side + side)
+        if here.sum() >= at_least:
+            means[row, column] = table["area"][here].mean()
+    return min(means, key=means.get)
+
+
 def test_6_3_tables_have_the_columns_of_the_lesson():
     for table, _, _ in lesson_6.tables():
         assert list(table) == ["label", "centroid-0", "centroid-1", "area", "intensity_mean"]
@@ -362,6 +393,12 @@ def test_6_3_tables_have_the_columns_of_the_lesson():
 @pytest.mark.parametrize(
     "mistake, feedback",
     [
+        (table_of_notebook, "Your function goes by nuclei of the notebook"),
+        (places_of_notebook, "Your function goes by nuclei of the notebook"),
+        (areas_of_notebook, "Your function goes by nuclei of the notebook"),
+        (both_borders, "some nuclei are counted twice. One at 500.0 belongs to one row of squares only, row 2"),
+        (lambda table, side, at_least: (0, 18), "(0, 18). That square is empty in this table."),
+        (lambda table, side, at_least: (0, 0), "The smallest mean area is in another square."),
         (grid_of_lesson, "this is right within 2000 x 5000 pixels"),
         (larger_grid_of_lesson, "this is right within 2000 x 5000 pixels"),
         (without_last_squares, "the last row and the last column of squares"),

@@ -201,13 +201,14 @@ def compare_name(given, labels, number, start, shape):
 
 def tables():
     """Tables of objects, the side of the squares, the least number of objects."""
-    random = np.random.default_rng(140)  # all mistakes below differ
+    random = np.random.default_rng(317)  # all mistakes below differ
     for side, grid, at_least, more in ((250, (4, 7), 10, 15), (100, (6, 3), 5, 0), (64, (2, 5), 2, 1)):
         counts = random.integers(at_least + 1, 30, grid)
         means = random.permuted(np.linspace(80, 160, counts.size)).reshape(grid)
         order = np.argsort(means, axis=None)
-        # The two squares with the smallest means have too few nuclei; the next one has many, or as many as it needs.
-        counts.flat[order[:2]] = at_least - 1
+        # The two squares with the smallest means have too few nuclei, the first one also if nuclei on its borders count
+        # twice; the next one has many, or as many as it needs.
+        counts.flat[order[:2]] = max(at_least - 4, 1), at_least - 1
         counts.flat[order[2]] = at_least + more
         yield one_table(random, counts, means, side), side, at_least
     counts, means = np.full((9, 19), 8), random.uniform(100, 160, (9, 19))
@@ -265,6 +266,11 @@ def square_of_small_nuclei(answer):
             raise Wrong(
                 f"your function returns {shown(given)}. Row and column of a square are asked for, as in (2, 3)."
             )
+        if square != best_square(table, side, at_least) and "nuclei" in names_in(getattr(small_nuclei, "__code__", None)):
+            raise Wrong(
+                f"with side={side} and at_least={at_least} you get {square}. Your function goes by nuclei of the notebook. "
+                "It is given another table here."
+            )
         compare_square(square, table, side, at_least)
         if not own.equals(table):
             raise Wrong(
@@ -272,6 +278,12 @@ def square_of_small_nuclei(answer):
                 "variables, or work on table.copy()."
             )
     return "Your function finds the square in five tables, with squares of different sizes."
+
+
+def names_in(code):
+    """The names in the code of a function, and of functions in it, that are neither its arguments nor its variables."""
+    inner = [names_in(part) for part in getattr(code, "co_consts", ()) if hasattr(part, "co_names")]
+    return set(getattr(code, "co_names", ())).union(*inner)
 
 
 SLIDE = (2000, 5000)
@@ -284,6 +296,14 @@ def best_square(table, side, at_least, statistic="mean", rounding=np.floor, find
     squares = table["area"].groupby([row, column])
     enough = squares.agg(statistic)[squares.size() >= at_least]
     return tuple(int(part) for part in getattr(enough, find)()) if len(enough) else None
+
+
+def on_both_sides(table, side):
+    """The table with nuclei on the line between two squares in both of them."""
+    for name in ("centroid-0", "centroid-1"):
+        on_line = table[(table[name] % side == 0) & (table[name] > 0)]
+        table = pd.concat([table, on_line.assign(**{name: on_line[name] - side / 2})])
+    return table
 
 
 def compare_square(square, table, side, at_least):
@@ -304,6 +324,10 @@ def compare_square(square, table, side, at_least):
         (best_square(no_crumbs, side, at_least), "small nuclei seem to be left out. Each row of the table counts"),
         (best_square(without_last, side, at_least), "do you look at the last row and the last column of squares too?"),
         (right[::-1], "row and column are swapped: centroid-0 is the row"),
+        (
+            best_square(on_both_sides(table, side), side, at_least),
+            f"some nuclei are counted twice. One at {2.0 * side} belongs to one row of squares only, row 2",
+        ),
         (best_square(table, side, 0), f"that square has fewer than {at_least} nuclei"),
         (best_square(table, side, at_least + 1), f"a square with exactly {at_least} nuclei has enough of them"),
         (best_square(table, side, at_least, find="idxmax"), "nuclei are largest there. The smallest mean is asked for"),
@@ -329,9 +353,10 @@ def compare_square(square, table, side, at_least):
         if square == value:
             end = "" if words.endswith("?") else "."
             raise Wrong(f"with side={side} and at_least={at_least} you get {square}: {words}{end}")
-    raise Wrong(
-        f"with side={side} and at_least={at_least} you get {square}. The smallest mean area is in another square."
-    )
+    rows, columns = (table[name] // side for name in ("centroid-0", "centroid-1"))
+    empty = not ((rows == square[0]) & (columns == square[1])).any()
+    where = "That square is empty in this table" if empty else "The smallest mean area is in another square"
+    raise Wrong(f"with side={side} and at_least={at_least} you get {square}. {where}.")
 
 
 # --- 6.4: which labels touch? ---
@@ -448,8 +473,8 @@ def compare_pairs(given, left, right):
         "ask two questions about each: is there a limit to the size of the objects? And what is to come out: a "
         "number per tile, a table, or an image of labels?",
         "B: what would stitch_labels do to cells that touch across a cut? E: how large would a window have to be?",
-        "go through the table above: for A and E, begin with the column of objects; for B, C and D with the column of "
-        "what you want.",
+        "go through the list above: for A and E, begin with how large the objects are; for B, C and D with what is "
+        "wanted.",
     ],
 )
 def advice(answer):

@@ -26,7 +26,7 @@ from course_helpers.exercises import (
     whole_number,
 )
 from course_helpers.nuclei import render_nuclei, seed_nuclei
-from course_helpers.objects import count_in_tiles
+from course_helpers.objects import OverlapError, count_in_tiles
 
 GIB = 2**30
 
@@ -49,12 +49,15 @@ def size_in_bytes(answer):
     """The number of bytes that a text such as "3 GiB" stands for, or Wrong."""
     if isinstance(answer, str):
         try:
-            return parse_bytes(answer)
+            value = parse_bytes(answer)
         except ValueError:
             raise Wrong(f"dask cannot read {shown(answer)}. Write a number and a unit, such as '3 GiB'.") from None
-    value = number(answer)
-    if value < 1000:
-        raise Wrong(f"{value:g} means so many bytes. Write a text with a unit, such as '3 GiB'.")
+    else:
+        value = number(answer)
+    if value < 2**20:
+        unit = isinstance(answer, str) and any(letter.isalpha() for letter in answer)
+        reason = "is less than one MiB" if unit else "has no unit, so it means bytes"
+        raise Wrong(f"{shown(answer)} {reason}. Write a text with a number and a unit, such as '3 GiB'.")
     return value
 
 
@@ -87,8 +90,9 @@ def laptop(answer):
     check_memory(plan)
     workers, _, limit, side = plan
     return (
-        f"{workers} workers; in flight {in_flight(plan) / GIB:.1f} of {TARGET * workers * limit / GIB:.1f} GiB, "
-        f"and each task works for {side**2 / SPEED:.1f} seconds."
+        f"{workers} workers need {in_flight(plan) / GIB:.1f} of {TARGET * workers * limit / GIB:.1f} GiB "
+        f"({workers * BASE / GIB:.1f} for the processes, {in_flight(plan, base=0) / GIB:.1f} in flight), and each task works "
+        f"for {side**2 / SPEED:.1f} seconds."
     )
 
 
@@ -121,8 +125,6 @@ def check_memory(plan):
         raise Wrong(
             f"the limits of {workers} workers add up to {workers * limit / GIB:.3g} GiB. How much may they take?"
         )
-    if limit < 2**20:
-        raise Wrong(f"memory_limit: {shown(limit)} means so many bytes. Write a text with a unit, such as '3 GiB'.")
     if workers * BASE >= allowed:
         raise Wrong("the memory_limit is so low that the processes fill it before they do anything. Which limit fits?")
     if in_flight(plan) > allowed:
@@ -155,6 +157,7 @@ def forgotten(plan, allowed):
 # --- 7.2: repair a pipeline ---
 
 SHAPE, TILE, OVERLAP, REACH = (1000, 1500), 500, 38, 23
+STORED = 400  # side of the chunks in the file, which are not the tiles
 SEEDS = partial(seed_nuclei, threshold=32, sigma=2)  # those of the lesson
 
 
@@ -173,7 +176,7 @@ def small_graph(answer):
     right = count_in_tiles(SEEDS, da.from_array(slide, chunks=TILE), OVERLAP, reach=REACH).compute(scheduler="threads")
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         path = str(Path(folder) / "slide.zarr")
-        da.from_array(slide, chunks=TILE).to_zarr(path, compute=True)
+        da.from_array(slide, chunks=STORED).to_zarr(path)
         lazy = lazy_map(answer, path, right.shape)
         graph = size_of_graph(lazy)
         if graph > slide.nbytes / 4:
@@ -182,6 +185,7 @@ def small_graph(answer):
                 "Which line reads them before dask does?"
             )
         counts, largest = computed_map(lazy)
+        refuses = refuses_long_nuclei(answer, str(Path(folder) / "long.zarr"))
     if largest > slide.nbytes / 2:
         raise Wrong(
             "the graph is small, but one task loads the whole image, and a worker has to hold it. Read tile by tile."
@@ -190,6 +194,11 @@ def small_graph(answer):
         raise Wrong(
             f"the graph is small, but the map counts {np.sum(counts):g} nuclei in all, which is another number than "
             "count_slowly finds. Do segmentation, overlap and reach stay as they were?"
+        )
+    if not refuses:
+        raise Wrong(
+            "on a slide with a nucleus longer than OVERLAP, count_slowly stops with an OverlapError, and your map counts "
+            "as if nothing were wrong. Do overlap and reach stay as they were?"
         )
     return f"The image has {slide.nbytes / 2**20:.2f} MiB, your graph less than {-(-100 * graph // slide.nbytes)} % of that."
 
@@ -203,6 +212,10 @@ def lazy_map(answer, path, shape):
         raise Wrong(f"your function returns {shown(result)}. Return a dask array, the count map.")
     if result.shape == ():
         raise Wrong("your function returns one number, lazily. Return the map; its sum comes later.")
+    if result.shape == tuple(-(-size // STORED) for size in SHAPE):
+        raise Wrong(
+            f"your tiles follow the chunks of the file, which have {STORED} x {STORED} pixels here. Ask for {TILE} x {TILE}."
+        )
     if result.shape != shape:
         tiles = " The whole image is one tile." if result.shape == (1, 1) else ""
         raise Wrong(
@@ -235,6 +248,18 @@ def computed_map(lazy):
             f"your map is lazy, but computing it raises {described(error)} ... Use OVERLAP and REACH as above."
         ) from None
     return counts, max(sizes)
+
+
+def refuses_long_nuclei(answer, path):
+    """Whether the learner's map refuses a nucleus whose seed ends between OVERLAP - REACH and OVERLAP beyond its tile."""
+    image = np.zeros((600, 1000), np.uint8)
+    image[240:260, 470:535] = 100
+    da.from_array(image, chunks=STORED).to_zarr(path)
+    try:
+        call(answer, path).compute(scheduler="threads")
+    except OverlapError:
+        return True
+    return False
 
 
 # --- 7.3: how large, how many? ---
@@ -309,10 +334,10 @@ def check_needed(workers):
         raise Wrong(
             f"workers_needed is {workers:g}: the 5 % do not get shorter with more workers, they stay. Use Amdahl's law."
         )
-    if 0 < right - workers <= 1:
-        raise Wrong(
-            f"with {workers:g} workers it is {speed_up(workers):.3f} times as fast: not quite, or not a whole number."
-        )
+    if workers % 1:
+        raise Wrong(f"workers_needed is {workers:g}, but workers come in whole numbers.")
+    if workers == right - 1:
+        raise Wrong(f"with {workers:g} workers it is {speed_up(workers):.3f} times as fast: not quite {FASTER}.")
     if 0 < workers < right:
         raise Wrong(f"with {workers:g} workers it is only {speed_up(workers):.1f} times as fast.")
     if workers > right:
