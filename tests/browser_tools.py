@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 import urllib.request
+import warnings
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -39,7 +40,12 @@ def running_jupyterlab(folder):
         yield f"http://127.0.0.1:{port}"
     finally:
         server.terminate()
-        server.wait(timeout=60)
+        try:
+            server.wait(timeout=60)
+        except subprocess.TimeoutExpired:  # how JupyterLab ends is not what is tested, but should be known
+            server.kill()
+            server.wait()
+            warnings.warn(f"JupyterLab did not end when asked to:\n{log.read_text(errors='replace')[-2000:]}")
 
 
 def wait_until_it_answers(address, server, log):
