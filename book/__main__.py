@@ -22,17 +22,15 @@ from course_helpers.exercises import exercise
 BOOK = Path(__file__).resolve().parent
 ROOT = BOOK.parent
 NOTEBOOKS = ROOT / "notebooks"
-BINDER = re.search(
-    r"https://mybinder\.org/v2/gh/([^/\s]+/[^/\s]+)/HEAD\?urlpath=lab/tree/", (ROOT / "README.md").read_text("utf-8")
-)
-REPOSITORY = f"https://github.com/{BINDER[1]}"
+# "owner/name", as in the badge of README.md; None as long as it is not filled in: no page links to Binder then.
+REPOSITORY = re.search(r"mybinder\.org/v2/gh/(\S+?/\S+?)/HEAD", (ROOT / "README.md").read_text("utf-8"))[1]
+REPOSITORY = None if REPOSITORY == "OWNER/REPOSITORY" else REPOSITORY
 LICENCES = {"LICENSE": "Code", "LICENSE-TEXT": "Text and figures", "CITATION.cff": "How to cite"}
 
-LESSON_NOTE = """This page shows the lesson with its results. Try the exercises before you unfold a solution, or
-[open this lesson in Binder]({address}) and work on it yourself.
-To work on your own computer, see [Start](index.md#start)."""
+LESSON_NOTE = """This page shows the lesson with its results. Try the exercises before you unfold a solution.
+To work on it yourself, {binder}see [Start](index.md#start)."""
 WIDGET_NOTE = """In the notebook, sliders appear here, and each move computes a new picture. A web page cannot do that:
-the pictures next to this cell show what you would see, or [open this lesson in Binder]({address})."""
+the pictures next to this cell show what you would see."""
 
 
 def pages():
@@ -50,9 +48,9 @@ def lessons():
     return sorted((NOTEBOOKS / "solutions").glob("[0-9]*.ipynb"))
 
 
-def binder(path):
+def binder(name):
     """The address that opens a learners' notebook in Binder."""
-    return f"{BINDER[0]}notebooks/{path.name}"
+    return f"https://mybinder.org/v2/gh/{REPOSITORY}/HEAD?urlpath=lab/tree/notebooks/{name}"
 
 
 def rewrite(text, folder, target, to_page):
@@ -65,12 +63,13 @@ def rewrite(text, folder, target, to_page):
             return match[0]  # Sphinx complains of what leads nowhere
         if path.suffix in (".png", ".gif", ".svg"):
             shutil.copy(path, target)
-            return f"]({path.name})"
+            return f"[{match[1]}]({path.name})"
         if path in to_page:
-            return f"]({to_page[path]}.{'ipynb' if path.suffix == '.ipynb' else 'md'}{'#' + anchor if anchor else ''})"
-        return f"]({REPOSITORY}/blob/HEAD/{path.relative_to(ROOT).as_posix()})"
+            return f"[{match[1]}]({to_page[path]}.{'ipynb' if path.suffix == '.ipynb' else 'md'}{'#' + anchor if anchor else ''})"
+        address = f"(https://github.com/{REPOSITORY}/blob/HEAD/{path.relative_to(ROOT).as_posix()})"
+        return f"[{match[1]}]{address}" if REPOSITORY else match[1]
 
-    return re.sub(r"^```.*?^```|(\]\()([^)\s]+)\)", new_link, text, flags=re.MULTILINE | re.DOTALL)
+    return re.sub(r"^```.*?^```|\[([^\[\]]*)\]\(([^)\s]+)\)", new_link, text, flags=re.MULTILINE | re.DOTALL)
 
 
 def terms():
@@ -121,7 +120,7 @@ def is_widget(cell):
     return cell.cell_type == "code" and not cell.outputs and bool(makes_one)
 
 
-def lesson_page(notebook, address):
+def lesson_page(notebook, name):
     """The cells of a solved notebook as the page shows them."""
     cells, first_solution = [], None
     for cell in notebook.cells:
@@ -137,11 +136,14 @@ def lesson_page(notebook, address):
         if "alt" in cell.metadata:
             cell.metadata["mystnb"] = {"image": {"alt": cell.metadata["alt"]}}
         if "hide-output" in tags:
-            cell.metadata["mystnb"] |= {f"code_prompt_{verb.lower()}": f"{verb} the animation" for verb in ("Show", "Hide")}
+            cell.metadata["mystnb"] |= {
+                f"code_prompt_{verb.lower()}": f"{verb} the animation" for verb in ("Show", "Hide")
+            }
         cells.append(cell)
         if is_widget(cell):
-            cells.append(note("Not on this page", WIDGET_NOTE.format(address=address)))
-    cells.insert(1, note("Your turn", LESSON_NOTE.format(address=address)))
+            cells.append(note("Not on this page", WIDGET_NOTE))
+    open_in_binder = f"[open this lesson in Binder]({binder(name)}), or " if REPOSITORY else ""
+    cells.insert(1, note("Your turn", LESSON_NOTE.format(binder=open_in_binder)))
     return cells
 
 
@@ -154,7 +156,7 @@ def lay_out_lesson(path, target, to_page):
     if rest:
         notebook.cells[0].source = title
         notebook.cells.insert(1, nbformat.v4.new_markdown_cell(rest.strip()))
-    notebook.cells = lesson_page(notebook, binder(path))
+    notebook.cells = lesson_page(notebook, path.name)
     nbformat.write(notebook, target / path.name)
     return f"{int(path.stem[:2])}. {title.strip('# ')} <{path.stem}>"
 
@@ -165,7 +167,7 @@ def licence_page():
     authors = ", ".join(author.get("name", author.get("family-names")) for author in citation["authors"])
     parts = [
         f"# Licence and citation\n\n{citation['message']}\n\n"
-        f"> {authors}. *{citation['title']}.* Version {citation['version']}. <{REPOSITORY}>"
+        f"> {authors}. *{citation['title']}.* Version {citation['version']}.{f' <https://github.com/{REPOSITORY}>' if REPOSITORY else ''}"
     ]
     for name, heading in LICENCES.items():
         parts.append(f"## {heading}\n\n```text\n{(ROOT / name).read_text('utf-8').strip()}\n```")
@@ -188,8 +190,13 @@ def lay_out(target):
         if path.suffix == ".md"
     }
     # On the web, task and solution are one page; pictures from elsewhere, such as badges, become their text.
-    index = re.sub(r"\[solution\]\((\w+\.ipynb)\)", lambda m: f"[Binder]({BINDER[0]}notebooks/{m[1]})", texts["index"])
-    index = re.sub(r"!\[([^\]]*)\]\(https?:[^)]*\)", r"\1", index.replace("| Solution |", "| Try it |"))
+    index = re.sub("<!--.*?-->", "", texts["index"], flags=re.DOTALL)
+    if REPOSITORY:
+        index = re.sub(r"\[solution\]\((\w+\.ipynb)\)", lambda m: f"[Binder]({binder(m[1])})", index)
+        index = index.replace("| Solution |", "| Try it |")
+    else:
+        index = re.sub(r"\| (\[solution\]\(\w+\.ipynb\)|Solution) ", "", index).replace("|---|---|---|", "|---|---|")
+    index = re.sub(r"!\[([^\]]*)\]\(https?:[^)]*\)", r"\1", index)
     others = sorted(set(texts) - {"index"})
     texts["index"] = index + toctree("Lessons", entries) + toctree("More", [*others, "licence"])
     texts["licence"], texts["glossary"] = licence_page(), mark_terms(texts["glossary"])

@@ -122,13 +122,18 @@ def test_links_lead_somewhere(parsed, site, name):
                 assert parsed[path.stem].find(id=unquote(anchor)), f"{name} links to {target}"
 
 
-@every_lesson
-def test_lesson_opens_in_binder(parsed, path):
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    prefix = re.search(r"^\[binder\]: (https://mybinder\.org/v2/gh/.+?urlpath=lab/tree/)", readme, re.M)[1]
-    address = f"{prefix}notebooks/{path.name}"
-    assert (ROOT / "notebooks" / path.name).exists()
-    assert parsed[path.stem].find("a", href=address) and parsed["index"].find("a", href=address)
+def test_pages_lead_to_binder_as_soon_as_the_repository_is_filled_in(tmp_path, monkeypatch):
+    for repository in (None, "someone/course"):
+        monkeypatch.setitem(book["lay_out"].__globals__, "REPOSITORY", repository)
+        book["lay_out"](tmp_path)
+        texts = {
+            path.name: path.read_text("utf-8") for path in tmp_path.glob("*.*") if path.suffix in (".md", ".ipynb")
+        }
+        assert not any("OWNER" in text for text in texts.values())
+        for name in [path.name for path in SOLVED]:
+            address = f"https://mybinder.org/v2/gh/someone/course/HEAD?urlpath=lab/tree/notebooks/{name}"
+            assert (address in texts[name]) == (address in texts["index.md"]) == (repository is not None)
+        assert any("mybinder" in text or "github" in text for text in texts.values()) == (repository is not None)
 
 
 @every_lesson

@@ -260,7 +260,7 @@ def test_exercise_reacts_to_answers_and_gives_hints(lesson):
 
 @only(0)
 def test_glossary_opens_as_text_to_read(lesson):
-    """Not as its source: see LAB_SETTINGS in course.py."""
+    """Not as its source: see LAB_SETTINGS in tools/finish.py."""
     lesson.page.evaluate("() => { window.jupyterapp.commands.execute('docmanager:open', {path: 'glossary.md'}) }")
     lesson.page.locator(".jp-MarkdownViewer h1:has-text('Glossary')").wait_for()
     lesson.page.evaluate("() => { window.jupyterapp.shell.currentWidget.close() }")
