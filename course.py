@@ -87,6 +87,11 @@ SETTINGS = {
 }
 
 
+def say(text):
+    print(text)
+    sys.stdout.flush()  # before what the programs print that follow
+
+
 def environment():
     """The variables with which the course's Python is started."""
     kept = {name: value for name, value in os.environ.items() if name not in MISLEADING}
@@ -238,8 +243,7 @@ def set_up(group):
     locked = lock()  # noqa: F841 - held until this function returns
     new = not works("-m", "pip", "--version")
     size = ", once, about a minute, {} GB of disk space".format(GIGABYTES_NEEDED) if new else ""
-    print("Setting up the course in .venv{}.".format(size))
-    sys.stdout.flush()
+    say("Setting up the course in .venv{}.".format(size))
     if new:
         make_venv()
     if not install(group) or group == "setup" and not run([PYTHON, FINISH]):
@@ -275,7 +279,7 @@ def main(arguments):
             if not is_installed(group) or group == "setup" and not works("-c", "import course_helpers"):
                 set_up(group)
         if name in ("lab", "slides") and hasattr(os, "geteuid") and os.geteuid() == 0:
-            print(ROOT_SAID)
+            say(ROOT_SAID)
             arguments = arguments + ["--allow-root"]
         return start(COMMANDS[name] + arguments)
     except KeyboardInterrupt:
