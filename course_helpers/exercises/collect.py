@@ -44,7 +44,7 @@ def collect(folder):
     """
     found, notes, copies = {}, [], {}
     for path in notebooks_below(folder):
-        name = readable(path.relative_to(folder))
+        name = readable(path.relative_to(folder).as_posix())
         try:
             symbols, odd = stored_symbols(read(path))
         except Exception as error:  # whatever a file may contain, the others are still to be read
