@@ -7,11 +7,12 @@ import runpy
 import sys
 from pathlib import Path
 
-scripts = {path.stem: path for path in sorted(Path(__file__).parent.glob("[a-z]*.py"))}
-names = [argument for argument in sys.argv[1:] if argument != "--full"]
-unknown = [name for name in names if name not in scripts]
-if unknown:
-    sys.exit(f"No benchmark is named {', '.join(unknown)}. There are: {', '.join(scripts)}.")
-for name in names or scripts:
-    print(f"## {name}", flush=True)
-    runpy.run_path(str(scripts[name]))["main"]()
+if __name__ == "__main__":
+    scripts = {path.stem: path for path in sorted(Path(__file__).parent.glob("[a-z]*.py"))}
+    names = [argument for argument in sys.argv[1:] if argument != "--full"]
+    unknown = [name for name in names if name not in scripts]
+    if unknown:
+        sys.exit(f"No benchmark is named {', '.join(unknown)}. There are: {', '.join(scripts)}.")
+    for name in names or scripts:
+        print(f"## {name}", flush=True)
+        runpy.run_path(str(scripts[name]))["main"]()

@@ -185,7 +185,8 @@ class _Watched:
         options = {"start_new_session": True} if os.name == "posix" else {"creationflags": subprocess.CREATE_NO_WINDOW}
         environment = {**os.environ, **ENVIRONMENT}
         command, pipe = [sys.executable, "-c", CHILD], subprocess.PIPE
-        self.process = subprocess.Popen(command, stdin=pipe, stdout=pipe, env=environment, **options)
+        with open(self.folder / "output", "wb") as output:
+            self.process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=output, env=environment, **options)
         return self
 
     def __exit__(self, *_):
@@ -204,7 +205,7 @@ class _Watched:
 
     def start(self, request):
         """Hand over what to do, and wait until the process is ready to begin."""
-        with contextlib.suppress(BrokenPipeError):
+        with contextlib.suppress(OSError):  # a pipe without a reader, which has many names on Windows
             pickle.dump(request, self.process.stdin)
             self.process.stdin.flush()
         ready = self.process.stdout.readline().split()
@@ -242,9 +243,8 @@ class _Watched:
             time.sleep(INTERVAL)
 
     def output(self):
-        with contextlib.suppress(OSError):
-            return (self.folder / "output").read_bytes()[-100_000:].decode(errors="replace")
-        return ""
+        printed = (self.folder / "output").read_bytes()[-100_000:].decode(errors="replace")
+        return printed.replace(os.linesep, "\n")
 
     def measurement(self):
         report = {"begun": self.begun, "ended": time.perf_counter(), "peak": 0, "died": None}
@@ -286,7 +286,7 @@ def _measured_process(request):
     """What the started process does: make ready, do the work, report, and send the result."""
     folder = Path(request["folder"])
     threading.Thread(target=_end_with_parent, args=(os.dup(0),), daemon=True).start()
-    ready = _redirect(folder / "output")
+    ready = _redirect()
     _import(request["modules"])
     gc.collect()
     _limit_requests(request["limit"])
@@ -323,14 +323,12 @@ def _import(modules):
         importlib.import_module("distributed")  # else dask does it when it computes for the first time
 
 
-def _redirect(path):
-    """Let all that is printed go to a file, and nothing be read; return the former standard output."""
+def _redirect():
+    """Let all that is printed go where errors go, to a file, and nothing be read; return the former standard output."""
     ready = os.dup(1)
-    output = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-    nothing = os.open(os.devnull, os.O_RDONLY)
-    os.dup2(nothing, 0)
-    os.dup2(output, 1)
-    os.dup2(output, 2)
+    os.dup2(2, 1)
+    with open(os.devnull) as nothing:
+        os.dup2(nothing.fileno(), 0)
     return ready
 
 

@@ -10,9 +10,13 @@ and the next run counts only the others. On a cluster, slide and result must lie
 the workers need the same Python environment. Lesson 7 explains each step.
 """
 
+import signal
+
+if __name__ == "__mp_main__":  # a worker on this machine imports this file under this name
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl+C is for the script, which then ends the workers
+
 import argparse
 import logging
-import signal
 import sys
 import time
 from functools import partial
@@ -34,7 +38,7 @@ NOT_COUNTED = -1
 
 def local_cluster(options):
     """Processes on this machine, reachable from this machine only."""
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl+C is for this script, which then ends the workers
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # until there is something to end
     try:
         return LocalCluster(
             n_workers=options.workers,

@@ -4,6 +4,7 @@ import importlib.util
 import logging
 import os
 import re
+import runpy
 import signal
 import subprocess
 import sys
@@ -107,6 +108,16 @@ def test_ctrl_c_ends_the_run_with_a_sentence(tmp_path):
     assert run.returncode == 1
     stored = len(files_of(tmp_path / "counts.zarr"))
     assert message == f"\nStopped: {stored} of 24 parts are stored. Run the same line again to count the others.\n"
+
+
+def test_workers_leave_ctrl_c_to_the_script(monkeypatch):
+    """Windows sends it to each of them; a worker imports the script under a name that multiprocessing gives it."""
+    ignored = []
+    monkeypatch.setattr(signal, "signal", lambda *arguments: ignored.append(arguments))
+    runpy.run_path(str(SCRIPT), run_name="script")
+    assert ignored == []
+    runpy.run_path(str(SCRIPT), run_name="__mp_main__")
+    assert ignored == [(signal.SIGINT, signal.SIG_IGN)]
 
 
 def test_a_finished_run_starts_no_cluster(script, counts, tmp_path, capsys, monkeypatch):
@@ -218,7 +229,9 @@ PLAN = {"n_workers": 8, "threads_per_worker": 1, "memory_limit": "1.5 GiB", "sid
 
 def test_7_1_right(line_of):
     line = line_of("7.1", PLAN)
-    assert line.startswith("✓ Exercise 7.1: correct. 8 workers need 4.9 of 7.2 GiB (2.0 for the processes, 2.9 in flight)")
+    assert line.startswith(
+        "✓ Exercise 7.1: correct. 8 workers need 4.9 of 7.2 GiB (2.0 for the processes, 2.9 in flight)"
+    )
     assert "8.0 seconds" in line
     for side in (633, 1000, 5377):
         assert line_of("7.1", PLAN | {"side": side}).startswith("✓")
@@ -327,7 +340,10 @@ def test_7_2_not_written(line_of):
         (lambda path: count(da.from_zarr(path, chunks=500), reach=0), "your map counts as if nothing were wrong"),
         (lambda path: count(da.from_zarr(path, chunks=500), overlap=100), "your map counts as if nothing were wrong"),
         (lambda path: da.from_zarr(path), "your map has shape (1000, 1500)"),
-        (lambda path: count(da.from_zarr(path, chunks=500), seeds=partial(seed_nuclei, threshold=40, sigma=2)), "another number"),
+        (
+            lambda path: count(da.from_zarr(path, chunks=500), seeds=partial(seed_nuclei, threshold=40, sigma=2)),
+            "another number",
+        ),
         (lambda path: count(da.from_zarr(path, chunks=500), overlap=23), "computing it raises OverlapError"),
         (lambda path: dask.delayed(read)(path), "Return a dask array"),
         (lambda path: da.from_zarr(path + "x"), "your function raises"),

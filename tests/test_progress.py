@@ -1,5 +1,6 @@
 """The record of what a learner solved, and the table of what a class solved."""
 
+import errno
 import json
 import os
 import re
@@ -317,11 +318,13 @@ def test_no_code_runs(hand_in, tmp_path):
 
 
 def test_names_cannot_command_a_terminal_or_a_spreadsheet(hand_in):
-    hand_in("\x1b[31mred.ipynb", notebook(("5.1", "✓")))
+    hand_in("\x9b31mred.ipynb", notebook(("5.1", "✓")))  # Windows has no file names with an escape character
     hand_in("=1+1.ipynb", notebook(("5.1", "✗")))
     table = collect.collect(hand_in.folder).table
-    assert "\x1b" not in collect.as_text(table)
-    assert collect.as_csv(table).splitlines() == ["learner,5.1,5.2,5.3,5.4", "'=1+1,wrong,,,", "?[31mred,solved,,,"]
+    assert "\x9b" not in collect.as_text(table)
+    collect.write_csv(table, hand_in.folder / "class.csv")
+    lines = (hand_in.folder / "class.csv").read_text("utf-8-sig").splitlines()
+    assert lines == ["learner,5.1,5.2,5.3,5.4", "'=1+1,wrong,,,", "?31mred,solved,,,"]
 
 
 def test_own_line_endings_and_old_notebooks(hand_in):
@@ -340,14 +343,35 @@ def run(*arguments):
     return subprocess.run(command, capture_output=True, text=True, encoding="utf-8", env=environment)
 
 
-def test_command(hand_in, capsys):
+def test_command(hand_in):
     hand_in("Anna.ipynb", notebook(("5.1", "✓")))
     hand_in("bad.ipynb", b"{")
     result = run(hand_in.folder)
     assert result.returncode == 0 and "1 of 4" in result.stdout and "Note: bad.ipynb could not" in result.stdout
-    collect.main([str(hand_in.folder), "--csv"])
-    printed = capsys.readouterr()
-    assert printed.out == "learner,5.1,5.2,5.3,5.4\nAnna,solved,,,\n" and "bad.ipynb" in printed.err
+    assert result.stderr == ""
+
+
+def test_table_for_a_spreadsheet(hand_in, tmp_path, monkeypatch, capsys):
+    """A file with the signature by which spreadsheets know UTF-8; what was there before stays until it is written."""
+    hand_in("Müller.ipynb", notebook(("5.1", "✓")))
+    monkeypatch.chdir(tmp_path)
+    arguments = [str(hand_in.folder), "--csv", "class.csv"]
+    collect.main(arguments)
+    expected = b"\xef\xbb\xbf" + "learner,5.1,5.2,5.3,5.4\nMüller,solved,,,\n".replace("\n", os.linesep).encode()
+    assert (tmp_path / "class.csv").read_bytes() == expected
+    assert str(tmp_path / "class.csv") in capsys.readouterr().out
+
+    def refuse(source, target):  # as Windows does while a spreadsheet has the file open
+        raise PermissionError(errno.EACCES, "Access is denied")
+
+    hand_in("Zoe.ipynb", notebook(("5.1", "✓")))
+    monkeypatch.setattr(os, "replace", refuse)
+    with pytest.raises(SystemExit, match="class.csv cannot be written: Access is denied"):
+        collect.main(arguments)
+    assert {path.name: path.read_bytes() for path in tmp_path.glob("*.*")} == {"class.csv": expected}
+    with pytest.raises(SystemExit):
+        collect.main(arguments[1:])
+    assert "FOLDER" in capsys.readouterr().err
 
 
 def test_command_without_notebooks(hand_in, tmp_path, monkeypatch, capsys):

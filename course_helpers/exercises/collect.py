@@ -1,4 +1,4 @@
-"""Who solved what: python course.py progress [FOLDER [--csv]]
+"""Who solved what: python course.py progress [FOLDER [--csv FILE]]
 
 Without a folder it shows your own progress. FOLDER holds what a class handed in: one folder per learner with any notebooks
 in it, or notebooks with the learner's name in the file name. The table has a line per learner and a column per exercise:
@@ -44,7 +44,7 @@ def collect(folder):
     """
     found, notes, copies = {}, [], {}
     for path in notebooks_below(folder):
-        name = readable(path.relative_to(folder))
+        name = readable(path.relative_to(folder).as_posix())
         try:
             symbols, odd = stored_symbols(read(path))
         except Exception as error:  # whatever a file may contain, the others are still to be read
@@ -179,11 +179,16 @@ def as_text(table):
     return "\n".join(lines)
 
 
-def as_csv(table):
-    """The table for a spreadsheet, in words."""
+def write_csv(table, path):
+    """Write the table for a spreadsheet, in words; OSError where that fails. A file of this name is replaced as a whole."""
     names = [f"'{name}" if name[:1] in "=+-@" else name for name in table.index]
-    words = table.map(WORDS.get)
-    return words.set_axis(pd.Index(names, name="learner")).to_csv(lineterminator="\n")
+    words = table.map(WORDS.get).set_axis(pd.Index(names, name="learner"))
+    partial = path.with_name(f"{path.name}.part")
+    try:
+        partial.write_text(words.to_csv(lineterminator="\n"), "utf-8-sig")  # Excel tells UTF-8 by its signature
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def main(arguments=None):
@@ -191,10 +196,10 @@ def main(arguments=None):
         prog="python course.py progress", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("folder", nargs="?", help="where the notebooks of a class lie; without it, your own progress")
-    parser.add_argument("--csv", action="store_true", help="print a table for a spreadsheet")
+    parser.add_argument("--csv", metavar="FILE", help="where to write the table of a class for a spreadsheet")
     options = parser.parse_args(arguments)
     if options.folder is None:
-        return progress()
+        return parser.error("--csv needs a FOLDER before it") if options.csv else progress()
     folder = Path(options.folder).expanduser().resolve()
     if not folder.is_dir():
         sys.exit(
@@ -206,12 +211,16 @@ def main(arguments=None):
     table, notes = collect(folder)
     if table.empty and not notes:
         sys.exit(f"There are no notebooks in {folder}.")
-    print(as_csv(table) if options.csv else as_text(table), end="" if options.csv else "\n")
+    say(as_text(table), tidy=False)
     for note in notes:
-        if options.csv:
-            print(note, file=sys.stderr)
-        else:
-            say(f"Note: {note}")
+        say(f"Note: {note}")
+    if options.csv:
+        path = Path(options.csv).expanduser().resolve()
+        try:
+            write_csv(table, path)
+        except OSError as error:
+            sys.exit(f"{path} cannot be written: {error.strerror}. Is it open in another program, or a folder?")
+        say(f"For a spreadsheet: {path}", tidy=False)
 
 
 if __name__ == "__main__":
