@@ -672,17 +672,14 @@ def test_nuclei_at_the_border_count_one_half():
 
 @pytest.mark.parametrize("function", [segment_nuclei, seed_nuclei, count_nuclei])
 @pytest.mark.parametrize(
-    ("arguments", "error", "message"),
+    ("arguments", "message"),
     [
-        ((np.zeros((3, 3, 3)), 1), TypeError, "two-dimensional"),
-        ((np.zeros((3, 3), complex), 1), TypeError, "numbers"),
-        ((np.full((3, 3), np.nan), 1), ValueError, "NaN"),
-        ((np.zeros((3, 3)), np.nan), ValueError, "threshold must be"),
-        ((np.zeros((3, 3)), "a"), ValueError, "threshold must be"),
-        ((np.zeros((3, 3)), 1, -1), ValueError, "sigma must be 0"),
-        ((np.zeros((3, 3)), 1, None), ValueError, "sigma must be a finite"),
+        ((np.zeros((3, 3, 3)), 1), r"shape \(3, 3, 3\), but must be two-dimensional"),
+        ((np.full((3, 3), np.nan), 1), "NaN"),
+        ((np.zeros((3, 3)), np.nan), "threshold is nan, but must be a finite number"),
+        ((np.zeros((3, 3)), 1, -1), "sigma is -1, but must be a finite number from 0"),
     ],
 )
-def test_wrong_arguments_to_find_nuclei(function, arguments, error, message):
-    with pytest.raises(error, match=message):
+def test_wrong_arguments_to_find_nuclei(function, arguments, message):
+    with pytest.raises(ValueError, match=message):
         function(*arguments)
