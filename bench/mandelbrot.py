@@ -6,6 +6,7 @@ import sys
 import tempfile
 import time
 from functools import partial
+from pathlib import Path
 
 import dask
 import dask.array as da
@@ -14,15 +15,12 @@ from _timing import best_times
 from dask import delayed
 
 from course_helpers.mandelbrot import (
-    DTYPE,
-    HEIGHT,
     SCALE0,
-    WIDTH,
+    SIZE,
     ZOOM_PER_LEVEL,
     mandelbrot_array,
     mandelbrot_numpy,
     render_level,
-    zoom_stack,
 )
 
 LEVELS = [0, 20_000, 60_000, 100_000, 102_000, 120_000, 139_000, 200_000, 400_000]
@@ -38,14 +36,13 @@ print(imported - start, first - imported, time.perf_counter() - first)
 """
 OPEN_THE_STACK = """
 import os, time
-import numpy as np
-from course_helpers.mandelbrot import render_level, zoom_stack
+from mandelbrot import np, one_layer_stack, render_level
 {warm_up}
 def resident():  # in bytes; only Linux tells
     path = "/proc/self/statm"
     return int(open(path).read().split()[1]) * os.sysconf("SC_PAGE_SIZE") if os.path.exists(path) else np.nan
 before, start = resident(), time.perf_counter()
-stack = zoom_stack()
+stack = one_layer_stack(200_000)
 built = time.perf_counter()
 stack[100_000].compute()
 first = time.perf_counter()
@@ -58,21 +55,38 @@ print(built - start, first - built, end - first, (resident() - before) / 1e6)
 def numbers_from_fresh_process(code, cache_folder):
     """Run code in a new Python with its own cache of compiled functions; return the numbers that it prints."""
     environment = {**os.environ, "NUMBA_CACHE_DIR": cache_folder}
-    output = subprocess.run([sys.executable, "-c", code], env=environment, check=True, capture_output=True, text=True)
+    output = subprocess.run(
+        [sys.executable, "-c", code],
+        env=environment,
+        cwd=Path(__file__).parent,
+        check=True,
+        capture_output=True,
+        text=True,
+    )
     return [float(word) for word in output.stdout.split()]
+
+
+def one_layer_stack(number_of_images):
+    """Stack images by one rule, as lesson 1 does in the end: one layer of the graph for all of them."""
+    chunks = ((1,) * number_of_images, (SIZE,), (SIZE,))
+    return da.map_blocks(render_block, chunks=chunks, meta=np.empty((0, 0, 0), np.uint16))
+
+
+def render_block(block_id):
+    return render_level(block_id[0])[np.newaxis]
 
 
 def lecture_stack(number_of_images):
     """Stack delayed images one by one, as in the lecture: a layer of the graph for every image."""
     images = [
-        da.from_delayed(delayed(render_level)(level), shape=(HEIGHT, WIDTH), dtype=DTYPE)
+        da.from_delayed(delayed(render_level)(level), shape=(SIZE, SIZE), dtype=np.uint16)
         for level in range(number_of_images)
     ]
     return da.stack(images)
 
 
 def print_rendering():
-    print(f"\nRendering {HEIGHT} x {WIDTH}, one thread, best of several")
+    print(f"\nRendering {SIZE} x {SIZE}, one thread, best of several")
     print(f"{'level':>8} {'NumPy':>10} {'ours':>10} {'ratio':>7}   pixels that differ")
     for level in LEVELS:
         scale = SCALE0 / ZOOM_PER_LEVEL**level
@@ -93,7 +107,7 @@ def print_first_calls():
 
 
 def print_whole_stack():
-    print("\nzoom_stack() of 200,000 images in a fresh process, functions compiled before and cached")
+    print("\nOne layer for 200,000 images in a fresh process, functions compiled before and cached")
     print(f"{'':>32} {'built':>8} {'[100_000]':>10} {'[0:20000:1000, ::2, ::2]':>25} {'memory':>9}")
     with tempfile.TemporaryDirectory() as cache_folder:
         numbers_from_fresh_process(FIRST_CALL.format(level=0), cache_folder)
@@ -101,25 +115,29 @@ def print_whole_stack():
             code = OPEN_THE_STACK.format(warm_up=warm_up)
             built, first, several, memory = numbers_from_fresh_process(code, cache_folder)
             print(f"{name:>32} {built:6.2f} s {first:8.2f} s {several:23.2f} s {memory:6.0f} MB")
-    stack = zoom_stack()
+    stack = one_layer_stack(200_000)
     works = [lambda: stack[5].compute(), lambda: render_level(5)]
     from_stack, direct = best_times(works, 10)
-    print(f"one more image: {from_stack * 1e3:.1f} ms from the stack, {direct * 1e3:.1f} ms by render_level, "
-          f"overhead {(from_stack - direct) * 1e3:.1f} ms")
+    print(
+        f"one more image: {from_stack * 1e3:.1f} ms from the stack, {direct * 1e3:.1f} ms by render_level, "
+        f"overhead {(from_stack - direct) * 1e3:.1f} ms"
+    )
 
 
 def print_ways_to_stack():
     print("\nThe lecture's way (from_delayed, stack) and one layer; overhead: time for one image minus render_level")
     print(f"{'images':>8} {'way':>12} {'layers':>8} {'built':>10} {'per image':>11} {'overhead of one image':>22}")
     for number_of_images in (200, 2_000, 20_000):
-        for name, build in (("lecture", lecture_stack), ("one layer", zoom_stack)):
+        for name, build in (("lecture", lecture_stack), ("one layer", one_layer_stack)):
             start = time.perf_counter()
             stack = build(number_of_images)
             built = time.perf_counter() - start
             works = [lambda stack=stack: stack[5].compute(scheduler="synchronous"), lambda: render_level(5)]
             from_stack, direct = best_times(works, 3)
-            print(f"{number_of_images:8d} {name:>12} {len(stack.dask.layers):8d} {built:8.3f} s "
-                  f"{built / number_of_images * 1e6:8.1f} us {(from_stack - direct) * 1e3:19.1f} ms")
+            print(
+                f"{number_of_images:8d} {name:>12} {len(stack.dask.layers):8d} {built:8.3f} s "
+                f"{built / number_of_images * 1e6:8.1f} us {(from_stack - direct) * 1e3:19.1f} ms"
+            )
 
 
 def main():

@@ -2,6 +2,7 @@
 
 Run it with --full to sum up a slide of 40,000 x 40,000 pixels instead of 10,000 x 10,000.
 """
+
 import sys
 import threading
 
@@ -11,7 +12,7 @@ from _timing import seconds
 from scipy import ndimage as ndi
 from skimage.draw import ellipse
 
-from course_helpers.nuclei import nuclei_slide, render_nuclei, thumbnail, true_nuclei
+from course_helpers.nuclei import nuclei_slide, render_nuclei, true_nuclei
 
 WINDOW = np.s_[1000:2000, 2500:4500]  # of middling density
 MEGAPIXELS = 2.0
@@ -48,15 +49,20 @@ def draw_with_libraries(nuclei):
 
 def compare_speed(repetitions=7):
     """Print megapixels per second on one core by chunk size, best of some interleaved repetitions."""
+
     def window_in_chunks(side):
         slide = nuclei_slide((1000, 2000), chunks=side, seed=1)
         return lambda: slide.sum(dtype=np.int64).compute(scheduler="synchronous")
 
     nuclei = true_nuclei(window=WINDOW)
-    contenders = {"NumPy, SciPy and skimage.draw": lambda: draw_with_libraries(nuclei),
-                  "one window, without dask": lambda: render_nuclei(window=WINDOW),
-                  "truth alone, no pixels": lambda: true_nuclei(window=WINDOW)}
-    contenders |= {f"dask, chunks of {side} x {side}, summed up": window_in_chunks(side) for side in (50, 100, 250, 1000)}
+    contenders = {
+        "NumPy, SciPy and skimage.draw": lambda: draw_with_libraries(nuclei),
+        "one window, without dask": lambda: render_nuclei(window=WINDOW),
+        "truth alone, no pixels": lambda: true_nuclei(window=WINDOW),
+    }
+    contenders |= {
+        f"dask, chunks of {side} x {side}, summed up": window_in_chunks(side) for side in (50, 100, 250, 1000)
+    }
     times = [{name: seconds(work) for name, work in contenders.items()} for _ in range(repetitions + 1)][1:]
     best = {name: min(run[name] for run in times) for name in contenders}
     peer = best["NumPy, SciPy and skimage.draw"]
@@ -68,13 +74,12 @@ def compare_speed(repetitions=7):
 
 def large_slides():
     """Print what a slide of 10**12 pixels costs before, and for its first look."""
-    print(f"\n{'10**6 x 10**6 pixels, chunks of':42} {'build':>9} {'window':>9} {'thumbnail':>10}   (seconds, two looks)")
+    print(f"\n{'10**6 x 10**6 pixels, chunks of':42} {'build':>9} {'window':>9}   (seconds)")
     for side in (1000, 2000, 4000):
         build = seconds(lambda: nuclei_slide((10**6, 10**6), chunks=side))
         slide = nuclei_slide((10**6, 10**6), chunks=side)
         window = min(seconds(lambda: slide[500_000:500_100, 999_900:].compute()) for _ in range(2))
-        look = min(seconds(lambda: thumbnail(slide)) for _ in range(2))
-        print(f"{f'{side} x {side}':42} {build:9.3f} {window:9.3f} {look:10.3f}")
+        print(f"{f'{side} x {side}':42} {build:9.3f} {window:9.3f}")
 
 
 def sum_up(sides):
@@ -85,7 +90,9 @@ def sum_up(sides):
     for side in sides:
         slide = nuclei_slide((side, side), chunks=1000)
         taken, memory = peak_memory(lambda: slide.sum(dtype=np.int64).compute())
-        print(f"{f'{side:,} x {side:,}':42} {taken:9.1f} {side**2 / 1e6 / taken:9.1f} {(memory - before) / 1e6:9.1f} {side**2 / 1e6:9.0f}")
+        print(
+            f"{f'{side:,} x {side:,}':42} {taken:9.1f} {side**2 / 1e6 / taken:9.1f} {(memory - before) / 1e6:9.1f} {side**2 / 1e6:9.0f}"
+        )
 
 
 def main():

@@ -1,8 +1,10 @@
 """Background removal with a white top-hat: what is smaller than a disk stays, what is larger goes."""
+
 from math import isqrt
-from numbers import Integral
 
 import numpy as np
+
+from course_helpers._arguments import whole_number
 
 
 def remove_background(image, radius=6):
@@ -19,20 +21,21 @@ def remove_background(image, radius=6):
     Parameters
     ----------
     image : integer or float array of shape (height, width)
-        One plane of grey values. Pixels that are masked, NaN or infinite are missing: they do not count either.
+        One plane of grey values.
     radius : int
         Radius of the disk in pixels, 1 or more. Choose it larger than the radius of the objects you want to keep.
 
     Returns
     -------
     array of the same shape and dtype
-        0 or more everywhere. Missing pixels are NaN in a float image, and masked in a masked array. A difference too
-        large for a signed integer dtype, such as 100 - (-100) in int8, becomes the largest value of that dtype.
+        0 or more everywhere. A difference too large for a signed integer dtype, such as 100 - (-100) in int8, becomes
+        the largest value of that dtype.
 
     Raises
     ------
     TypeError, ValueError
-        If `image` is not a plane of grey values in a NumPy array, or `radius` is not a whole number from 1.
+        If `image` is not a plane of grey values in a NumPy array, or holds NaN, infinite or masked pixels; if `radius`
+        is not a whole number from 1.
 
     References
     ----------
@@ -44,32 +47,15 @@ def remove_background(image, radius=6):
     >>> remove_background(row, radius=1)
     array([[0, 0, 6, 0, 0, 0]], dtype=uint8)
     """
-    _check(image, radius)
-    missing = np.ma.getmaskarray(image) if np.ma.isMaskedArray(image) else None
-    plane = np.asarray(image)
-    if plane.dtype.kind == "f" and not np.isfinite(plane).all():
-        missing = ~np.isfinite(plane) if missing is None else missing | ~np.isfinite(plane)
-    result = _top_hat(plane, int(radius), missing).astype(plane.dtype, copy=False)
-    if plane.dtype.kind == "f" and missing is not None:
-        result[missing] = np.nan
-    return np.ma.array(result, mask=missing) if np.ma.isMaskedArray(image) else result
-
-
-def _top_hat(plane, radius, missing):
-    limits = np.finfo if plane.dtype.kind == "f" else np.iinfo
-    lowest, highest = limits(plane.dtype).min, limits(plane.dtype).max
-    if missing is not None:
-        plane = np.where(missing, highest, plane)
-    background = _disk_filter(plane, radius, np.minimum, highest)
-    if missing is not None:
-        background[missing] = lowest
-    background = _disk_filter(background, radius, np.maximum, lowest)
-    if missing is not None:
-        background[missing] = highest
-    result = plane - background
-    if plane.dtype.kind == "i":
-        result[result < 0] = highest  # a top-hat is never negative: where it seems so, the subtraction wrapped around
-    return result
+    image, radius = _plane(image), whole_number(radius, "radius", 1)
+    limits = (np.finfo if image.dtype.kind == "f" else np.iinfo)(image.dtype)
+    background = _disk_filter(image, radius, np.minimum, limits.max)
+    result = image - _disk_filter(background, radius, np.maximum, limits.min)
+    if image.dtype.kind == "i":
+        result[result < 0] = (
+            limits.max
+        )  # a top-hat is never negative: where it seems so, the subtraction wrapped around
+    return result.astype(image.dtype, copy=False)
 
 
 def _disk_filter(plane, radius, extreme, outside):
@@ -91,21 +77,22 @@ def _disk_filter(plane, radius, extreme, outside):
             length += step
         left = pad_x - half_width
         for top in {pad_y - dy, pad_y + dy}:
-            extreme(result, window[top:top + height, left:left + width], out=result)
+            extreme(result, window[top : top + height, left : left + width], out=result)
     return result
 
 
-def _check(image, radius):
-    if not isinstance(image, np.ndarray):
-        raise TypeError(f"image is of type {type(image).__name__}, not a NumPy array. Pass a dask array to dask.array."
-                        "map_overlap(remove_background, image, depth=2 * radius, boundary='none', radius=radius).")
-    if image.ndim != 2:
-        raise ValueError(f"image has {image.ndim} axes, but the background is removed from one plane (rows, columns). "
-                         "Pass one plane or channel at a time, such as image[0].")
-    if image.dtype.kind not in "iuf":
-        raise TypeError(f"image has dtype {image.dtype}, but only integers and floats are grey values. "
-                        "Convert it first, for example with image.astype(np.uint8).")
-    if isinstance(radius, bool) or not isinstance(radius, Integral):
-        raise TypeError(f"radius is {radius!r}, but must be a whole number of pixels, 1 or more.")
-    if radius < 1:
-        raise ValueError(f"radius is {radius}, but must be 1 or more: a smaller disk would remove everything.")
+def _plane(image):
+    """Return the image, or raise if it is not a plane of grey values in all of its pixels."""
+    if not isinstance(image, np.ndarray) or np.ma.isMaskedArray(image):
+        raise TypeError(
+            f"image is of type {type(image).__name__}, but must be a NumPy array without a mask. Pass a dask array to "
+            "dask.array.map_overlap(remove_background, image, depth=2 * radius, boundary='none', radius=radius)."
+        )
+    if image.ndim != 2 or image.dtype.kind not in "iuf":
+        raise TypeError(
+            f"image is {image.ndim}-D {image.dtype}, but must be one plane (rows, columns) of integers or floats. Pass "
+            "one plane or channel at a time, such as image[0], and convert a mask with .astype(np.uint8)."
+        )
+    if image.dtype.kind == "f" and not np.isfinite(image).all():
+        raise ValueError("image holds NaN or infinity, but must be finite. Replace them first, with numpy.nan_to_num.")
+    return image

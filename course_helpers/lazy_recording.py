@@ -20,7 +20,7 @@ def open_recording(rows=SHAPE[1]):
         If the rows of a time point cannot be divided into such chunks.
     """
     if rows not in range(1, SHAPE[1] + 1) or SHAPE[1] % rows:
-        raise ValueError(f"rows is {rows}, but a number is needed that divides {SHAPE[1]}, such as 256")
+        raise ValueError(f"rows is {rows}, but must be a number that divides {SHAPE[1]}, such as 256.")
 
     def load_chunk(block_id):
         t, _, i, _ = block_id

@@ -1,4 +1,4 @@
-"""Images of the Mandelbrot set: one zoom level, or a lazy stack of all of them.
+"""Images of the Mandelbrot set, one for every level of a zoom.
 
 A point c of the complex plane belongs to the set when z = z*z + c, started at z = 0, never leaves the disk |z| <= 2.
 An image shows for every pixel the index of the update after which z has left it.
@@ -9,103 +9,23 @@ and for every pixel only its small distance from that point. This is called pert
 """
 
 import math
-import numbers
 
-import dask.array as da
 import numpy as np
 from numba import njit
 
-HEIGHT = 512
-WIDTH = 512
+from course_helpers._arguments import real_number, whole_number
+
+SIZE = 512  # rows and columns of an image
 CENTER = (-0.743645857047151, 0.13182592380533)
 SCALE0 = 3.0
 ZOOM_PER_LEVEL = 1.00025
 MAX_ITER = 256
-DTYPE = np.uint16
 
 DEEPEST_LEVEL = 2_700_000  # a side of about 1e-293; much further down float64 cannot hold a distance between pixels
-SMALLEST_SPACING = 1e-300  # distance between two pixels that leaves float64 all its digits
-LARGEST_NUMBER = 1e100  # for coordinates: far outside the set, and their squares are far from overflow
-LARGEST_SIZE = 1_000_000  # pixels along one axis
+SMALLEST_SCALE = 1e-297  # pixels are so far apart that float64 holds their distance with all its digits
 SPACING_FOR_FLOAT64 = 512  # pixels closer together than this many neighbouring float64 numbers need perturbation
 LANES = 32  # pixels that advance together: they fill several vector registers of the processor
 STEPS = 4  # updates between two looks at whether any of these pixels is still inside
-
-
-def mandelbrot_array(height=HEIGHT, width=WIDTH, center=CENTER, scale=SCALE0, max_iter=MAX_ITER, dtype=DTYPE):
-    """Render the Mandelbrot set, at any depth.
-
-    Parameters
-    ----------
-    height, width : int
-        Number of pixels in y and x.
-    center : pair of float
-        (x, y) of the middle of the image, in the complex plane x + iy. Both are taken exactly as float64 numbers.
-    scale : float
-        Distance from the first to the last row, in units of the complex plane. In x, the image extends
-        ``scale * width / height``. A single row or column lies at the centre.
-    max_iter : int
-        Number of updates after which a point counts as inside.
-    dtype : integer dtype
-        Type of the counts. It must hold max_iter.
-
-    Returns
-    -------
-    counts : array of shape (height, width)
-        Index k, from 0, of the update z = z*z + c after which |z| > 2; max_iter where that does not happen.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If an argument has the wrong type or lies outside its range.
-
-    Notes
-    -----
-    While pixels are more than SPACING_FOR_FLOAT64 float64 numbers apart, everything is float64, and rounding changes
-    a pixel here and there: hardly any around CENTER, more where neighbouring counts are as different as noise.
-
-    See Also
-    --------
-    mandelbrot_numpy : the same in a few lines of NumPy, slower, and wrong where pixels are too close together.
-
-    Examples
-    --------
-    >>> mandelbrot_array(height=3, width=3)
-    array([[  0,   1,   1],
-           [  0, 250,   2],
-           [  0,   1,   1]], dtype=uint16)
-    """
-    height, width, center, scale, max_iter, dtype = _checked(height, width, center, scale, max_iter, dtype)
-    length = scale * width / height
-    spacing = scale / height
-    farthest = max(abs(center[0]) + length / 2, abs(center[1]) + scale / 2)
-    if spacing > SPACING_FOR_FLOAT64 * np.spacing(farthest):
-        x, y = _axis(center[0], length, width), _axis(center[1], scale, height)
-        counts = _count(x, y, max_iter)
-    else:
-        offset_x, offset_y = _axis(0.0, length, width), _axis(0.0, scale, height)
-        counts = _count_by_perturbation(offset_x, offset_y, _reference_orbit(center, spacing, max_iter), max_iter)
-    return counts.astype(dtype)
-
-
-def mandelbrot_numpy(height=HEIGHT, width=WIDTH, center=CENTER, scale=SCALE0, max_iter=MAX_ITER, dtype=DTYPE):
-    """Render the Mandelbrot set with plain NumPy; parameters and result as in `mandelbrot_array`.
-
-    Every coordinate is rounded to float64, so deep images are wrong: the pixels merge into blocks.
-    """
-    height, width, center, scale, max_iter, dtype = _checked(height, width, center, scale, max_iter, dtype)
-    x = _axis(center[0], scale * width / height, width)
-    y = _axis(center[1], scale, height)
-    c = x + 1j * y[:, np.newaxis]
-    z = np.zeros_like(c)
-    counts = np.full(c.shape, max_iter, dtype=dtype)
-    inside = np.ones(c.shape, dtype=bool)
-    for k in range(max_iter):
-        z[inside] = z[inside] ** 2 + c[inside]
-        escaped = inside & (np.abs(z) > 2)
-        counts[escaped] = k
-        inside[escaped] = False
-    return counts
 
 
 def render_level(level):
@@ -119,59 +39,57 @@ def render_level(level):
     Returns
     -------
     counts : uint16 array of shape (512, 512)
+        Index k, from 0, of the update z = z*z + c after which |z| > 2; 256 where that does not happen.
 
     Raises
     ------
     TypeError, ValueError
-        If level is not an integer, or negative, or too deep.
+        If level is not a whole number, or negative, or too deep.
 
     Examples
     --------
     >>> render_level(200).max()
     np.uint16(256)
     """
-    level = _integer(level, "level", 0, DEEPEST_LEVEL)
-    return mandelbrot_array(scale=SCALE0 / ZOOM_PER_LEVEL**level)
+    return mandelbrot_array(SCALE0 / ZOOM_PER_LEVEL ** whole_number(level, "level", 0, DEEPEST_LEVEL))
 
 
-def zoom_stack(number_of_images=200_000):
-    """Stack the first levels of the zoom lazily: no image is rendered before you ask for it.
+def mandelbrot_numpy(scale):
+    """Render the Mandelbrot set around CENTER with plain NumPy; scale is the distance from the first to the last row.
 
-    All images together are one layer of the dask graph, so that the stack opens quickly however many there are.
-
-    Parameters
-    ----------
-    number_of_images : int
-        How many levels, from level 0.
-
-    Returns
-    -------
-    stack : dask array of shape (number_of_images, 512, 512), uint16
-        Image ``level`` is ``render_level(level)``; each is one chunk.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If number_of_images is not an integer, below 1, or goes too deep.
-
-    Examples
-    --------
-    >>> zoom_stack()[100_000].compute().shape
-    (512, 512)
+    Every coordinate is rounded to float64, so deep images are wrong: the pixels merge into blocks.
     """
-    number_of_images = _integer(number_of_images, "number_of_images", 1, DEEPEST_LEVEL + 1)
-    return da.map_blocks(
-        _render_block,
-        chunks=((1,) * number_of_images, (HEIGHT,), (WIDTH,)),
-        dtype=DTYPE,
-        meta=np.empty((0, 0, 0), dtype=DTYPE),  # without it dask calls the function to find out, with no block_id
-        name=f"mandelbrot-zoom-{number_of_images}",
-    )
+    x = np.linspace(CENTER[0] - scale / 2, CENTER[0] + scale / 2, 512)
+    y = np.linspace(CENTER[1] - scale / 2, CENTER[1] + scale / 2, 512)
+    c = x + 1j * y[:, np.newaxis]
+    z = np.zeros_like(c)
+    counts = np.full(c.shape, 256, dtype=np.uint16)
+    for k in range(256):
+        inside = counts == 256
+        z[inside] = z[inside] ** 2 + c[inside]
+        counts[inside & (np.abs(z) > 2)] = k
+    return counts
 
 
-def _render_block(block_id):
-    """Render the image of one chunk, shape (1, 512, 512); dask passes the chunk's position in the stack."""
-    return render_level(block_id[0])[np.newaxis]
+def mandelbrot_array(scale):
+    """Render what `mandelbrot_numpy` renders: many times faster, and right at any depth.
+
+    While pixels are more than SPACING_FOR_FLOAT64 float64 numbers apart, everything is float64, and rounding changes
+    a pixel here and there.
+    """
+    scale = real_number(scale, "scale", SMALLEST_SCALE)
+    return _render(SIZE, SIZE, CENTER, scale, MAX_ITER).astype(np.uint16)
+
+
+def _render(height, width, center, scale, max_iter):
+    """Count the updates of every pixel, shape (height, width); a single row or column lies at the centre."""
+    length = scale * width / height
+    spacing = scale / height
+    farthest = max(abs(center[0]) + length / 2, abs(center[1]) + scale / 2)
+    if spacing > SPACING_FOR_FLOAT64 * np.spacing(farthest):
+        return _count(_axis(center[0], length, width), _axis(center[1], scale, height), max_iter)
+    offset_x, offset_y = _axis(0.0, length, width), _axis(0.0, scale, height)
+    return _count_by_perturbation(offset_x, offset_y, _reference_orbit(center, spacing, max_iter), max_iter)
 
 
 def _axis(middle, length, size):
@@ -284,50 +202,3 @@ def _count_by_perturbation(offset_x, offset_y, orbit, max_iter):
             for lane in range(min(LANES, offset_x.size - left)):
                 counts[row, left + lane] = inside[lane]
     return counts
-
-
-def _checked(height, width, center, scale, max_iter, dtype):
-    """Return the arguments of `mandelbrot_array` as int, float and dtype, or say what is wrong with them."""
-    height = _integer(height, "height", 1, LARGEST_SIZE)
-    width = _integer(width, "width", 1, LARGEST_SIZE)
-    if isinstance(center, np.ndarray):
-        center = center.tolist()
-    if not isinstance(center, (tuple, list)) or len(center) != 2:
-        raise TypeError(f"center={center!r} is not a pair of numbers. Pass (x, y), for example {CENTER}.")
-    center = _real(center[0], "center[0]"), _real(center[1], "center[1]")
-    scale = _real(scale, "scale")
-    if scale <= 0:
-        raise ValueError(f"scale={scale} is not positive. Pass the side length of the image, for example {SCALE0}.")
-    if scale / height < SMALLEST_SPACING:
-        raise ValueError(f"scale={scale} brings pixels closer than {SMALLEST_SPACING}. Pass a larger scale.")
-    max_iter = _integer(max_iter, "max_iter", 1, np.iinfo(np.int32).max)
-    try:
-        dtype = np.dtype(dtype)
-        largest = np.iinfo(dtype).max
-    except (TypeError, ValueError):
-        raise TypeError(f"dtype={dtype!r} cannot hold counts. Pass an integer type, for example np.uint16.") from None
-    if max_iter > largest:
-        raise ValueError(f"max_iter={max_iter} does not fit into {dtype}, of at most {largest}. Pass a larger dtype.")
-    return height, width, center, scale, max_iter, dtype
-
-
-def _real(value, name):
-    """Return value as float, or say what is wrong with it."""
-    if isinstance(value, (bool, np.bool_)) or not isinstance(value, numbers.Real):
-        raise TypeError(f"{name}={value!r} is not a number. Pass a real number, for example 0.5.")
-    try:
-        number = float(value)
-    except OverflowError:  # an int beyond all floats
-        number = math.inf
-    if not abs(number) <= LARGEST_NUMBER:
-        raise ValueError(f"{name}={number} is not a finite number up to {LARGEST_NUMBER}. Pass one, for example 0.5.")
-    return number
-
-
-def _integer(value, name, lowest, highest):
-    """Return value as int, or say what is wrong with it."""
-    if isinstance(value, (bool, np.bool_)) or not isinstance(value, numbers.Integral):
-        raise TypeError(f"{name}={value!r} is not an integer. Pass a whole number from {lowest} to {highest}.")
-    if not lowest <= value <= highest:
-        raise ValueError(f"{name}={value} is out of range. Pass a whole number from {lowest} to {highest}.")
-    return int(value)

@@ -1,5 +1,4 @@
 """A virtual slide of fluorescent nuclei, of any size, with the truth about every nucleus; and ways to count nuclei."""
-from numbers import Integral, Real
 
 import dask.array as da
 import numpy as np
@@ -9,9 +8,12 @@ from scipy import ndimage as ndi
 from skimage.morphology import local_maxima
 from skimage.segmentation import watershed
 
-from . import _nuclei_kernels as kernels
+from course_helpers import _nuclei_kernels as kernels
+from course_helpers._arguments import bounds_of, per_axis, real_number, whole_number
 
 NUCLEUS = np.dtype([("centre", float, 2), ("diameters", float, 2), ("direction", float, 2), ("brightness", float)])
+LONGEST_SIDE = 2**40  # pixels of a slide
+LAST_SEED = 2**64 - 1
 
 
 def nuclei_slide(shape=(2000, 5000), chunks=(100, 100), seed=0):
@@ -39,19 +41,27 @@ def nuclei_slide(shape=(2000, 5000), chunks=(100, 100), seed=0):
     Raises
     ------
     TypeError, ValueError
-        If `shape` is not two positive whole numbers, `seed` no whole number from 0, or `chunks` does not fit.
+        If `shape` is not of positive whole numbers, `seed` no whole number from 0, or `chunks` does not fit.
 
     Examples
     --------
     >>> nuclei_slide()[500:600, 700:800].compute().shape
     (100, 100)
     """
-    shape, seed = _check_shape(shape), _check_seed(seed)
+    shape, seed = per_axis(shape, "shape", 2, 1, LONGEST_SIDE), whole_number(seed, "seed", 0, LAST_SEED)
     chunks = normalize_chunks(chunks, shape, dtype=np.uint8)
     row_edges, col_edges = [np.cumsum((0, *sizes), dtype=np.int64) for sizes in chunks]
     # One call makes one graph layer, however many chunks there are. With `meta`, dask never makes a trial call.
-    return da.map_blocks(_render_block, chunks=chunks, dtype=np.uint8, meta=np.empty((0, 0), np.uint8), token="nuclei_slide",
-                         row_edges=row_edges, col_edges=col_edges, seed=seed)
+    return da.map_blocks(
+        _render_block,
+        chunks=chunks,
+        dtype=np.uint8,
+        meta=np.empty((0, 0), np.uint8),
+        token="nuclei_slide",
+        row_edges=row_edges,
+        col_edges=col_edges,
+        seed=seed,
+    )
 
 
 def render_nuclei(shape=(2000, 5000), seed=0, window=None, noise=True):
@@ -59,17 +69,18 @@ def render_nuclei(shape=(2000, 5000), seed=0, window=None, noise=True):
 
     With ``noise=False`` the result is float32: the light before the camera adds noise and rounds to uint8.
     `window` is two slices such as ``np.s_[0:100, 200:300]``, or None for everything.
-    Raises TypeError or ValueError like `true_nuclei`.
+    Raises TypeError or ValueError like `nuclei_slide`, and if `window` is not two slices of step 1.
     """
-    return _render(*_window_bounds(window, _check_shape(shape)), _check_seed(seed), noise)
+    (row_start, row_stop), (col_start, col_stop) = _bounds(window, shape)
+    return _render(row_start, row_stop, col_start, col_stop, whole_number(seed, "seed", 0, LAST_SEED), noise)
 
 
-def true_nuclei(shape=(2000, 5000), seed=0, window=None):
-    """Return all nuclei whose centre lies on a pixel of the slide, or of a window of it, without rendering anything.
+def true_nuclei(shape=(2000, 5000), window=None):
+    """Return all nuclei whose centre lies on a pixel of the slide with seed 0, or of a window of it; nothing is rendered.
 
     Parameters
     ----------
-    shape, seed
+    shape : tuple of two int
         As for `nuclei_slide`.
     window : tuple of two slices, optional
         For example ``np.s_[0:100, 200:300]``, with the meaning it has in ``slide[window]``.
@@ -87,20 +98,14 @@ def true_nuclei(shape=(2000, 5000), seed=0, window=None):
     Raises
     ------
     TypeError, ValueError
-        If `shape` or `seed` are wrong as in `nuclei_slide`, `window` is not two slices of step 1, or it holds no pixel.
+        If `shape` is wrong as in `nuclei_slide`, or `window` is not two slices of step 1.
 
     Examples
     --------
     >>> nuclei = true_nuclei(window=np.s_[1000:1500, 3000:3500])
     >>> bright = nuclei[nuclei["brightness"] > 100]["centre"]
     """
-    bounds = _window_bounds(window, _check_shape(shape))
-    start, stop = np.array(bounds[::2]) - 0.5, np.array(bounds[1::2]) - 0.5
-    seed = np.uint64(_check_seed(seed))
-    i_start, i_stop, j_start, j_stop = [(edge - 1) // kernels.CELL + end for edge, end in zip(bounds, (0, 1, 0, 1))]
-    rows = [kernels.nuclei_of_cells(i, j_start, j_stop, seed) for i in range(i_start, i_stop)]
-    nuclei = np.concatenate(rows).view(NUCLEUS)[:, 0]
-    return nuclei[((nuclei["centre"] >= start) & (nuclei["centre"] < stop)).all(axis=1)]
+    return _nuclei_within(_bounds(window, shape), seed=0)
 
 
 def draw_nuclei(axes, nuclei, origin=(0, 0), **style):
@@ -113,66 +118,35 @@ def draw_nuclei(axes, nuclei, origin=(0, 0), **style):
 
     style = {"facecolors": "none", "edgecolors": "cyan", **style}
     angles = np.degrees(np.arctan2(nuclei["direction"][:, 0], nuclei["direction"][:, 1]))
-    outlines = EllipseCollection(nuclei["diameters"][:, 0], nuclei["diameters"][:, 1], angles, units="xy",
-                                 offsets=(nuclei["centre"] - origin)[:, ::-1], offset_transform=axes.transData, **style)
+    outlines = EllipseCollection(
+        nuclei["diameters"][:, 0],
+        nuclei["diameters"][:, 1],
+        angles,
+        units="xy",
+        offsets=(nuclei["centre"] - origin)[:, ::-1],
+        offset_transform=axes.transData,
+        **style,
+    )
     return axes.add_collection(outlines, autolim=False)
 
 
-def thumbnail(slide, max_size=500, max_pixels=2**25):
-    """Return a small picture of a large dask array, computed from at most about `max_pixels` of its pixels.
-
-    A slide of up to `max_pixels` is shown whole: each pixel of the thumbnail is the mean of a square of the slide.
-    Of a larger slide you see a contact sheet: up to 8 x 8 chunks from evenly spaced places, each shrunk in the same
-    way, with lines of NaN (white in matplotlib) where parts of the slide are left out. At least 2 x 2 chunks are
-    computed, whatever their size, because dask computes whole chunks only.
+def thumbnail(slide, max_size=500):
+    """Return a small picture of a dask array: each of its pixels is the mean of a square of the slide.
 
     Parameters
     ----------
     slide : dask.array.Array, shape (rows, columns)
+        All of it is computed, chunk by chunk.
     max_size : int
-        Longest side of the thumbnail in pixels, lines not counted.
-    max_pixels : int
-        How much of the slide to compute.
+        Longest side of the thumbnail in pixels.
 
     Returns
     -------
     numpy.ndarray, two-dimensional, float64
-
-    Raises
-    ------
-    TypeError, ValueError
-        If `slide` is not a two-dimensional dask array with pixels and known chunk sizes, or a limit is not a positive
-        whole number.
     """
-    if not isinstance(slide, da.Array) or slide.ndim != 2:
-        raise TypeError(f"slide must be a two-dimensional dask array, not {type(slide).__name__} with "
-                        f"{np.ndim(slide)} dimensions. Wrap a NumPy array with dask.array.from_array.")
-    if not slide.size >= 1:
-        raise ValueError(f"slide must have pixels and known chunk sizes, not shape {slide.shape}.")
-    for name, limit in (("max_size", max_size), ("max_pixels", max_pixels)):
-        if not isinstance(limit, Integral) or limit < 1:
-            raise ValueError(f"{name} must be a whole number from 1, not {limit!r}.")
-    whole = slide.size <= max_pixels
-    count = 1 if whole else int(np.clip((max_pixels / np.prod(slide.chunksize)) ** 0.5, 2, 8))
-    places = [[slice(None)] if whole else _evenly_spaced(sizes, count) for sizes in slide.chunks]
-    pieces = [[slide[rows, cols] for cols in places[1]] for rows in places[0]]
-    size = max(sum(row[0].shape[0] for row in pieces), sum(piece.shape[1] for piece in pieces[0]))
-    factor = -(-size // max_size)
-    return da.block([[_shrink(piece, factor, gap=0 if whole else 1) for piece in row] for row in pieces]).compute()
-
-
-def _shrink(piece, factor, gap):
-    """Average squares of `factor` pixels and append `gap` rows and columns of NaN, lazily."""
-    factors = {axis: min(factor, size) for axis, size in enumerate(piece.shape)}
-    means = da.coarsen(np.mean, piece, factors, trim_excess=True)
-    return da.pad(means, (0, gap), constant_values=np.nan) if gap else means
-
-
-def _evenly_spaced(sizes, count):
-    """Return the slices of at most `count` chunks out of all chunks of an axis, in the middle of equal parts."""
-    edges, count = np.cumsum((0, *sizes)).tolist(), min(count, len(sizes))
-    chosen = [int((part + 0.5) * len(sizes) / count) for part in range(count)]
-    return [slice(edges[i], edges[i + 1]) for i in chosen]
+    factor = -(-max(slide.shape) // max_size)
+    squares = {axis: min(factor, size) for axis, size in enumerate(slide.shape)}
+    return da.coarsen(np.mean, slide, squares, trim_excess=True).compute()
 
 
 def _render_block(block_id, row_edges, col_edges, seed):
@@ -190,39 +164,19 @@ def _render(row_start, row_stop, col_start, col_stop, seed, noise=True):
     return picture
 
 
-def _check_shape(shape):
-    """Return the shape as two int, or raise."""
-    if not isinstance(shape, (tuple, list)) or len(shape) != 2:
-        raise TypeError(f"shape must be two whole numbers such as (2000, 5000), not {shape!r}.")
-    for size in shape:
-        if not isinstance(size, Integral) or isinstance(size, bool):
-            raise TypeError(f"shape must hold whole numbers, not {size!r}.")
-        if not 1 <= size <= 2**40:
-            raise ValueError(f"shape must hold numbers from 1 to 2**40, not {size}.")
-    return tuple(int(size) for size in shape)
+def _bounds(window, shape):
+    """Return (start, stop) of the rows and of the columns of a window of a slide; None stands for the whole slide."""
+    shape = per_axis(shape, "shape", 2, 1, LONGEST_SIDE)
+    return bounds_of((slice(None), slice(None)) if window is None else window, shape)
 
 
-def _check_seed(seed):
-    """Return the seed as int, or raise."""
-    if not isinstance(seed, Integral) or isinstance(seed, bool):
-        raise TypeError(f"seed must be a whole number, not {seed!r}.")
-    if not 0 <= seed < 2**64:
-        raise ValueError(f"seed must be from 0 to 2**64 - 1, not {seed}.")
-    return int(seed)
-
-
-def _window_bounds(window, shape):
-    """Return row start, row stop, column start, column stop of a window, or raise."""
-    window = (slice(None), slice(None)) if window is None else window
-    if not isinstance(window, tuple) or len(window) != 2 or not all(isinstance(part, slice) for part in window):
-        raise TypeError(f"window must be two slices such as np.s_[0:100, 200:300], not {window!r}.")
-    bounds = [part.indices(size) for part, size in zip(window, shape)]
-    for part, (start, stop, step) in zip(window, bounds):
-        if step != 1:
-            raise ValueError(f"window must take every pixel (step 1), not {part}.")
-        if start >= stop:
-            raise ValueError(f"window {window} holds no pixel of a slide of shape {shape}. Choose it inside the slide.")
-    return tuple(edge for start, stop, step in bounds for edge in (start, stop))
+def _nuclei_within(bounds, seed):
+    """Return the nuclei with their centre within these bounds of the endless plane."""
+    (i_start, i_stop), (j_start, j_stop) = [((a - 1) // kernels.CELL, (b - 1) // kernels.CELL + 1) for a, b in bounds]
+    rows = [kernels.nuclei_of_cells(i, j_start, j_stop, np.uint64(seed)) for i in range(i_start, i_stop)]
+    nuclei = np.concatenate(rows).view(NUCLEUS)[:, 0]
+    start, stop = np.transpose(bounds) - 0.5
+    return nuclei[((nuclei["centre"] >= start) & (nuclei["centre"] < stop)).all(axis=1)]
 
 
 def segment_nuclei(image, threshold, sigma=3.5):
@@ -349,15 +303,14 @@ def _squared_distance(foreground, distance):
 
 
 def _check_picture(image, threshold, sigma):
-    """Return the image as an array, or raise."""
+    """Return the image as an array, or raise where the blur or the threshold would give a wrong picture in silence."""
     image = np.asarray(image)
-    if image.ndim != 2 or image.dtype.kind not in "buif":
-        raise TypeError(f"image must be a two-dimensional array of numbers, not {image.ndim}-D {image.dtype}.")
+    if image.ndim != 2:
+        raise ValueError(f"image has shape {image.shape}, but must be two-dimensional. Pass one plane at a time.")
     if image.dtype.kind == "f" and np.isnan(image).any():
-        raise ValueError("image holds NaN, which the blur would spread. Replace it first, with numpy.nan_to_num.")
-    for name, number in (("threshold", threshold), ("sigma", sigma)):
-        if not isinstance(number, Real) or not np.isfinite(number):
-            raise ValueError(f"{name} must be a finite number, not {number!r}.")
-    if sigma < 0:
-        raise ValueError(f"sigma must be 0 or more, not {sigma}.")
+        raise ValueError(
+            "image holds NaN, which the blur spreads, but must not. Replace it first, with numpy.nan_to_num."
+        )
+    real_number(threshold, "threshold")
+    real_number(sigma, "sigma", 0)
     return image

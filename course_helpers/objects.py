@@ -9,7 +9,6 @@ Objects larger than any overlap are labelled tile by tile and joined across the 
 
 from functools import partial
 from itertools import product
-from numbers import Integral
 from typing import NamedTuple
 
 import dask.array as da
@@ -25,6 +24,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from skimage.measure import regionprops_table
 
+from course_helpers._arguments import dask_array, per_axis
 from course_helpers.tiling import compute_in_patches
 
 ABSOLUTE = ("bbox", "centroid", "centroid_weighted", "coords", "coords_scaled")  # these are places in the image
@@ -95,7 +95,7 @@ def count_in_tiles(segment, image, overlap, reach=0):
     array([[1, 0],
            [0, 0]])
     """
-    _check_input(segment, image)
+    _check_chunks(image, "image")
     return _map_windows(_count, segment, image, overlap, reach, np.int64, one_pixel=True)
 
 
@@ -104,7 +104,7 @@ def cut_in_tiles(segment, image, overlap, reach=0):
 
     Where it is 0 everywhere, the overlap is large enough for them. Parameters and result are as in `count_in_tiles`.
     """
-    _check_input(segment, image)
+    _check_chunks(image, "image")
     return _map_windows(_count_cut, segment, image, overlap, reach, np.int64, one_pixel=True)
 
 
@@ -137,8 +137,8 @@ def label_in_tiles(segment, image, overlap, reach=0, renumber=False, dtype=np.in
     OverlapError
         When computed, if an object with a pixel in a tile is cut by its window: how many, and where.
     """
-    _check_input(segment, image)
-    dtype, tables = _check_dtype(dtype), []
+    _check_chunks(image, "image")
+    dtype, tables = np.dtype(dtype), []
     if not isinstance(renumber, (bool, np.bool_)):
         tables = [delayed(_check_names(renumber, dtype), pure=True)]
     elif renumber:
@@ -146,8 +146,10 @@ def label_in_tiles(segment, image, overlap, reach=0, renumber=False, dtype=np.in
         tables = [_gather(_sort_names, names, dtype)]
         image = _read_again(image, tables[0])
     elif image.size > np.iinfo(dtype).max:
-        raise ValueError(f"Labels up to {image.size}, the size of the image, do not fit into {dtype}. "
-                         f"Choose int64, or number the objects with renumber=True.")
+        raise ValueError(
+            f"dtype is {dtype}, but must hold labels up to {image.size}, the size of the image. Choose int64, or number "
+            "the objects with renumber=True."
+        )
     return _map_windows(partial(_name_pixels, dtype=dtype), segment, image, overlap, reach, dtype, tables)
 
 
@@ -174,7 +176,7 @@ def measure_in_tiles(segment, image, overlap, properties=("label", "bbox", "cent
     TypeError, ValueError, OverlapError
         As in `count_in_tiles`, and if a property does not exist.
     """
-    _check_input(segment, image)
+    _check_chunks(image, "image")
     properties = (properties,) if isinstance(properties, str) else tuple(properties)
     properties = properties if "label" in properties else ("label", *properties)
     empty = _empty_table(properties, image)
@@ -184,7 +186,7 @@ def measure_in_tiles(segment, image, overlap, properties=("label", "bbox", "cent
     return pd.concat(tables).sort_values("label", ignore_index=True) if tables else empty
 
 
-def stitch_labels(labels, connectivity=None, dtype=np.int64):
+def stitch_labels(labels):
     """Join the labels of neighbouring tiles (chunks) that touch across the faces between them; the result is lazy.
 
     For objects larger than any overlap: label each tile for itself, for example with
@@ -199,21 +201,16 @@ def stitch_labels(labels, connectivity=None, dtype=np.int64):
     Parameters
     ----------
     labels : dask.array.Array of integers
-        Labels per tile, 0 for background, which must be the same when computed again.
-    connectivity : int, optional
-        1: pixels touch if they share a face; 2: or an edge (in 2-D: a corner); and so on. By default all neighbours
-        touch, as in `skimage.measure.label`. Choose what you have labelled the tiles with.
-    dtype : integer dtype
-        Type of the result.
-
+        Labels per tile, 0 for background, which must be the same when computed again. All neighbours touch, also at
+        corners, as in `skimage.measure.label`: label the tiles in the same way.
     Returns
     -------
-    dask.array.Array of `dtype`, shape and chunks of `labels`
+    dask.array.Array of int64, shape and chunks of `labels`
 
     Raises
     ------
     TypeError, ValueError
-        If an argument is wrong; when computed, if labels are negative or do not fit into `dtype`.
+        If `labels` is no dask array of whole numbers; when computed, if labels are negative.
 
     Examples
     --------
@@ -223,13 +220,10 @@ def stitch_labels(labels, connectivity=None, dtype=np.int64):
     """
     _check_chunks(labels, "labels")
     _check_integer(labels.dtype)
-    dtype, connectivity = _check_dtype(dtype), labels.ndim if connectivity is None else connectivity
-    if not isinstance(connectivity, Integral) or not 1 <= connectivity <= labels.ndim:
-        raise ValueError(f"connectivity must be a whole number from 1 to {labels.ndim}, not {connectivity!r}.")
     faces = da.map_blocks(_faces, labels, chunks=_ones(labels), dtype=object, meta=_empty(labels, object))
-    joined = _gather(_join, faces, int(connectivity), dtype)
+    joined = _gather(_join, faces)
     labels = _read_again(labels, joined)
-    return da.map_blocks(partial(_rename, dtype=dtype), labels, joined=joined, dtype=dtype, meta=_empty(labels, dtype))
+    return da.map_blocks(_rename, labels, joined=joined, dtype=np.int64, meta=_empty(labels, np.int64))
 
 
 # --- windows ----------------------------------------------------------------------------------------------------------
@@ -242,9 +236,9 @@ def _map_windows(work, segment, image, overlap, reach, dtype, tables=(), one_pix
     every window. Here a tile is one task, which cuts its window out of the chunks: any chunks will do, and there is
     less to schedule.
     """
-    overlap, reach = _check_pixels(overlap, image.ndim, "overlap"), _check_pixels(reach, image.ndim, "reach")
+    overlap, reach = per_axis(overlap, "overlap", image.ndim, 0), per_axis(reach, "reach", image.ndim, 0)
     if any(far > margin for far, margin in zip(reach, overlap)):
-        raise ValueError(f"overlap must be at least the largest object plus reach, but {overlap} is less than {reach}.")
+        raise ValueError(f"overlap is {overlap}, but must be at least reach, {reach}, plus the largest object.")
     spans = [_spans(*axis) for axis in zip(image.chunks, overlap, reach)]
     name = f"objects-{tokenize(work, segment, image, overlap, reach, dtype, tables)}"
     graph = {}
@@ -303,7 +297,9 @@ def _on_window(chunks, *tables, work, segment, image_shape, place, index):
     for chunk, parts in zip(chunks, product(*[span.chunks for span in place])):
         window[tuple(target for _, _, target in parts)] = chunk[tuple(source for _, source, _ in parts)]
     if window.dtype.kind in "fc" and np.isnan(window).any():
-        raise ValueError(f"image holds NaN in or near tile {index}. Replace it first, with dask.array.nan_to_num.")
+        raise ValueError(
+            f"image holds NaN in or near tile {index}, but must not. Replace it with dask.array.nan_to_num."
+        )
     labels, count = _consecutive(_check_labels(np.asarray(segment(window)), window.shape))
     pixels = np.flatnonzero(labels)
     first = np.zeros(count + 1, np.int64)
@@ -372,8 +368,10 @@ def _name_pixels(objects, all_names=None, dtype=np.int64):
     names = objects.names
     if all_names is not None:
         if not np.isin(names[visible], all_names).all():
-            raise ValueError(f"In tile {objects.index}, segment found objects that are not in the list of all objects. "
-                             f"Choose a larger overlap and reach; and segment must not be random.")
+            raise ValueError(
+                f"In tile {objects.index}, segment found objects that are not in the list of all objects. "
+                "Choose a larger overlap and reach; and segment must not be random."
+            )
         names = np.searchsorted(all_names, names) + 1
     return np.concatenate([[0], np.where(visible, names, 0)]).astype(dtype)[tile]
 
@@ -425,7 +423,7 @@ def _faces(tile):
     return _boxed((count, planes), tile.ndim)
 
 
-def _join(faces, connectivity, dtype):
+def _join(faces):
     """Return what `_rename` needs: each tile's offset; the labels that join an earlier one, and their new names.
 
     Label l of a tile has the number offset + l. Only labels at a face can touch labels of other tiles, so the lists
@@ -437,7 +435,7 @@ def _join(faces, connectivity, dtype):
     for axis in range(faces.ndim):
         for seam in range(faces.shape[axis] - 1):
             near, far = _plane(faces, offsets, axis, seam, -1), _plane(faces, offsets, axis, seam + 1, 0)
-            edges.append(_touching(near, far, axis, connectivity))
+            edges.append(_touching(near, far, axis))
     nodes, ends = np.unique(np.concatenate(edges, axis=1), return_inverse=True)
     ends = ends.reshape(2, -1)
     graph = coo_array((np.ones(ends.shape[1], bool), ends), shape=(len(nodes), len(nodes)))
@@ -445,7 +443,6 @@ def _join(faces, connectivity, dtype):
     _, first = np.unique(component, return_index=True)
     kept = nodes[first][component]  # the first label of each object: nodes are sorted
     absorbed, target = nodes[nodes != kept], kept[nodes != kept]
-    _check_fit(int(counts.sum()) - len(absorbed), dtype)
     return offsets, absorbed, target - np.searchsorted(absorbed, target)
 
 
@@ -459,11 +456,16 @@ def _plane(faces, offsets, axis, position, end):
     return np.block(numbers.tolist())
 
 
-def _touching(near, far, axis, connectivity):
-    """Return the pairs of numbers that touch across a seam, shape (2, n)."""
+def _touching(near, far, axis):
+    """Return the pairs of numbers that touch across a seam, shape (2, n).
+
+    >>> _touching(np.array([[1, 1, 0, 2]]), np.array([[0, 5, 0, 6]]), axis=0)
+    array([[1, 2],
+           [5, 6]])
+    """
     pairs = []
     for step in product((-1, 0, 1), repeat=near.ndim):
-        if step[axis] == 0 and np.count_nonzero(step) < connectivity:
+        if step[axis] == 0:
             a = near[tuple(slice(max(-s, 0), size - max(s, 0)) for s, size in zip(step, near.shape))]
             b = far[tuple(slice(max(s, 0), size - max(-s, 0)) for s, size in zip(step, near.shape))]
             both = (a > 0) & (b > 0)
@@ -471,7 +473,7 @@ def _touching(near, far, axis, connectivity):
     return np.unique(np.concatenate(pairs, axis=1), axis=1)
 
 
-def _rename(tile, joined, dtype, block_id):
+def _rename(tile, joined, block_id):
     """Return a tile with the labels of the stitched image."""
     labels, count = _consecutive(_check_labels(tile, tile.shape))
     offsets, absorbed, target = joined
@@ -479,73 +481,44 @@ def _rename(tile, joined, dtype, block_id):
     names = numbers - np.searchsorted(absorbed, numbers)
     first, last = np.searchsorted(absorbed, [offsets[block_id] + 1, offsets[block_id] + count + 1])
     names[absorbed[first:last] - offsets[block_id] - 1] = target[first:last]
-    return np.concatenate([[0], names]).astype(dtype)[labels]
+    return np.concatenate([[0], names])[labels]
 
 
 # --- arguments --------------------------------------------------------------------------------------------------------
 
 
-def _check_input(segment, image):
-    """Raise if there is no function to call or no image to call it for."""
-    if not callable(segment):
-        raise TypeError(f"segment must be a function that returns labels, not {type(segment).__name__}.")
-    _check_chunks(image, "image")
-
-
 def _check_chunks(array, name):
     """Raise if this is not a dask array whose chunks are known and hold pixels."""
-    if not isinstance(array, da.Array):
-        raise TypeError(f"{name} must be a dask array, not {type(array).__name__}. Use dask.array.from_array.")
-    if array.ndim == 0 or not np.all([size > 0 for sizes in array.chunks for size in sizes]):
-        raise ValueError(f"{name} must have chunks of known size with pixels in them, not {array.chunks}. "
-                         f"Call compute_chunk_sizes or rechunk first.")
-
-
-def _check_pixels(pixels, ndim, name):
-    """Return a whole number from 0 for each axis, or raise."""
-    numbers = (pixels,) * ndim if isinstance(pixels, Integral) else pixels
-    if not isinstance(numbers, (tuple, list)) or len(numbers) != ndim:
-        raise TypeError(f"{name} must be a whole number of pixels, or {ndim} of them, not {pixels!r}.")
-    for number in numbers:
-        if not isinstance(number, Integral) or isinstance(number, bool):
-            raise TypeError(f"{name} must be a whole number of pixels, not {number!r}.")
-        if number < 0:
-            raise ValueError(f"{name} must be 0 or more pixels, not {number}.")
-    return tuple(int(number) for number in numbers)
+    if any(0 in sizes for sizes in dask_array(array, name).chunks):
+        raise ValueError(f"{name} has chunks {array.chunks}, but must have pixels in all of them. Call rechunk first.")
 
 
 def _check_integer(dtype):
     """Raise if this is no type for labels."""
     if dtype.kind not in "iu":
-        raise TypeError(f"labels must be whole numbers, not {dtype}. Label a mask with skimage.measure.label first.")
+        raise TypeError(
+            f"labels are {dtype}, but must be whole numbers. Label a mask with skimage.measure.label first."
+        )
 
 
 def _check_labels(labels, shape):
     """Return labels, or raise if they are none."""
     _check_integer(labels.dtype)
     if labels.shape != shape:
-        raise ValueError(f"segment must return labels of the shape it was given, {shape}, not {labels.shape}.")
+        raise ValueError(f"labels have shape {labels.shape}, but must have the shape that segment was given, {shape}.")
     if labels.min(initial=0) < 0:
-        raise ValueError(f"labels must be 0 or more, not {labels.min()}. Background is 0.")
+        raise ValueError(f"labels hold {labels.min()}, but must be 0 or more. Background is 0.")
     return labels
-
-
-def _check_dtype(dtype):
-    """Return the dtype, or raise if it is not one of whole numbers."""
-    if np.dtype(dtype).kind not in "iu":
-        raise TypeError(f"dtype must be one of whole numbers such as int64, not {np.dtype(dtype)}.")
-    return np.dtype(dtype)
 
 
 def _check_names(names, dtype):
     """Return all labels as an array, or raise if this is not a sorted list of names that has a number for each."""
     names = np.asarray(names)
-    if names.ndim != 1 or names.dtype.kind not in "iu" and names.size:
-        raise TypeError(f"renumber must be True, False, or all labels in a sequence of whole numbers, not {names.ndim}-D "
-                        f'{names.dtype}. Hand over the column "label" of measure_in_tiles.')
-    if names.size and names[0] < 1 or (names[1:] <= names[:-1]).any():
-        raise ValueError("renumber must hold every label once, from 1 and sorted. Hand over the column \"label\" of "
-                         "measure_in_tiles, as it is.")
+    if names.ndim != 1 or names.size and names[0] < 1 or (names[1:] <= names[:-1]).any():
+        raise ValueError(
+            f"renumber is {names}, but must be True, False, or every label once, from 1 and sorted. Hand over the column "
+            '"label" of measure_in_tiles, as it is.'
+        )
     _check_fit(len(names), dtype)
     return names
 
@@ -553,20 +526,15 @@ def _check_names(names, dtype):
 def _check_fit(count, dtype):
     """Raise if a number of objects does not fit into a dtype."""
     if count > np.iinfo(dtype).max:
-        raise ValueError(f"{count} objects do not fit into {dtype}. Choose a larger dtype such as int64.")
+        raise ValueError(f"dtype is {dtype}, but must hold numbers up to {count}, one for each object. Choose int64.")
 
 
 def _empty_table(properties, image):
-    """Return the table of no object, or raise if there is no such property or no such table."""
-    if image.ndim not in (2, 3):
-        raise ValueError(f"image must have 2 or 3 dimensions to be measured, not {image.ndim}.")
+    """Return the table of no object; what scikit-image cannot measure, it refuses here at once."""
     if "slice" in properties:
-        raise ValueError("slice is not a column of the table. Ask for bbox, which says the same in numbers.")
+        raise ValueError("properties hold slice, but must be places in the whole image. Ask for bbox instead.")
     window = np.arange(1, 4**image.ndim + 1).reshape((4,) * image.ndim)
-    try:
-        table = regionprops_table(np.ones_like(window), window.astype(image.dtype), properties=properties)
-    except (AttributeError, NotImplementedError) as error:
-        raise ValueError(f"regionprops_table cannot measure one of {properties} in {image.ndim}-D: {error}.") from None
+    table = regionprops_table(np.ones_like(window), window.astype(image.dtype), properties=properties)
     return pd.DataFrame(table).astype({"label": np.int64})[:0]
 
 

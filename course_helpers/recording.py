@@ -5,6 +5,8 @@ import math
 import numpy as np
 from numpy.random import default_rng
 
+from course_helpers._arguments import bounds_of, whole_number
+
 FRAMES = 74  # time points; the recording that the model stands for has 50 times as many, 3700
 SHAPE = (25, 512, 256)  # planes, rows, columns of a time point; along each axis a quarter of 100, 2048, 1024
 DTYPE = np.uint16
@@ -31,15 +33,11 @@ def load_time_point(t, window=np.s_[:, :, :]):
 
     Raises
     ------
-    ValueError
+    TypeError, ValueError
         If there is no such time point, or `window` is not made of three slices with step 1.
     """
-    if t not in range(FRAMES):
-        raise ValueError(f"t is {t}, but the recording has the time points 0 to {FRAMES - 1}")
-    if not isinstance(window, tuple) or len(window) != 3 or not all(isinstance(part, slice) and part.step in (None, 1) for part in window):
-        raise ValueError(f"window is {window}, but three slices are needed, such as np.s_[:, :256, :]")
-    bounds = [part.indices(size)[:2] for part, size in zip(window, SHAPE)]
-    pixels = np.empty([max(stop - start, 0) for start, stop in bounds], DTYPE)
+    t, bounds = whole_number(t, "t", 0, FRAMES - 1), bounds_of(window, SHAPE)
+    pixels = np.empty([stop - start for start, stop in bounds], DTYPE)
     planes, rows, columns = (slice(*pair) for pair in bounds)
     noise = default_rng(t).integers(BACKGROUND, BACKGROUND + 32, SHAPE[1:], dtype=DTYPE)
     for plane, picture in zip(range(*bounds[0]), pixels):

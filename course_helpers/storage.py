@@ -7,7 +7,6 @@ import zlib
 from concurrent.futures import ThreadPoolExecutor
 from itertools import product
 from math import prod
-from numbers import Integral
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,17 +18,19 @@ import yaozarrs
 import zarr
 from dask.array.core import normalize_chunks, slices_from_chunks
 from dask.system import CPU_COUNT
-from tqdm import tqdm
 from yaozarrs.write.v05 import prepare_image
 from zarr.abc.store import Store
 from zarr.codecs import Crc32cCodec, GzipCodec, ZstdCodec
 from zarr.storage import LocalStore, WrapperStore
+
+from course_helpers._arguments import dask_array, per_axis
 
 # Every chunk ends with a checksum, so that damage is noticed when it is read.
 CODECS = (ZstdCodec(level=3), Crc32cCodec())
 METADATA = ("zarr.json", ".zarray", ".zattrs", ".zgroup", ".zmetadata")
 # A chunk that holds zeros only is written as well, so that a missing file always means a lost one.
 WRITE_ALL_CHUNKS = {"write_empty_chunks": True}
+SMALLEST_LEVEL = 256  # pixels along the longer side of a pyramid's coarsest level, at most
 
 
 class StorageError(RuntimeError):
@@ -95,33 +96,21 @@ class StoreReport(NamedTuple):
 
 
 def open_stored(path):
-    """Open a Zarr 3 array for reading.
-
-    Raises
-    ------
-    FileNotFoundError
-        If there is nothing at `path`.
-    ValueError
-        If it is not a Zarr array of format 3; the message says what it is.
-    """
+    """Open a Zarr 3 array for reading; raise FileNotFoundError or ValueError if there is none."""
     path = Path(path)
-    if not path.exists():
-        raise FileNotFoundError(f"there is no {path}. Check the spelling, and the folder you are in (Path.cwd()).")
     if any((path / name).is_file() for name in (".zarray", ".zgroup")):
-        raise ValueError(f"{path} is in Zarr format 2, and format 3 is expected. Read it with dask.array.from_zarr and "
-                         "store it anew with write_verified.")
-    if not (path / "zarr.json").is_file():
-        raise ValueError(f"{path} is not a Zarr store: there is no zarr.json in it.")
-    try:
-        node = zarr.open(path, mode="r", zarr_format=3)
-    except Exception as error:
-        raise ValueError(f"{path} cannot be opened, its zarr.json is damaged: {error}") from None
+        raise ValueError(
+            f"{path} is in Zarr format 2, but must be in format 3. Read it with dask.array.from_zarr and store it anew "
+            "with write_verified."
+        )
+    node = zarr.open(path, mode="r", zarr_format=3)
     if isinstance(node, zarr.Group):
-        raise ValueError(f"{path} is a group of arrays. Open one of them: {', '.join(sorted(node.array_keys()))}.")
+        arrays = ", ".join(sorted(node.array_keys()))
+        raise ValueError(f"{path} is a group of arrays, but must be an array. Open one of them: {arrays}.")
     return node
 
 
-def write_verified(image, path, chunks=None, shards=None, compressors=CODECS, overwrite=False):
+def write_verified(image, path, chunks=None, compressors=CODECS, overwrite=False):
     """Store an image in Zarr 3 chunk by chunk, read all of it back, and only then give it its name.
 
     Dask chunks are merged or cut so that no two tasks write into the same file. Until everything is written and verified,
@@ -130,11 +119,11 @@ def write_verified(image, path, chunks=None, shards=None, compressors=CODECS, ov
     Parameters
     ----------
     image : dask.array.Array or numpy.ndarray
-        Of numbers or booleans, at least one-dimensional, with known chunk sizes.
+        Of numbers or booleans, with known chunk sizes.
     path : str or Path
         The folder to write, for example ``"result.zarr"``.
-    chunks, shards : tuple of int, optional
-        Shape of a Zarr chunk, by default that of the largest dask chunk; shape of a shard, a file with many chunks.
+    chunks : tuple of int, optional
+        Shape of a Zarr chunk, by default that of the largest dask chunk.
     compressors : sequence of zarr.abc.codec.BytesBytesCodec
         By default Zstandard and a checksum.
     overwrite : bool
@@ -153,12 +142,18 @@ def write_verified(image, path, chunks=None, shards=None, compressors=CODECS, ov
     StorageError
         If a block does not have the shape or dtype that the image declares, or reads back differently.
     """
-    image, path = _check_image(image), _check_target(path, overwrite)
-    chunks = _check_chunks(chunks or image.chunksize, image.shape)
+    image, path = dask_array(da.asanyarray(image), "image"), _check_target(path, overwrite)
+    chunks = _fitting(chunks or image.chunksize, image.shape)
     partial = path.with_name(f"{path.name}.{uuid.uuid4().hex[:8]}.partial")  # a sibling, so that renaming is one step
     try:
-        target = zarr.create_array(partial, shape=image.shape, dtype=image.dtype, chunks=chunks, shards=shards,
-                                   compressors=compressors, config=WRITE_ALL_CHUNKS)
+        target = zarr.create_array(
+            partial,
+            shape=image.shape,
+            dtype=image.dtype,
+            chunks=chunks,
+            compressors=compressors,
+            config=WRITE_ALL_CHUNKS,
+        )
         _store_verified(image, target)
         _move_into_place(partial, path)
     finally:  # also after Ctrl+C or "Interrupt kernel"
@@ -191,7 +186,7 @@ def check_store(path):
     return StoreReport(len(grid), missing, damaged, _has_checksums(array))
 
 
-def convert_tiff(tiff_path, path, chunks=(512, 512), overwrite=False, max_memory=2**28, progress=tqdm):
+def convert_tiff(tiff_path, path, chunks=(512, 512), overwrite=False, max_memory=2**28, progress=iter):
     """Convert the first image of a TIFF file to a Zarr 3 array, piece by piece; run it again to resume.
 
     Under way, the store is called `path` + ".partial". When the conversion is interrupted, the next call with the same
@@ -211,7 +206,7 @@ def convert_tiff(tiff_path, path, chunks=(512, 512), overwrite=False, max_memory
     max_memory : int
         Most bytes that one piece may take. A piece consists of whole chunks and whole tiles or strips of the TIFF.
     progress : callable
-        Gets the list of pieces and returns an iterable; ``iter`` shows no progress bar.
+        Gets the list of pieces and returns an iterable: ``tqdm`` shows a progress bar.
 
     Returns
     -------
@@ -222,12 +217,12 @@ def convert_tiff(tiff_path, path, chunks=(512, 512), overwrite=False, max_memory
     FileNotFoundError, FileExistsError, TypeError, ValueError
         If an argument cannot be used, or a piece would take more than `max_memory`.
     StorageError
-        If the TIFF file is damaged or changes while it is converted, or a piece reads back differently.
+        If the TIFF file cannot be decoded or changes while it is converted, or a piece reads back differently.
     """
-    tiff_path, path = _check_tiff(tiff_path), _check_target(path, overwrite)
+    path = _check_target(path, overwrite)
     with tifffile.TiffFile(tiff_path) as file:
         read, shape, dtype, tiff_chunks = _tiff_reader(file.series[0])
-        chunks = _check_chunks((1,) * (len(shape) - len(chunks)) + tuple(chunks), shape)
+        chunks = _fitting((1,) * (len(shape) - len(chunks)) + tuple(chunks), shape)
         pieces = _pieces(shape, dtype, chunks, tiff_chunks, max_memory)
         partial, source = path.with_name(f"{path.name}.partial"), _fingerprint(tiff_path)
         target = _resumable(partial, source, shape=shape, dtype=dtype, chunks=chunks)
@@ -240,10 +235,11 @@ def convert_tiff(tiff_path, path, chunks=(512, 512), overwrite=False, max_memory
     return open_stored(path)
 
 
-def write_pyramid(image, path, pixel_size, unit="micrometer", chunks=(512, 512), min_size=256, overwrite=False):
+def write_pyramid(image, path, pixel_size, unit="micrometer", chunks=(512, 512), overwrite=False):
     """Store a two-dimensional image as OME-Zarr 0.5: a pyramid whose levels shrink by 2, with physical pixel sizes.
 
-    Each level is computed from the level below as it is on disk, so that the image need never fit into memory. A pixel is
+    Levels shrink until both sides are at most 256 pixels long. Each is computed from the level below as it is on disk, so
+    that the image need never fit into memory. A pixel is
     the mean of 2 x 2 pixels of the level below, rounded down. The written metadata place its centre between theirs.
 
     Parameters
@@ -257,8 +253,6 @@ def write_pyramid(image, path, pixel_size, unit="micrometer", chunks=(512, 512),
         A length unit that OME-NGFF knows, such as "micrometer" or "nanometer".
     chunks : tuple of int
         Chunk shape of all levels.
-    min_size : int
-        Shrink until both sides are at most this long, in pixels.
     overwrite : bool
         Whether an existing Zarr store may be replaced.
 
@@ -277,12 +271,12 @@ def write_pyramid(image, path, pixel_size, unit="micrometer", chunks=(512, 512),
     Axes, scale and translation follow https://ngff.openmicroscopy.org/0.5/. Codecs are the default of yaozarrs, which any
     reader of OME-Zarr knows; they have no checksum.
     """
-    image, path = _check_image(image), _check_target(path, overwrite)
+    image, path = dask_array(da.asanyarray(image), "image"), _check_target(path, overwrite)
     partial = path.with_name(f"{path.name}.{uuid.uuid4().hex[:8]}.partial")
     try:
-        arrays = create_pyramid(partial, image.shape, image.dtype, pixel_size, unit, chunks, min_size)
+        arrays = create_pyramid(partial, image.shape, image.dtype, pixel_size, unit, chunks)
         for level, array in enumerate(arrays):
-            pixels = image if level == 0 else halved(da.from_zarr(arrays[level - 1]))
+            pixels = image if level == 0 else _halved(da.from_zarr(arrays[level - 1]))
             _store_verified(pixels, array)
         _move_into_place(partial, path)
     finally:
@@ -290,23 +284,30 @@ def write_pyramid(image, path, pixel_size, unit="micrometer", chunks=(512, 512),
     return open_pyramid(path)
 
 
-def create_pyramid(path, shape, dtype, pixel_size, unit="micrometer", chunks=(512, 512), min_size=256):
+def create_pyramid(path, shape, dtype, pixel_size, unit="micrometer", chunks=(512, 512)):
     """Create an OME-Zarr 0.5 pyramid without pixels in it, and return its levels as writable arrays, finest first.
 
     Parameters are those of `write_pyramid`; TypeError or ValueError if one of them cannot be used.
     """
-    if len(shape) != 2 or min(shape) < 1:
-        raise ValueError(f"a two-dimensional image is expected, not one of shape {tuple(shape)}. Store planes one by one.")
+    if len(shape) != 2:
+        raise ValueError(f"image has shape {tuple(shape)}, but must be two-dimensional. Store planes one by one.")
     if not pixel_size > 0:
-        raise ValueError(f"pixel_size must be a positive number, not {pixel_size!r}.")
+        raise ValueError(f"pixel_size is {pixel_size!r}, but must be a positive number.")
     shapes = [tuple(shape)]
-    while max(shapes[-1]) > min_size:
+    while max(shapes[-1]) > SMALLEST_LEVEL:
         shapes.append(tuple(-(-size // 2) for size in shapes[-1]))
     datasets = []
     for level in range(len(shapes)):
         size, shift = pixel_size * 2**level, pixel_size * (2**level - 1) / 2  # the first centre moves inwards
-        datasets.append({"path": str(level), "coordinateTransformations": [
-            {"type": "scale", "scale": [size, size]}, {"type": "translation", "translation": [shift, shift]}]})
+        datasets.append(
+            {
+                "path": str(level),
+                "coordinateTransformations": [
+                    {"type": "scale", "scale": [size, size]},
+                    {"type": "translation", "translation": [shift, shift]},
+                ],
+            }
+        )
     axes = [{"name": name, "type": "space", "unit": unit} for name in "yx"]
     metadata = yaozarrs.v05.Image(multiscales=[{"axes": axes, "datasets": datasets}])
     _, arrays = prepare_image(path, metadata, [(size, dtype) for size in shapes], chunks=tuple(chunks), writer="zarr")
@@ -319,14 +320,12 @@ def open_pyramid(store):
     `store` is a path, an address or a Zarr store. Raises ValueError if it holds no OME-Zarr image.
     """
     group = zarr.open_group(store, mode="r")
-    try:
-        datasets = group.attrs["ome"]["multiscales"][0]["datasets"]
-    except (KeyError, IndexError, TypeError):
-        raise ValueError(f"{store} is no OME-Zarr 0.5 image: its zarr.json lists no multiscales.") from None
-    return [group[dataset["path"]] for dataset in datasets]
+    if "multiscales" not in group.attrs.get("ome", {}):
+        raise ValueError(f"{store} is no OME-Zarr 0.5 image: its zarr.json lists no multiscales.")
+    return [group[dataset["path"]] for dataset in group.attrs["ome"]["multiscales"][0]["datasets"]]
 
 
-def halved(image):
+def _halved(image):
     """Return a dask array of half the height and width: means of 2 x 2 pixels, rounded down for whole numbers.
 
     Where a side is odd, the last row or column counts twice.
@@ -361,30 +360,19 @@ def view_window(levels, center, zoom, screen=(400, 600)):
     Raises
     ------
     ValueError
-        If `zoom` is not positive or no pixel lies on the screen.
+        If no pixel lies on the screen.
     """
-    if not zoom > 0:
-        raise ValueError(f"zoom must be a positive number, not {zoom!r}.")
     level = int(np.clip(np.floor(np.log2(1 / zoom)), 0, len(levels) - 1))
     factor, shape = 2**level, levels[level].shape
     starts = [max(0, int((middle - side / 2 / zoom) // factor)) for middle, side in zip(center, screen)]
-    stops = [min(size, int(-(-(middle + side / 2 / zoom) // factor))) for middle, side, size in zip(center, screen, shape)]
+    stops = [
+        min(size, int(-(-(middle + side / 2 / zoom) // factor))) for middle, side, size in zip(center, screen, shape)
+    ]
     if min(np.subtract(stops, starts)) <= 0:
         raise ValueError(f"center {tuple(center)} with zoom {zoom} shows no pixel of an image of {levels[0].shape}.")
     window = tuple(slice(start, stop) for start, stop in zip(starts, stops))
     extent = tuple(factor * edge for edge in (starts[1], stops[1], stops[0], starts[0]))
     return np.asarray(levels[level][window]), level, extent
-
-
-def _check_image(image):
-    """Return the image as a dask array, or raise."""
-    if not isinstance(image, (np.ndarray, da.Array)):
-        raise TypeError(f"image must be a dask or NumPy array, not {type(image).__name__}.")
-    if image.dtype.kind not in "biufc":
-        raise TypeError(f"image must hold numbers or booleans, not {image.dtype}.")
-    if not image.ndim or not all(size >= 1 for size in image.shape):  # False for unknown sizes, which are NaN
-        raise ValueError(f"image must have pixels and known chunk sizes, not shape {image.shape}.")
-    return da.asanyarray(image)
 
 
 def _check_target(path, overwrite):
@@ -397,26 +385,6 @@ def _check_target(path, overwrite):
     if path.exists() and not any((path / name).is_file() for name in ("zarr.json", ".zarray", ".zgroup")):
         raise FileExistsError(f"{path} exists and is not a Zarr store, so it is not replaced. Choose another name.")
     return path
-
-
-def _check_tiff(tiff_path):
-    """Return the path of a TIFF file, or raise."""
-    tiff_path = Path(tiff_path)
-    if not tiff_path.is_file():
-        raise FileNotFoundError(f"there is no file {tiff_path}. Check the spelling, and the folder you are in.")
-    try:
-        with tifffile.TiffFile(tiff_path) as file:
-            series = file.series[0]
-            if series.dataoffset is None:
-                next(series.keyframe.segments(maxworkers=1, buffersize=1))  # can its compression be read?
-    except (tifffile.TiffFileError, IndexError) as error:
-        raise ValueError(f"{tiff_path} cannot be read as a TIFF file: {error}") from None
-    except ValueError as error:
-        raise ValueError(f"{tiff_path} cannot be decoded: {error}. Install the package it names, or save it again without "
-                         "compression or with zlib (deflate).") from None
-    if series.dtype is None or series.dtype.kind not in "biufc":
-        raise TypeError(f"{tiff_path} holds pixels of type {series.dtype}, but numbers are expected.")
-    return tiff_path
 
 
 def _move_into_place(partial, path):
@@ -433,26 +401,23 @@ def _move_into_place(partial, path):
     shutil.rmtree(aside, ignore_errors=True)
 
 
-def _check_chunks(chunks, shape):
-    """Return the chunk shape as a tuple of int, not larger than the image, or raise."""
-    if not isinstance(chunks, (tuple, list)) or len(chunks) != len(shape):
-        raise ValueError(f"chunks must be {len(shape)} numbers for an image of shape {tuple(shape)}, not {chunks!r}.")
-    if not all(isinstance(size, Integral) and size >= 1 for size in chunks):
-        raise ValueError(f"chunks must be whole numbers from 1, not {chunks!r}.")
-    return tuple(min(int(chunk), size) for chunk, size in zip(chunks, shape))
+def _fitting(chunks, shape):
+    """Return the chunk shape as a tuple of int, not larger than the image."""
+    return tuple(map(min, per_axis(chunks, "chunks", len(shape), 1), shape))
 
 
 def _store_verified(image, target):
     """Write a dask array into a Zarr array, one task per file, then read everything back and compare checksums."""
-    unit = target.shards or target.chunks
     honest = image.map_blocks(_as_declared, dtype=image.dtype, meta=image._meta)
     # After an error, the pool waits for tasks that still write, so that the caller can clean up behind them.
     with ThreadPoolExecutor(dask.config.get("num_workers", CPU_COUNT)) as pool, dask.config.set(pool=pool):
-        written = _per_block(_write_block, honest.rechunk(unit), target=target)
-        stored = _per_block(_checksum_block, da.from_zarr(target, chunks=unit))
+        written = _per_block(_write_block, honest.rechunk(target.chunks), target=target)
+        stored = _per_block(_checksum_block, da.from_zarr(target, chunks=target.chunks))
     if len(different := np.argwhere(written != stored)):
-        raise StorageError(f"{len(different)} of {written.size} pieces do not read back as they were written, the first "
-                           f"is number {tuple(different[0].tolist())}. Is the disk full or damaged?")
+        raise StorageError(
+            f"{len(different)} of {written.size} pieces do not read back as they were written, the first "
+            f"is number {tuple(different[0].tolist())}. Is the disk full or damaged?"
+        )
 
 
 def _as_declared(block, block_info):
@@ -460,8 +425,10 @@ def _as_declared(block, block_info):
     declared = block_info[None]
     found, expected = (block.shape, block.dtype), (tuple(declared["chunk-shape"]), declared["dtype"])
     if found != expected:
-        raise StorageError(f"block {tuple(declared['chunk-location'])} is {found[0]} {found[1]}, but the image declares "
-                           f"{expected[0]} {expected[1]}. Give map_blocks the right dtype= and chunks=.")
+        raise StorageError(
+            f"block {tuple(declared['chunk-location'])} is {found[0]} {found[1]}, but the image declares "
+            f"{expected[0]} {expected[1]}. Give map_blocks the right dtype= and chunks=."
+        )
     return block
 
 
@@ -505,8 +472,10 @@ def _is_readable(array, region):
 
 def _has_checksums(array):
     """Tell whether a codec of the array notices every damage."""
-    return any(isinstance(codec, (Crc32cCodec, GzipCodec)) or isinstance(codec, ZstdCodec) and codec.checksum
-               for codec in array.compressors)
+    return any(
+        isinstance(codec, (Crc32cCodec, GzipCodec)) or isinstance(codec, ZstdCodec) and codec.checksum
+        for codec in array.compressors
+    )
 
 
 def _tiff_reader(series):
@@ -528,7 +497,10 @@ def _copy_piece(read, target, region):
     try:
         pixels = read(region)
     except Exception as error:  # each compression has errors of its own
-        raise StorageError(f"the TIFF file cannot be read at {region}, it may be damaged: {error}") from error
+        raise StorageError(
+            f"the TIFF file cannot be read at {region}: {error}. It may be damaged. If its compression is not known here, "
+            "install the package that is named, or save the file again without compression or with zlib (deflate)."
+        ) from error
     target[region] = pixels
     if _checksum(target[region]) != _checksum(pixels):
         raise StorageError(f"the piece {region} does not read back as it was written. Is the disk full?")
@@ -540,9 +512,11 @@ def _pieces(shape, dtype, chunks, tiff_chunks, max_memory):
     needed = 8 * dtype.itemsize  # bytes per pixel: decoded, copied, compressed, read back; half of it was measured
     allowed = max_memory // needed
     if prod(sizes) > allowed:
-        raise ValueError(f"one piece of {tuple(sizes)} pixels takes {needed * prod(sizes)} bytes of memory, but "
-                         f"max_memory is {max_memory}. The TIFF file can only be read in pieces of {tuple(tiff_chunks)}: "
-                         "choose smaller chunks or allow more memory.")
+        raise ValueError(
+            f"one piece of {tuple(sizes)} pixels takes {needed * prod(sizes)} bytes of memory, but "
+            f"max_memory is {max_memory}. The TIFF file can only be read in pieces of {tuple(tiff_chunks)}: "
+            "choose smaller chunks or allow more memory."
+        )
     for axis in reversed(range(len(shape))):  # fewer and longer pieces are faster
         fits = allowed // (prod(sizes) // sizes[axis])
         sizes[axis] = min(shape[axis], fits // sizes[axis] * sizes[axis])
@@ -555,7 +529,11 @@ def _fingerprint(tiff_path):
     with open(tiff_path, "rb") as file:
         start = file.read(2**16)
         file.seek(-min(2**16, status.st_size), os.SEEK_END)
-        return {"bytes": status.st_size, "changed": status.st_mtime_ns, "ends": [zlib.crc32(start), zlib.crc32(file.read())]}
+        return {
+            "bytes": status.st_size,
+            "changed": status.st_mtime_ns,
+            "ends": [zlib.crc32(start), zlib.crc32(file.read())],
+        }
 
 
 def _resumable(partial, source, **layout):
@@ -564,8 +542,9 @@ def _resumable(partial, source, **layout):
         target = zarr.open_array(partial, mode="r+")
         if target.attrs.get("source") == source and all(getattr(target, key) == value for key, value in layout.items()):
             return target
-    return zarr.create_array(partial, compressors=CODECS, config=WRITE_ALL_CHUNKS, attributes={"source": source},
-                             overwrite=True, **layout)
+    return zarr.create_array(
+        partial, compressors=CODECS, config=WRITE_ALL_CHUNKS, attributes={"source": source}, overwrite=True, **layout
+    )
 
 
 def _is_complete(target, partial, region):

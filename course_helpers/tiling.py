@@ -1,62 +1,17 @@
-"""Tiles with overlap: how much is enough, what it costs, whether the tiled result equals the whole one, and how to
-compute many tiles within a fixed memory."""
-from inspect import signature
-from itertools import product
-from math import isfinite, prod
-from numbers import Integral, Real
+"""Tiles with overlap: how much is enough, what it costs, and how to compute many tiles within a fixed memory."""
 
-import dask.array as da
+from itertools import product
+from math import prod
+
 import numpy as np
 from dask.array.core import normalize_chunks, slices_from_chunks
 from dask.threaded import get
 
+from course_helpers._arguments import dask_array, per_axis, real_number, whole_number
 
-def _radius(radius):
-    return _whole_number(radius, "radius", 0)
-
-
-def _twice_radius(radius):
-    return 2 * _radius(radius)
-
-
-def _gaussian(sigma, truncate=4.0):
-    return int(_non_negative(truncate, "truncate") * _non_negative(sigma, "sigma") + 0.5)
-
-
-def _difference_of_gaussians(sigma1, sigma2, truncate=4.0):
-    return max(_gaussian(sigma1, truncate), _gaussian(sigma2, truncate))
-
-
-REACH = {
-    "gaussian": _gaussian,
-    "difference of gaussians": _difference_of_gaussians,
-    "mean": _radius,
-    "median": _radius,
-    "minimum": _radius,
-    "maximum": _radius,
-    "erosion": _radius,
-    "dilation": _radius,
-    "opening": _twice_radius,
-    "closing": _twice_radius,
-    "top-hat": _twice_radius,
-    "neighbourhood": _radius,
-}
-
-_STATISTIC = "it depends on all pixels. Compute its numbers once for the whole image, and pass them to every tile."
-_OBJECT = "an object may reach across any number of tiles. Work tile by tile, then merge what touches across borders."
-_DISTANCE = ("the nearest background pixel may be any number of pixels away. If you know that every object is smaller "
-             'than d pixels, write ("neighbourhood", d).')
-NO_OVERLAP_IS_ENOUGH = {
-    "otsu": _STATISTIC,
-    "percentile": _STATISTIC,
-    "normalization": _STATISTIC,
-    "histogram equalization": _STATISTIC,
-    "label": _OBJECT,
-    "fill holes": _OBJECT,
-    "reconstruction": _OBJECT,
-    "watershed": _OBJECT,
-    "distance transform": _DISTANCE,
-}
+# How far a step looks, in its sigmas or radii. Scipy.ndimage and scikit-image cut the Gaussian off at 4 sigma; a top-hat
+# is a minimum filter and a maximum filter.
+REACH = {"gaussian": 4, "maximum": 1, "top-hat": 2, "neighbourhood": 1}
 
 
 def overlap_needed(*steps):
@@ -64,22 +19,20 @@ def overlap_needed(*steps):
 
     The reach of a step is the number of pixels it looks away from a pixel, along an axis:
 
-    - ``("gaussian", sigma)`` or ``("gaussian", sigma, truncate)``: int(truncate * sigma + 0.5). This is where
-      scipy.ndimage and scikit-image cut the Gaussian off; truncate is 4 if you do not give it.
-    - ``("difference of gaussians", sigma1, sigma2)``, with or without truncate: the larger one of the two.
-    - ``("mean", r)``, ``("median", r)``, ``("minimum", r)``, ``("maximum", r)``, ``("erosion", r)``,
-      ``("dilation", r)``: r, for a footprint of up to 2 r + 1 pixels a side.
-    - ``("opening", r)``, ``("closing", r)``, ``("top-hat", r)``: 2 r, for an erosion and a dilation.
+    - ``("gaussian", sigma)``: int(4 * sigma + 0.5). This is where scipy.ndimage and scikit-image cut the Gaussian off.
+    - ``("maximum", r)``: r, for a footprint of up to 2 r + 1 pixels a side.
+    - ``("top-hat", r)``: 2 r, for a minimum filter and a maximum filter.
     - ``("neighbourhood", r)``: r, for any other filter.
 
-    Leave out steps that look at one pixel at a time, such as a fixed threshold. If your filters differ from axis to
+    No overlap is enough for a step that needs the whole image, such as Otsu's threshold or the labels of objects. Leave
+    out steps that look at one pixel at a time, such as a fixed threshold. If your filters differ from axis to
     axis, ask for one axis after the other. What a filter sees outside the image may be constant or taken from nearby
     (mode "constant", "reflect", "mirror", "nearest"), but not from the opposite side (mode "wrap").
 
     Parameters
     ----------
-    *steps : tuples of a name and numbers
-        The steps in any order. Lengths are in pixels.
+    *steps : pairs of a name and a length in pixels
+        The steps in any order.
 
     Returns
     -------
@@ -89,7 +42,7 @@ def overlap_needed(*steps):
     Raises
     ------
     TypeError, ValueError
-        If a step is not known, its numbers do not fit, or no overlap is enough because it needs the whole image.
+        If a step is not known, or its length is not a finite number from 0.
 
     Examples
     --------
@@ -100,20 +53,15 @@ def overlap_needed(*steps):
 
 
 def _reach(step):
-    if not isinstance(step, (tuple, list)) or not step or not isinstance(step[0], str):
-        raise TypeError(f'step is {step!r}, but must be a tuple of a name and numbers, such as ("gaussian", 2).')
-    name, *numbers = step
-    if name in NO_OVERLAP_IS_ENOUGH:
-        raise ValueError(f'No overlap is enough for "{name}": {NO_OVERLAP_IS_ENOUGH[name]}')
-    if name not in REACH:
-        raise ValueError(f'"{name}" is not a known step. Known are: {", ".join(REACH)}. '
-                         'For any other filter that looks r pixels away, write ("neighbourhood", r).')
-    parameters = signature(REACH[name])
-    try:
-        parameters.bind(*numbers)
-    except TypeError:
-        raise TypeError(f'step is {step!r}, but "{name}" takes the numbers {parameters}.') from None
-    return REACH[name](*numbers)
+    """Return how far a step looks, in whole pixels."""
+    if not isinstance(step, (tuple, list)) or len(step) != 2 or step[0] not in REACH:
+        raise ValueError(
+            f"step is {step!r}, but must be a pair of a name and a length in pixels. Known names are {', '.join(REACH)}. "
+            'For any other filter that looks r pixels away, write ("neighbourhood", r). No overlap is enough for what needs '
+            "the whole image, such as Otsu's threshold or labels."
+        )
+    name, length = step
+    return int(REACH[name] * real_number(length, f'the length of "{name}"', 0) + 0.5)
 
 
 def tile_cost(tile, overlap):
@@ -144,7 +92,7 @@ def tile_cost(tile, overlap):
     1.953125
     """
     axes = next((len(sides) for sides in (tile, overlap) if isinstance(sides, (tuple, list))), 2)
-    tile, overlap = _per_axis(tile, "tile", 1, axes), _per_axis(overlap, "overlap", 0, axes)
+    tile, overlap = per_axis(tile, "tile", axes, 1), per_axis(overlap, "overlap", axes, 0)
     return prod(side + 2 * margin for side, margin in zip(tile, overlap)) / prod(tile)
 
 
@@ -163,7 +111,7 @@ def tiled(procedure, image, tile, overlap):
     tile : int or tuple of int
         Sides of a tile in pixels, without the overlap. The last tile along an axis may be smaller.
     overlap : int or tuple of int
-        Pixels added on both sides of every axis, from 0 to the size of the image.
+        Pixels added on both sides of every axis.
 
     Returns
     -------
@@ -183,14 +131,17 @@ def tiled(procedure, image, tile, overlap):
     >>> tiled(lambda pixels: maximum_filter1d(pixels, 3), image, tile=4, overlap=1)
     array([0, 0, 7, 7, 7, 0, 0, 0])
     """
-    tile, overlap = _check_tiling(procedure, image, tile, overlap)
+    _check_whole(image)
+    tile, overlap = per_axis(tile, "tile", image.ndim, 1), per_axis(overlap, "overlap", image.ndim, 0)
     inner = slices_from_chunks(normalize_chunks(tile, image.shape))
 
     def process(number):
-        window = tuple(slice(max(part.start - margin, 0), part.stop + margin)
-                       for part, margin in zip(inner[number], overlap))
-        useful = tuple(slice(part.start - outer.start, part.stop - outer.start)
-                       for part, outer in zip(inner[number], window))
+        window = tuple(
+            slice(max(part.start - margin, 0), part.stop + margin) for part, margin in zip(inner[number], overlap)
+        )
+        useful = tuple(
+            slice(part.start - outer.start, part.stop - outer.start) for part, outer in zip(inner[number], window)
+        )
         return _run(procedure, image[window])[useful]
 
     # Dask's threads share the image; to a cluster it would travel with every tile. A graph written as a dictionary
@@ -234,15 +185,14 @@ def tiling_error(procedure, image, tile, overlap):
     return _largest_difference(tiled(procedure, image, tile, overlap), _run(procedure, image))
 
 
-def smallest_overlap(procedure, image, tile, maximum=None, monotone=False):
+def smallest_overlap(procedure, image, tile, maximum=None):
     """Search for the smallest overlap with which the tiled result equals that of the whole image.
 
     The answer holds for this image and this tile size. Another image may need more; what is enough for every image
     tells `overlap_needed`.
 
     The error need not shrink when the overlap grows: a procedure that combines pixels two by two passes with even
-    overlaps and fails with odd ones. The search therefore steps down from `maximum` until an overlap fails. Set
-    ``monotone=True`` for a bisection if you know that above one that passes all others pass, as for a minimum filter.
+    overlaps and fails with odd ones. The search therefore steps down from `maximum` until an overlap fails.
 
     Parameters
     ----------
@@ -250,14 +200,11 @@ def smallest_overlap(procedure, image, tile, maximum=None, monotone=False):
         As in `tiled`.
     maximum : int, optional
         Largest overlap to try, in pixels; by default, the longest side of a tile. `overlap_needed` gives a good one.
-    monotone : bool
-        Search by bisection: about log2(maximum) tries.
 
     Returns
     -------
     int
-        An overlap in pixels that passes while one pixel less fails. With ``monotone=False``, all larger ones
-        up to `maximum` pass as well.
+        An overlap in pixels that passes, as do all larger ones up to `maximum`, while one pixel less fails.
 
     Raises
     ------
@@ -271,26 +218,22 @@ def smallest_overlap(procedure, image, tile, maximum=None, monotone=False):
     >>> smallest_overlap(lambda pixels: gaussian_filter(pixels, 2), image, 16)
     8
     """
-    tile, _ = _check_tiling(procedure, image, tile, 0)
-    maximum = max(tile) if maximum is None else _whole_number(maximum, "maximum", 0)
-    passing, failing = min(maximum, max(image.shape)), -1
+    _check_whole(image)
+    tile = per_axis(tile, "tile", image.ndim, 1)
+    maximum = max(tile) if maximum is None else whole_number(maximum, "maximum", 0)
     whole = _run(procedure, image)
 
     def error(overlap):
-        margins = tuple(min(overlap, size) for size in image.shape)
-        return _largest_difference(tiled(procedure, image, tile, margins), whole)
+        return _largest_difference(tiled(procedure, image, tile, overlap), whole)
 
+    passing = min(maximum, max(image.shape))
     if remaining := error(passing):
-        raise ValueError(f"With overlap {passing} the tiles differ from the whole image by up to {remaining:g}. "
-                         "Raise maximum. If that does not help, the procedure needs the whole image.")
-    while passing - failing > 1:
-        overlap = (passing + failing) // 2 if monotone else passing - 1
-        if error(overlap) == 0:
-            passing = overlap
-        elif monotone:
-            failing = overlap
-        else:
-            break
+        raise ValueError(
+            f"With overlap {passing} the tiles differ from the whole image by up to {remaining:g}. "
+            "Raise maximum. If that does not help, the procedure needs the whole image."
+        )
+    while passing and error(passing - 1) == 0:
+        passing -= 1
     return passing
 
 
@@ -326,19 +269,16 @@ def compute_in_patches(array, size=None, out=None):
 
     Examples
     --------
+    >>> import dask.array as da
     >>> compute_in_patches(da.arange(6, chunks=2), size=1)
     array([0, 1, 2, 3, 4, 5])
     """
-    if not isinstance(array, da.Array):
-        raise TypeError(f"array is of type {type(array).__name__}, but must be a dask array. Call map_blocks, "
-                        "count_in_tiles or another function that returns one, without compute.")
-    if any(not isfinite(side) for side in array.shape):
-        raise ValueError(f"array has shape {array.shape}, but must have known chunks. Call compute_chunk_sizes first.")
+    dask_array(array, "array")
     size = round(64 ** (1 / max(array.ndim, 1))) if size is None else size
-    size = _per_axis(size, "size", 1, array.ndim)
+    size = per_axis(size, "size", array.ndim, 1)
     out = np.empty(array.shape, array.dtype) if out is None else out
     if np.shape(out) != array.shape:
-        raise ValueError(f"out has shape {np.shape(out)}, but array has {array.shape}. Create it with array's shape.")
+        raise ValueError(f"out has shape {np.shape(out)}, but must have {array.shape}, the shape of array.")
     edges = [np.cumsum((0, *sizes)).tolist() for sizes in array.chunks]
     for first in product(*map(range, [0] * array.ndim, array.numblocks, size)):
         last = [min(start + step, count) for start, step, count in zip(first, size, array.numblocks)]
@@ -348,9 +288,12 @@ def compute_in_patches(array, size=None, out=None):
 
 
 def _largest_difference(result, expected):
+    """Return the largest absolute difference of two arrays in grey levels, as in `tiling_error`."""
     if result.dtype != expected.dtype.newbyteorder("="):
-        raise ValueError(f"procedure returns {result.dtype} for tiles, but {expected.dtype} for the whole image. "
-                         "Let it always return the same dtype.")
+        raise ValueError(
+            f"procedure returns {result.dtype} for tiles, but must return {expected.dtype}, as for the whole image. "
+            "Let it always return the same dtype."
+        )
     if result.dtype.kind in "biu":
         low, high = np.minimum(result, expected), np.maximum(result, expected)
         unsigned = np.dtype(f"u{result.dtype.itemsize}")  # holds every difference, even 127 - (-128), and never wraps
@@ -363,52 +306,26 @@ def _largest_difference(result, expected):
 
 
 def _run(procedure, pixels):
+    """Call a procedure; raise if it returns no plain value for every pixel."""
     # Tiles overlap: a procedure that writes into its input must not change what the next tile reads.
     result = procedure(pixels.copy())
     if np.ma.isMaskedArray(result):
-        raise TypeError("procedure returns a masked array. Let it return plain numbers, for example with .filled(0).")
+        raise TypeError(
+            "procedure returns a masked array, but must return plain numbers. Let it return them, for example with "
+            ".filled(0)."
+        )
     result = np.asarray(result)
     if result.shape != pixels.shape:
-        raise ValueError(f"procedure returns shape {result.shape} for pixels of shape {pixels.shape}. "
-                         "Let it return one value for every pixel.")
-    if result.dtype.kind not in "biufc":
-        raise TypeError(f"procedure returns {result.dtype}, but must return numbers.")
+        raise ValueError(
+            f"procedure returns shape {result.shape}, but must return one value for every pixel: {pixels.shape}."
+        )
     return result
 
 
-def _check_tiling(procedure, image, tile, overlap):
-    if not callable(procedure):
-        raise TypeError(f"procedure is of type {type(procedure).__name__}, but must be a function. "
-                        "Pass the function itself: its name, without brackets.")
+def _check_whole(image):
+    """Raise if the image is not held as a whole: pixels that are lazy would be computed for every tile anew."""
     if not isinstance(image, np.ndarray):
-        raise TypeError(f"image is of type {type(image).__name__}, but must be a NumPy array, held as a whole. "
-                        "Compute a part of a dask array first, such as image[:2000, :2000].compute().")
-    if image.size == 0 or image.ndim == 0:
-        raise ValueError(f"image has shape {image.shape}, but must have at least one axis and one pixel.")
-    tile, overlap = _per_axis(tile, "tile", 1, image.ndim), _per_axis(overlap, "overlap", 0, image.ndim)
-    if any(margin > size for margin, size in zip(overlap, image.shape)):
-        raise ValueError(f"overlap {overlap} is larger than the image, {image.shape}. Pass less along the short axes.")
-    return tile, overlap
-
-
-def _per_axis(sides, name, least, axes):
-    sides = tuple(sides) if isinstance(sides, (tuple, list)) else (sides,) * axes
-    if len(sides) != axes:
-        raise ValueError(f"{name} is {sides}, but there are {axes} axes. Pass one number, or one for every axis.")
-    return tuple(_whole_number(side, name, least) for side in sides)
-
-
-def _whole_number(value, name, least):
-    if isinstance(value, bool) or not isinstance(value, Integral):
-        raise TypeError(f"{name} is {value!r}, but must be a whole number, {least} or more.")
-    if value < least:
-        raise ValueError(f"{name} is {value}, but must be {least} or more.")
-    return int(value)
-
-
-def _non_negative(value, name):
-    if isinstance(value, bool) or not isinstance(value, Real):
-        raise TypeError(f"{name} is {value!r}, but must be a single number, 0 or more.")
-    if not isfinite(value) or value < 0:
-        raise ValueError(f"{name} is {value}, but must be a finite number, 0 or more.")
-    return float(value)
+        raise TypeError(
+            f"image is of type {type(image).__name__}, but must be a NumPy array, held as a whole. "
+            "Compute a part of a dask array first, such as image[:2000, :2000].compute()."
+        )

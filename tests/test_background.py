@@ -21,23 +21,27 @@ def random_image(shape, dtype="u1", seed=0):
     return rng.integers(0, np.iinfo(dtype).max, shape, dtype, endpoint=True)
 
 
-def by_definition(image, radius, missing=None):
-    """Top-hat over the pixels that exist, one neighbourhood after the other."""
-    there = np.ones(image.shape, bool) if missing is None else ~missing
+def by_definition(image, radius):
+    """Top-hat, one neighbourhood after the other."""
     rows, cols = np.indices(image.shape)
 
     def filtered(values, extreme):
         result = values.copy()
-        for y, x in np.argwhere(there):
-            result[y, x] = extreme(values[there & ((rows - y) ** 2 + (cols - x) ** 2 <= radius**2)])
+        for y, x in np.ndindex(image.shape):
+            result[y, x] = extreme(values[(rows - y) ** 2 + (cols - x) ** 2 <= radius**2])
         return result
 
     return image - filtered(filtered(image, np.min), np.max)
 
 
-@pytest.mark.parametrize("dtype, radius", [
-    *((dtype, radius) for dtype in [*INTEGERS, "f4", "f8"] for radius in (1, 2, 3, 6, 13)), ("u1", 15), ("u2", 30),
-])
+@pytest.mark.parametrize(
+    "dtype, radius",
+    [
+        *((dtype, radius) for dtype in [*INTEGERS, "f4", "f8"] for radius in (1, 2, 3, 6, 13)),
+        ("u1", 15),
+        ("u2", 30),
+    ],
+)
 def test_it_equals_scikit_image_in_every_pixel(dtype, radius):
     image = random_image((61, 70), dtype)
     if image.dtype.itemsize == 8 and image.dtype.kind != "f":
@@ -85,52 +89,12 @@ def test_signed_differences_stop_at_the_largest_value(dtype):
     np.testing.assert_array_equal(remove_background(image, 1), expected)
 
 
-@pytest.mark.parametrize("dtype", ["f4", "f8"])
-def test_missing_pixels_in_float_images(dtype):
-    image = random_image((40, 40), dtype)
-    missing = np.random.default_rng(1).random(image.shape) < 0.2
-    missing[:, :8] = True
-    image[missing] = np.nan
-    image[5, 5], image[6, 6] = np.inf, -np.inf
-    result = remove_background(image, 3)
-    np.testing.assert_array_equal(np.isnan(result), missing)
-    expected = by_definition(np.where(missing, 0, image), 3, missing)
-    np.testing.assert_array_equal(result[~missing], expected[~missing])
-    assert np.isnan(remove_background(np.full((4, 4), np.nan))).all()
-
-
-@pytest.mark.parametrize("dtype", [*INTEGERS, "f4"])
-def test_masked_pixels_take_no_part(dtype):
-    image = random_image((40, 40), dtype)
-    missing = np.random.default_rng(1).random(image.shape) < 0.2
-    masked = np.ma.array(image, mask=missing)
-    result = remove_background(masked, 3)
-    assert result.dtype == image.dtype
-    np.testing.assert_array_equal(result.mask, missing)
-    expected = by_definition(image, 3, missing)
-    np.testing.assert_array_equal(result[~missing].data, expected[~missing])
-    masked.data[missing] = 0
-    np.testing.assert_array_equal(remove_background(masked, 3).compressed(), result.compressed())
-
-
-def test_nan_in_a_masked_array_is_masked():
-    image = np.ma.array([[1.0, np.nan, 3.0]], mask=[[True, False, False]])
-    np.testing.assert_array_equal(remove_background(image, 1).mask, [[True, True, False]])
-
-
-def test_a_masked_array_without_mask():
-    image = random_image((30, 30))
-    result = remove_background(np.ma.array(image), 3)
-    assert not result.mask.any()
-    np.testing.assert_array_equal(result.data, remove_background(image, 3))
-
-
 def test_the_image_stays_as_it_is():
-    for image in (random_image((30, 30)), np.array([[np.nan, 1.0, 5.0]]), np.ma.array([[7, 1, 5]], mask=[[1, 0, 0]])):
+    for image in (random_image((30, 30)), np.array([[7.0, 1.0, 5.0]])):
         before = image.copy()
         result = remove_background(image, 2)
         assert not np.shares_memory(result, image)
-        np.testing.assert_array_equal(np.asarray(image), np.asarray(before))
+        np.testing.assert_array_equal(image, before)
 
 
 def test_any_memory_layout_and_byte_order():
@@ -154,27 +118,23 @@ def test_dask_blocks_with_enough_overlap(meta):
     np.testing.assert_array_equal(result.compute(), remove_background(image, radius))
 
 
-@pytest.mark.parametrize("image, error, words", [
-    (da.zeros((9, 9)), TypeError, "map_overlap"),
-    ([[1, 2], [3, 4]], TypeError, "list"),
-    (np.zeros(9), ValueError, "1 axes"),
-    (np.zeros((3, 9, 9)), ValueError, "one plane"),
-    (np.zeros((9, 9), bool), TypeError, "astype"),
-    (np.zeros((9, 9), complex), TypeError, "complex128"),
-    (np.zeros((9, 9), object), TypeError, "object"),
-])
+@pytest.mark.parametrize(
+    "image, error, words",
+    [
+        (da.zeros((9, 9)), TypeError, "map_overlap"),
+        (np.ma.array(np.zeros((9, 9)), mask=True), TypeError, "without a mask"),
+        (np.zeros((3, 9, 9)), TypeError, "3-D .*one plane"),
+        (np.zeros((9, 9), bool), TypeError, "bool.*astype"),
+        (np.array([[1.0, np.nan]]), ValueError, "nan_to_num"),
+        (np.array([[1.0, -np.inf]]), ValueError, "nan_to_num"),
+    ],
+)
 def test_images_that_are_refused(image, error, words):
     with pytest.raises(error, match=words):
         remove_background(image)
 
 
-@pytest.mark.parametrize("radius, error", [(0, ValueError), (-3, ValueError), (2.0, TypeError), (True, TypeError),
-                                           ("6", TypeError), (None, TypeError), (np.nan, TypeError)])
+@pytest.mark.parametrize("radius, error", [(0, ValueError), (2.5, TypeError)])
 def test_radii_that_are_refused(radius, error):
-    with pytest.raises(error, match="radius"):
+    with pytest.raises(error, match="radius is .*, but must be a whole number from 1"):
         remove_background(np.zeros((9, 9)), radius)
-
-
-def test_a_radius_may_be_a_numpy_integer():
-    image = random_image((30, 30))
-    np.testing.assert_array_equal(remove_background(image, np.uint8(20)), remove_background(image, 20))

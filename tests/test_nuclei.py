@@ -1,4 +1,5 @@
 """The virtual slide of nuclei and its truth."""
+
 import os
 import tracemalloc
 import zlib
@@ -15,16 +16,27 @@ from scipy.spatial import cKDTree
 from skimage import feature, io, measure, segmentation
 
 from course_helpers import _nuclei_kernels as kernels
-from course_helpers.nuclei import NUCLEUS, draw_nuclei, nuclei_slide, render_nuclei, thumbnail, true_nuclei
+from course_helpers.nuclei import (
+    NUCLEUS,
+    _nuclei_within,
+    draw_nuclei,
+    nuclei_slide,
+    render_nuclei,
+    thumbnail,
+    true_nuclei,
+)
 
 BILLION = 10**9
 FAR = (3 * BILLION, 3 * BILLION)
-WINDOWS = [((2000, 5000), np.s_[1400:1700, 4000:4300]),  # crowded
-           ((2000, 5000), np.s_[100:400, 100:400]),  # sparse
-           (FAR, np.s_[2 * BILLION + 1:2 * BILLION + 301, BILLION - 150:BILLION + 150])]  # beyond 32-bit positions
+WINDOWS = [
+    ((2000, 5000), np.s_[1400:1700, 4000:4300]),  # crowded
+    ((2000, 5000), np.s_[100:400, 100:400]),  # sparse
+    (FAR, np.s_[2 * BILLION + 1 : 2 * BILLION + 301, BILLION - 150 : BILLION + 150]),
+]  # beyond 32-bit positions
 
 
 # --- the slide as a dask array ---------------------------------------------------------------------------------------
+
 
 def test_default_slide_is_lazy_and_a_single_layer():
     slide = nuclei_slide()
@@ -53,9 +65,13 @@ def test_pixels_do_not_depend_on_shape_or_order():
 @pytest.mark.parametrize(("shape", "window"), WINDOWS)
 def test_tiny_windows_make_up_a_large_one(shape, window):
     whole = render_nuclei(shape, window=window)
-    pieces = [[render_nuclei(shape, window=np.s_[row:row + 60, col:col + 50])
-               for col in range(window[1].start, window[1].stop, 50)]
-              for row in range(window[0].start, window[0].stop, 60)]
+    pieces = [
+        [
+            render_nuclei(shape, window=np.s_[row : row + 60, col : col + 50])
+            for col in range(window[1].start, window[1].stop, 50)
+        ]
+        for row in range(window[0].start, window[0].stop, 60)
+    ]
     assert np.array_equal(np.block(pieces), whole)
 
 
@@ -78,7 +94,6 @@ def test_seeds_differ_and_any_integer_type_will_do():
     for k, picture in enumerate(pictures):
         assert all((picture != other).mean() > 0.3 for other in pictures[:k])
     assert np.array_equal(render_nuclei(seed=np.int16(1), window=window), pictures[1])
-    assert np.array_equal(true_nuclei(seed=np.uint8(1)), true_nuclei(seed=1))
 
 
 def test_memory_is_a_few_chunks():
@@ -105,6 +120,7 @@ def test_a_huge_slide_costs_nothing_until_a_window_is_computed():
 
 # --- the truth -------------------------------------------------------------------------------------------------------
 
+
 def numpy_hash(key, number):
     """SplitMix64 again, in plain NumPy."""
     bits = np.atleast_1d(key).astype(np.uint64) + np.asarray(number).astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)
@@ -115,7 +131,7 @@ def numpy_hash(key, number):
 
 def numpy_wave(x):
     x = x % 1
-    return np.where(x < 0.5, 1 - (4 * x - 1)**2, (4 * x - 3)**2 - 1)
+    return np.where(x < 0.5, 1 - (4 * x - 1) ** 2, (4 * x - 3) ** 2 - 1)
 
 
 def numpy_texture(rows, cols, seed):
@@ -124,7 +140,8 @@ def numpy_texture(rows, cols, seed):
     (down, i), (right, j) = np.modf(rows / 2.2), np.modf(cols / 2.2)
     down, right = down**2 * (3 - 2 * down), right**2 * (3 - 2 * right)
     left_above, right_above, left_below, right_below = [
-        (numpy_hash(numpy_hash(key, i + di), j + dj) >> np.uint64(11)) / 2**53 for di in (0, 1) for dj in (0, 1)]
+        (numpy_hash(numpy_hash(key, i + di), j + dj) >> np.uint64(11)) / 2**53 for di in (0, 1) for dj in (0, 1)
+    ]
     above, below = left_above + right * (right_above - left_above), left_below + right * (right_below - left_below)
     return 0.72 + 0.56 * (above + down * (below - above))
 
@@ -149,8 +166,7 @@ def numpy_light(nuclei, window, seed):
 @pytest.mark.parametrize(("shape", "window"), WINDOWS)
 @pytest.mark.parametrize("seed", [0, 2**64 - 5])
 def test_truth_renders_the_picture(shape, window, seed):
-    around = tuple(slice(part.start - 12, part.stop + 12) for part in window)
-    nuclei = true_nuclei(shape, seed, around)
+    nuclei = _nuclei_within([(part.start - 12, part.stop + 12) for part in window], seed)
     light = render_nuclei(shape, seed, window, noise=False)
     assert len(nuclei) > 0
     assert light.dtype == np.float32
@@ -174,18 +190,18 @@ def test_noise_is_that_of_a_camera():
         chosen = (light >= low) & (light < high)
         expected = 0.3**2 + 0.03 * light[chosen].mean() + 1 / 12  # camera, light, rounding
         assert chosen.sum() > 3000
-        assert abs(noise[chosen].mean()) < 5 * (expected / chosen.sum())**0.5
+        assert abs(noise[chosen].mean()) < 5 * (expected / chosen.sum()) ** 0.5
         assert noise[chosen].var() == pytest.approx(expected, rel=0.07)
     scaled = noise / np.sqrt(0.3**2 + 0.03 * light + 1 / 12)
     for shifted in (scaled[1:, :-1], scaled[:-1, 1:], scaled[1:, 1:]):
         assert abs((shifted * scaled[:-1, :-1]).mean()) < 0.005
-    assert np.abs(scaled.mean(axis=0)).max() < 5 / len(scaled)**0.5  # no stripes
-    assert np.abs(scaled.mean(axis=1)).max() < 5 / scaled.shape[1]**0.5
+    assert np.abs(scaled.mean(axis=0)).max() < 5 / len(scaled) ** 0.5  # no stripes
+    assert np.abs(scaled.mean(axis=1)).max() < 5 / scaled.shape[1] ** 0.5
 
 
 @pytest.mark.parametrize("seed", range(8))
 def test_number_and_sizes(seed):
-    nuclei = true_nuclei(seed=seed)
+    nuclei = _nuclei_within([(0, 2000), (0, 5000)], seed)
     assert nuclei.dtype == NUCLEUS
     assert 4000 <= len(nuclei) <= 7000
     assert 8 <= nuclei["diameters"].min() and nuclei["diameters"].max() <= 20
@@ -228,22 +244,27 @@ def test_nuclei_touch_but_never_hide_each_other():
 def test_windows_share_out_the_nuclei(height, width):
     around = np.s_[1098:1899, 4050:4950]  # windows of 36 x 54 begin and end where cells of nuclei do
     everything = true_nuclei(window=around)
-    shared = [true_nuclei(window=np.s_[row:min(row + height, 1899), col:min(col + width, 4950)])
-              for row in range(1098, 1899, height) for col in range(4050, 4950, width)]
+    shared = [
+        true_nuclei(window=np.s_[row : min(row + height, 1899), col : min(col + width, 4950)])
+        for row in range(1098, 1899, height)
+        for col in range(4050, 4950, width)
+    ]
     assert len(everything) > 800
     assert sum(len(part) for part in shared) == len(everything)
     assert np.array_equal(np.sort(np.concatenate(shared), order="centre"), np.sort(everything, order="centre"))
 
 
 def test_nuclei_of_a_window_keep_their_order_and_place():
-    everything = true_nuclei((900, 1300), seed=5)
-    window = true_nuclei((900, 1300), 5, np.s_[:, 600:])
+    everything = true_nuclei((900, 1300))
+    window = true_nuclei((900, 1300), np.s_[:, 600:])
     assert np.array_equal(window, everything[everything["centre"][:, 1] >= 599.5])
-    assert np.array_equal(true_nuclei((900, 1300), 5, np.s_[-900:, 0:9999]), everything)
-    assert true_nuclei((1, 1)).shape == (0,)
+    assert np.array_equal(true_nuclei((900, 1300), np.s_[-900:, 0:9999]), everything)
+    assert true_nuclei((1, 1)).shape == true_nuclei(window=np.s_[3000:4000, 9:9]).shape == (0,)
+    assert render_nuclei(window=np.s_[3000:4000, 0:10]).shape == (0, 10)
 
 
 # --- looking at it ---------------------------------------------------------------------------------------------------
+
 
 def test_thumbnail_of_a_slide_is_its_mean_per_square():
     slide = nuclei_slide((2000, 5000))
@@ -253,28 +274,13 @@ def test_thumbnail_of_a_slide_is_its_mean_per_square():
     np.testing.assert_allclose(thumbnail(slide, max_size=250), expected.reshape(100, 2, 250, 2).mean(axis=(1, 3)))
 
 
-def test_thumbnail_of_a_huge_slide_is_a_contact_sheet(monkeypatch):
-    slide, render, rendered = nuclei_slide((10**6, 10**6), chunks=1000), kernels.fill_picture, []
-    monkeypatch.setattr(kernels, "fill_picture", lambda *args: rendered.append(args[1:]) or render(*args))
-    small = thumbnail(slide, max_size=300, max_pixels=9 * 1000**2)
-    assert len(rendered) == 9
-    assert small.shape == (303, 303)
-    pieces = [slice(166_000, 167_000), slice(500_000, 501_000), slice(833_000, 834_000)]
-    for i, rows in enumerate(pieces):
-        for j, cols in enumerate(pieces):
-            piece = render_nuclei(slide.shape, window=(rows, cols)).reshape(100, 10, 100, 10).mean(axis=(1, 3))
-            np.testing.assert_allclose(small[101 * i:101 * i + 100, 101 * j:101 * j + 100], piece)
-    assert np.isnan(small[100::101]).all() and np.isnan(small[:, 100::101]).all()
-
-
-@pytest.mark.parametrize(("shape", "chunks", "expected"), [
-    ((3, 5), (2, 2), (3, 5)), ((1, 100_000), (1, 1000), (1, 500)), ((7000, 11), (1000, 2), (500, 1)),
-    ((100_000_000, 4), (1_000_000, 4), None), ((5003, 10_006), ((5000, 3), (5000, 5000, 6)), None)])
+@pytest.mark.parametrize(
+    ("shape", "chunks", "expected"),
+    [((3, 5), (2, 2), (3, 5)), ((1, 100_000), (1, 1000), (1, 500)), ((7000, 11), (1000, 2), (500, 1))],
+)
 def test_thumbnail_of_any_dask_array(shape, chunks, expected):
-    small = thumbnail(da.full(shape, 7.5, chunks=chunks), max_pixels=2**20)
-    assert max(small.shape) <= 508
-    assert expected is None or small.shape == expected
-    assert np.nanmin(small) == np.nanmax(small) == 7.5
+    small = thumbnail(da.full(shape, 7.5, chunks=chunks))
+    assert small.shape == expected and (small == 7.5).all()
 
 
 def test_outlines_lie_on_the_nuclei():
@@ -296,27 +302,28 @@ def test_outlines_lie_on_the_nuclei():
 
 # --- wrong arguments -------------------------------------------------------------------------------------------------
 
+
 @pytest.mark.parametrize("function", [nuclei_slide, true_nuclei, render_nuclei])
-@pytest.mark.parametrize(("arguments", "error", "words"), [
-    ({"shape": (0, 10)}, ValueError, "from 1 to"), ({"shape": (10, -1)}, ValueError, "-1"),
-    ({"shape": (10.0, 10)}, TypeError, "10.0"), ({"shape": (True, 10)}, TypeError, "True"),
-    ({"shape": 10}, TypeError, "two whole numbers"), ({"shape": (1, 2, 3)}, TypeError, "two whole numbers"),
-    ({"shape": (2**50, 10)}, ValueError, "from 1 to"),
-    ({"seed": -1}, ValueError, "-1"), ({"seed": 2**64}, ValueError, "2\\*\\*64"), ({"seed": 1.0}, TypeError, "1.0"),
-    ({"seed": True}, TypeError, "True"), ({"seed": None}, TypeError, "None"), ({"seed": "1"}, TypeError, "'1'")])
-def test_wrong_shape_and_seed(function, arguments, error, words):
-    with pytest.raises(error, match=words):
-        function(**arguments)
+@pytest.mark.parametrize(
+    ("shape", "error"),
+    [((0, 10), ValueError), ((10.0, 10), TypeError), ((1, 2, 3), ValueError), ((2**50, 10), ValueError)],
+)
+def test_wrong_shape(function, shape, error):
+    with pytest.raises(error, match="shape is .*, but must be"):
+        function(shape=shape)
+
+
+@pytest.mark.parametrize("function", [nuclei_slide, render_nuclei])
+@pytest.mark.parametrize(("seed", "error"), [(-1, ValueError), (2**64, ValueError), (1.0, TypeError)])
+def test_wrong_seed(function, seed, error):
+    with pytest.raises(error, match="seed is .*, but must be a whole number from 0 to"):
+        function(seed=seed)
 
 
 @pytest.mark.parametrize("function", [true_nuclei, render_nuclei])
-@pytest.mark.parametrize(("window", "error", "words"), [
-    (np.s_[3000:4000, 0:10], ValueError, "no pixel"), (np.s_[10:10, 0:10], ValueError, "no pixel"),
-    (np.s_[0:10, 20:10], ValueError, "no pixel"), (np.s_[0:10:2, 0:10], ValueError, "step 1"),
-    (np.s_[5, 0:10], TypeError, "two slices"), ((0, 10, 0, 10), TypeError, "two slices"),
-    (np.s_[0:10], TypeError, "two slices"), (np.s_[0:1.5, 0:10], TypeError, "integers")])
-def test_wrong_window(function, window, error, words):
-    with pytest.raises(error, match=words):
+@pytest.mark.parametrize("window", [np.s_[0:10:2, 0:10], np.s_[5, 0:10], (0, 10, 0, 10), np.s_[0:10]])
+def test_wrong_window(function, window):
+    with pytest.raises(ValueError, match="window is .*, but must be 2 slices with step 1"):
         function(window=window)
 
 
@@ -326,18 +333,8 @@ def test_wrong_chunks(chunks):
         nuclei_slide((100, 100), chunks=chunks)
 
 
-@pytest.mark.parametrize(("arguments", "error"), [
-    ((np.zeros((10, 10)),), "TypeError: slide"), ((da.zeros((3, 10, 10)),), "TypeError: slide"),
-    ((da.zeros((0, 10)),), "ValueError: slide"), ((da.ones((9, 9))[da.arange(9) > 3],), "ValueError: slide"),
-    ((da.zeros((10, 10)), 0), "ValueError: max_size"), ((da.zeros((10, 10)), 2.5), "ValueError: max_size"),
-    ((da.zeros((10, 10)), 10, -1), "ValueError: max_pixels")])
-def test_wrong_thumbnail(arguments, error):
-    with pytest.raises((TypeError, ValueError)) as raised:
-        thumbnail(*arguments)
-    assert f"{raised.typename}: {raised.value}".startswith(error)
-
-
 # --- as hard to segment as a real picture ----------------------------------------------------------------------------
+
 
 def segment(image, threshold=40):
     """Labels by blur, global threshold, distance transform, maxima and watershed."""
@@ -360,14 +357,16 @@ def describe(image):
     brightness = ndi.mean(image, labels, names) - image[background].mean()
     steps = np.diff(image.astype(float), axis=1)[background[:, 1:] & background[:, :-1]]
     slope = ndi.maximum(ndi.gaussian_gradient_magnitude(image.astype(float), 0.7), labels, names)
-    return {"found": labels.max(),
-            "touching fraction": nuclei_per_blob[nuclei_per_blob > 1].sum() / labels.max(),
-            "contrast to background spread": (image[core].mean() - image[background].mean()) / image[background].std(),
-            "contrast to pixel noise": (image[core].mean() - image[background].mean()) / (steps.std() / 2**0.5),
-            "contrast to spread within nuclei": (image[core].mean() - image[background].mean()) / image[core].std(),
-            "variation of brightness": brightness.std() / brightness.mean(),
-            "median area": np.median(np.bincount(labels[objects])[1:]),
-            "edge slope": np.median(slope / brightness)}
+    return {
+        "found": labels.max(),
+        "touching fraction": nuclei_per_blob[nuclei_per_blob > 1].sum() / labels.max(),
+        "contrast to background spread": (image[core].mean() - image[background].mean()) / image[background].std(),
+        "contrast to pixel noise": (image[core].mean() - image[background].mean()) / (steps.std() / 2**0.5),
+        "contrast to spread within nuclei": (image[core].mean() - image[background].mean()) / image[core].std(),
+        "variation of brightness": brightness.std() / brightness.mean(),
+        "median area": np.median(np.bincount(labels[objects])[1:]),
+        "edge slope": np.median(slope / brightness),
+    }
 
 
 def virtual_window(window):
@@ -385,8 +384,10 @@ def test_segmentation_finds_the_true_nuclei_as_it_would_in_a_real_picture():
     alone, merged, missed = (hits[1:] == 1).sum(), hits[1:][hits[1:] > 1].sum(), hits[0]
     middles = ndi.center_of_mass(labels > 0, labels, np.arange(labels.max()) + 1)
     found = sum(12 <= row < 988 and 12 <= col < 988 for row, col in middles)
-    print(f"\n{len(centres)} true nuclei, {found} found: {found / len(centres):.3f} per true nucleus; "
-          f"{alone} alone in their label, {merged} share one, {missed} in none")
+    print(
+        f"\n{len(centres)} true nuclei, {found} found: {found / len(centres):.3f} per true nucleus; "
+        f"{alone} alone in their label, {merged} share one, {missed} in none"
+    )
     assert 0.93 < found / len(centres) < 1.07
     assert 0.9 < alone / len(centres) < 0.99  # neither hopeless nor without mistakes
     assert merged > 0
@@ -406,13 +407,17 @@ def test_virtual_slide_is_like_a_real_picture(real_image):
     # There is no truth for the real picture; another segmentation of the same kind finds 349 nuclei in it.
     print(f"\nreal: {real['found'] / 349:.3f} found per nucleus of another segmentation")
     for name in real:
-        print(f"{name:33} real {real[name]:8.3f}   virtual {virtual[name]:8.3f}   ratio {virtual[name] / real[name]:.2f}")
+        print(
+            f"{name:33} real {real[name]:8.3f}   virtual {virtual[name]:8.3f}   ratio {virtual[name] / real[name]:.2f}"
+        )
     assert 0.9 < real["found"] / 349 < 1.1
     for name in list(real)[1:]:
         assert 0.6 < virtual[name] / real[name] < 1.6, name
     assert abs(virtual["touching fraction"] - real["touching fraction"]) < 0.12
-    grey_levels = [np.percentile(image, [1, 25, 50, 90, 99]) for image in (real_image, render_nuclei(
-        window=np.s_[900:1900, 3300:4300]))]
+    grey_levels = [
+        np.percentile(image, [1, 25, 50, 90, 99])
+        for image in (real_image, render_nuclei(window=np.s_[900:1900, 3300:4300]))
+    ]
     np.testing.assert_allclose(*grey_levels, rtol=0.5)
 
 

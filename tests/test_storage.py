@@ -23,7 +23,6 @@ from course_helpers.storage import (
     check_store,
     convert_tiff,
     create_pyramid,
-    halved,
     open_pyramid,
     open_stored,
     view_window,
@@ -115,33 +114,26 @@ def test_no_way_to_read_is_handed_on_uncounted():
 # Open
 
 
-def test_clear_errors_when_opening(tmp_path, image):
-    with pytest.raises(FileNotFoundError, match="there is no .*nowhere"):
-        open_stored(tmp_path / "nowhere")
-    (tmp_path / "folder").mkdir()
-    (tmp_path / "file.zarr").write_text("text")
-    for name in ("folder", "file.zarr"):
-        with pytest.raises(ValueError, match="not a Zarr store"):
+def test_what_is_no_array_is_not_opened(tmp_path):
+    for name in ("nowhere", "folder"):
+        with pytest.raises((FileNotFoundError, ValueError)):
             open_stored(tmp_path / name)
+        (tmp_path / "folder").mkdir(exist_ok=True)
     zarr.create_array(tmp_path / "two.zarr", shape=(4,), dtype="u1", zarr_format=2)
-    with pytest.raises(ValueError, match="format 2"):
+    with pytest.raises(ValueError, match="is in Zarr format 2, but must be in format 3"):
         check_store(tmp_path / "two.zarr")
     zarr.create_group(tmp_path / "group.zarr").create_array("inner", shape=(4,), dtype="u1")
-    with pytest.raises(ValueError, match="group of arrays. Open one of them: inner"):
+    with pytest.raises(ValueError, match="is a group of arrays, but must be an array. Open one of them: inner"):
         open_stored(tmp_path / "group.zarr")
-    write_verified(image, tmp_path / "bad.zarr")
-    (tmp_path / "bad.zarr" / "zarr.json").write_text("{")
-    with pytest.raises(ValueError, match="zarr.json is damaged"):
-        open_stored(tmp_path / "bad.zarr")
 
 
 # Write
 
 
-@pytest.mark.parametrize("chunks, shards", [(None, None), ((50, 50), None), ((20, 25), (60, 50)), ((500, 1), None)])
+@pytest.mark.parametrize("chunks", [None, (50, 50), (20, 25), (500, 1)])
 @pytest.mark.parametrize("dask_chunks", [(33, 47), ((1, 100, 19), (170,)), (120, 170)])
-def test_any_dask_chunks_are_written_rightly(tmp_path, image, chunks, shards, dask_chunks):
-    array = write_verified(da.from_array(image, chunks=dask_chunks), tmp_path / "a.zarr", chunks=chunks, shards=shards)
+def test_any_dask_chunks_are_written_rightly(tmp_path, image, chunks, dask_chunks):
+    array = write_verified(da.from_array(image, chunks=dask_chunks), tmp_path / "a.zarr", chunks=chunks)
     assert np.array_equal(array[:], image) and array.dtype == image.dtype and array.read_only
     assert check_store(tmp_path / "a.zarr")[1:] == ([], [], True)
     assert names(tmp_path) == ["a.zarr"]
@@ -157,7 +149,7 @@ def test_no_two_tasks_write_into_one_file(tmp_path, image, monkeypatch):
         return write(block, target, block_info)
 
     monkeypatch.setattr(storage, "_write_block", watched)
-    write_verified(da.from_array(image, chunks=(33, 47)), tmp_path / "a.zarr", chunks=(20, 10), shards=(40, 50))
+    write_verified(da.from_array(image, chunks=(33, 47)), tmp_path / "a.zarr", chunks=(40, 50))
     assert all(start % size == 0 for region in regions for (start, _), size in zip(region, (40, 50)))
     assert len(regions) == 3 * 4
 
@@ -193,8 +185,11 @@ def test_what_reads_back_differently_is_noticed(tmp_path, image, monkeypatch):
     write = storage._write_block
 
     def flawed(block, target, block_info):
-        return write(block, target, block_info) if block_info[0]["chunk-location"] != (1, 2) else (
-            storage._checksum_block(block))
+        return (
+            write(block, target, block_info)
+            if block_info[0]["chunk-location"] != (1, 2)
+            else (storage._checksum_block(block))
+        )
 
     monkeypatch.setattr(storage, "_write_block", flawed)
     with pytest.raises(StorageError, match=r"1 of 12 pieces .* number \(1, 2\)"):
@@ -225,27 +220,22 @@ def test_an_existing_store_is_replaced_only_when_asked_and_only_by_a_complete_on
 def test_nothing_but_a_store_is_ever_replaced(tmp_path, image):
     (tmp_path / "thesis").mkdir()
     (tmp_path / "thesis" / "chapter.txt").write_text("years of work")
-    for write in (write_verified, lambda image, path, overwrite: convert_tiff(tmp_path / "a.tif", path, overwrite=True)):
+    for write in (
+        write_verified,
+        lambda image, path, overwrite: convert_tiff(tmp_path / "a.tif", path, overwrite=True),
+    ):
         tifffile.imwrite(tmp_path / "a.tif", image)
         with pytest.raises(FileExistsError, match="not a Zarr store"):
             write(image, tmp_path / "thesis", overwrite=True)
     assert (tmp_path / "thesis" / "chapter.txt").read_text() == "years of work"
 
 
-def test_clear_errors_when_writing(tmp_path, image):
+def test_what_cannot_be_written_is_refused(tmp_path, image):
     unknown = da.from_array(image.ravel(), chunks=100)
-    for bad, expected in [
-        (image.tolist(), (TypeError, "not list")),
-        (image.astype(object), (TypeError, "numbers or booleans, not object")),
-        (image.astype("U3"), (TypeError, "numbers or booleans")),
-        (np.array(1), (ValueError, "must have pixels")),
-        (image[:0], (ValueError, "must have pixels")),
-        (unknown[unknown > 9], (ValueError, "known chunk sizes")),
-    ]:
-        with pytest.raises(expected[0], match=expected[1]):
-            write_verified(bad, tmp_path / "a.zarr")
-    for chunks in [(10,), 10, (0, 10), (10.5, 10), "auto"]:
-        with pytest.raises(ValueError, match="chunks must be"):
+    with pytest.raises(ValueError, match="image has shape .* must have known chunks"):
+        write_verified(unknown[unknown > 9], tmp_path / "a.zarr")
+    for chunks in [(10,), (0, 10)]:
+        with pytest.raises(ValueError, match="chunks is .*, but must be"):
             write_verified(image, tmp_path / "a.zarr", chunks=chunks)
     with pytest.raises(FileNotFoundError, match="there is no folder"):
         write_verified(image, tmp_path / "nowhere" / "a.zarr")
@@ -266,7 +256,8 @@ def test_paths_with_spaces_dots_and_strings(tmp_path, image, monkeypatch):
 @pytest.mark.parametrize("shards", [None, (100, 100)])
 def test_missing_and_damaged_chunks_are_named(tmp_path, image, shards):
     path = tmp_path / "a.zarr"
-    write_verified(np.tile(image, (2, 2)), path, chunks=(50, 50), shards=shards)
+    tiles = {"chunks": (50, 50), "shards": shards, "compressors": storage.CODECS, "config": storage.WRITE_ALL_CHUNKS}
+    zarr.create_array(path, data=np.tile(image, (2, 2)), **tiles)
     assert check_store(path) == (12 if shards else 35, [], [], True)
     damage(path / "c" / "0" / "2", position=40)
     (path / "c" / "2" / "1").unlink()
@@ -326,7 +317,7 @@ KINDS = ["one run of bytes", "big-endian", "strips", "tiles", "tiles without com
 def test_tiffs_are_converted(tmp_path, kind, shape):
     image = np.random.default_rng(1).integers(4096, size=shape, dtype=np.uint16)
     write_tiff(tmp_path / "a.tif", image, kind)
-    array = convert_tiff(tmp_path / "a.tif", tmp_path / "a.zarr", chunks=(50, 40), max_memory=2**18, progress=iter)
+    array = convert_tiff(tmp_path / "a.tif", tmp_path / "a.zarr", chunks=(50, 40), max_memory=2**18)
     assert array.dtype == image.dtype and np.array_equal(array[:], image)
     assert array.chunks == (1,) * (len(shape) - 2) + (50, 40)
     assert check_store(tmp_path / "a.zarr")[1:] == ([], [], True)
@@ -336,12 +327,12 @@ def test_tiffs_are_converted(tmp_path, kind, shape):
 def test_a_stack_can_have_deep_chunks_and_a_pyramid_gives_its_finest_level(tmp_path):
     image = np.random.default_rng(1).integers(256, size=(10, 64, 64), dtype=np.uint8)
     write_tiff(tmp_path / "stack.tif", image, "strips")
-    array = convert_tiff(tmp_path / "stack.tif", tmp_path / "stack.zarr", chunks=(4, 32, 32), progress=iter)
+    array = convert_tiff(tmp_path / "stack.tif", tmp_path / "stack.zarr", chunks=(4, 32, 32))
     assert array.chunks == (4, 32, 32) and np.array_equal(array[:], image)
     with tifffile.TiffWriter(tmp_path / "levels.tif") as file:
         file.write(image[0], subifds=1, tile=(16, 16))
         file.write(image[0, ::2, ::2], subfiletype=1, tile=(16, 16))
-    array = convert_tiff(tmp_path / "levels.tif", tmp_path / "levels.zarr", progress=iter)
+    array = convert_tiff(tmp_path / "levels.tif", tmp_path / "levels.zarr")
     assert np.array_equal(array[:], image[0])
 
 
@@ -362,7 +353,7 @@ def test_memory_stays_below_the_limit(tmp_path, kind):
     image = nuclei_slide((2000, 2500), chunks=(1000, 1000)).compute()
     write_tiff(tmp_path / "a.tif", image, kind)
     limit = 2**22 - 2**20  # where the whole image takes 5 MB; less than half of the limit was measured
-    peak = peak_of(lambda name: convert_tiff(tmp_path / "a.tif", tmp_path / name, (128, 128), max_memory=limit, progress=iter))
+    peak = peak_of(lambda name: convert_tiff(tmp_path / "a.tif", tmp_path / name, (128, 128), max_memory=limit))
     assert peak < limit < image.nbytes, peak
     assert np.array_equal(open_stored(tmp_path / "second")[:], image)
 
@@ -380,7 +371,9 @@ def interrupted_after(number):
 def interrupted_conversion(tmp_path, image, pieces=5):
     write_tiff(tmp_path / "a.tif", image, "tiles without compression")
     with pytest.raises(KeyboardInterrupt):
-        convert_tiff(tmp_path / "a.tif", tmp_path / "a.zarr", (50, 50), max_memory=2**16, progress=interrupted_after(pieces))
+        convert_tiff(
+            tmp_path / "a.tif", tmp_path / "a.zarr", (50, 50), max_memory=2**16, progress=interrupted_after(pieces)
+        )
     assert names(tmp_path) == ["a.tif", "a.zarr.partial"]
     return tmp_path / "a.zarr.partial"
 
@@ -404,7 +397,7 @@ def test_an_interrupted_conversion_goes_on_where_it_stopped(tmp_path, reads):
     partial = interrupted_conversion(tmp_path, image)
     before = len(reads)
     damage(partial / "c" / "0" / "0")  # as after a power failure
-    array = convert_tiff(tmp_path / "a.tif", tmp_path / "a.zarr", (50, 50), max_memory=2**16, progress=iter)
+    array = convert_tiff(tmp_path / "a.tif", tmp_path / "a.zarr", (50, 50), max_memory=2**16)
     assert np.array_equal(array[:], image) and names(tmp_path) == ["a.tif", "a.zarr"]
     assert len(reads) - before == len(set(map(str, reads))) - 5 + 1
     assert before == 5
@@ -426,7 +419,7 @@ def test_another_source_or_other_chunks_start_anew(tmp_path, reads, change):
     else:
         chunks = (25, 50)
     reads.clear()
-    array = convert_tiff(tmp_path / "a.tif", tmp_path / "a.zarr", chunks, max_memory=2**16, progress=iter)
+    array = convert_tiff(tmp_path / "a.tif", tmp_path / "a.zarr", chunks, max_memory=2**16)
     assert np.array_equal(array[:], image)
     assert sum(np.prod([part.stop - part.start for part in region]) for region in reads) == image.size
 
@@ -452,33 +445,33 @@ def test_damaged_and_undecodable_tiffs_are_reported(tmp_path, image):
         last = file.pages[0].dataoffsets[-1]
     damage(tiff, last + 5)
     with pytest.raises(StorageError, match="cannot be read at .* damaged"):
-        convert_tiff(tiff, target, progress=iter)
+        convert_tiff(tiff, target)
     with tifffile.TiffFile(tiff, mode="r+b") as file:
         file.pages[0].tags["Compression"].overwrite(34927)  # a compression that tifffile cannot read
-    with pytest.raises(ValueError, match="cannot be decoded: .* save it again"):
-        convert_tiff(tiff, target, progress=iter)
+    with pytest.raises(StorageError, match="cannot be read at .* save the file again"):
+        convert_tiff(tiff, target)
     assert not target.exists()
 
 
-def test_clear_errors_when_converting(tmp_path, image):
+def test_what_cannot_be_converted_is_refused(tmp_path, image):
     tiff, target = tmp_path / "a.tif", tmp_path / "a.zarr"
-    with pytest.raises(FileNotFoundError, match="there is no file"):
+    with pytest.raises(FileNotFoundError):
         convert_tiff(tiff, target)
     tiff.write_text("no image")
-    with pytest.raises(ValueError, match="cannot be read as a TIFF file"):
+    with pytest.raises(tifffile.TiffFileError, match="not a TIFF file"):
         convert_tiff(tiff, target)
     write_tiff(tiff, image, "tiles")
-    for chunks in [(50, 50, 50), (0, 50), (2.5, 50)]:
-        with pytest.raises(ValueError, match="chunks must be"):
+    for chunks in [(50, 50, 50), (0, 50)]:
+        with pytest.raises(ValueError, match="chunks is .*, but must be"):
             convert_tiff(tiff, target, chunks)
     with pytest.raises(ValueError, match="max_memory is 5000. The TIFF file can only be read in pieces of .48, 32."):
         convert_tiff(tiff, target, (10, 10), max_memory=5000)
     assert names(tmp_path) == ["a.tif"]
-    convert_tiff(tiff, target, progress=iter)
+    convert_tiff(tiff, target)
     with pytest.raises(FileExistsError, match="overwrite=True"):
         convert_tiff(tiff, target)
     write_tiff(tiff, 255 - image, "tiles")
-    assert np.array_equal(convert_tiff(tiff, target, overwrite=True, progress=iter)[:], 255 - image)
+    assert np.array_equal(convert_tiff(tiff, target, overwrite=True)[:], 255 - image)
 
 
 # Pyramids
@@ -486,26 +479,36 @@ def test_clear_errors_when_converting(tmp_path, image):
 
 @pytest.fixture
 def pyramid(tmp_path):
-    return write_pyramid(nuclei_slide((701, 1000), chunks=(100, 100)), tmp_path / "a.ome.zarr", pixel_size=0.5, chunks=(128, 128))
+    return write_pyramid(
+        nuclei_slide((701, 1000), chunks=(100, 100)), tmp_path / "a.ome.zarr", pixel_size=0.5, chunks=(128, 128)
+    )
 
 
 def test_the_pyramid_is_valid_and_has_the_right_pixel_sizes(tmp_path, pyramid):
     valid = yaozarrs.validate_zarr_store(tmp_path / "a.ome.zarr")
     multiscale = valid.ome_metadata().multiscales[0]
     assert [(axis.name, axis.type, axis.unit) for axis in multiscale.axes] == [
-        ("y", "space", "micrometer"), ("x", "space", "micrometer")]
-    transformations = json.loads((tmp_path / "a.ome.zarr" / "zarr.json").read_text())["attributes"]["ome"]["multiscales"][0]
-    found = [[step[step["type"]] for step in level["coordinateTransformations"]] for level in transformations["datasets"]]
+        ("y", "space", "micrometer"),
+        ("x", "space", "micrometer"),
+    ]
+    transformations = json.loads((tmp_path / "a.ome.zarr" / "zarr.json").read_text())["attributes"]["ome"][
+        "multiscales"
+    ][0]
+    found = [
+        [step[step["type"]] for step in level["coordinateTransformations"]] for level in transformations["datasets"]
+    ]
     assert found == [[[0.5] * 2, [0.0] * 2], [[1.0] * 2, [0.25] * 2], [[2.0] * 2, [0.75] * 2]]
     assert [level.shape for level in pyramid] == [(701, 1000), (351, 500), (176, 250)]
 
 
 def test_a_level_shows_what_lies_at_its_physical_position(tmp_path):
     """A spot has the same centre of mass in micrometres on every level."""
-    image = np.zeros((512, 512))
+    image = np.zeros((2048, 2048))
     image[200:232, 96:104] = 1
-    levels = write_pyramid(image, tmp_path / "a.ome.zarr", pixel_size=0.5, min_size=64)
-    steps = json.loads((tmp_path / "a.ome.zarr" / "zarr.json").read_text())["attributes"]["ome"]["multiscales"][0]["datasets"]
+    levels = write_pyramid(image, tmp_path / "a.ome.zarr", pixel_size=0.5)
+    steps = json.loads((tmp_path / "a.ome.zarr" / "zarr.json").read_text())["attributes"]["ome"]["multiscales"][0][
+        "datasets"
+    ]
     for level, step in zip(levels, steps):
         scale, shift = (transformation[transformation["type"]] for transformation in step["coordinateTransformations"])
         centre = [(axis * level[:]).sum() / level[:].sum() for axis in np.indices(level.shape)]
@@ -518,14 +521,13 @@ def test_levels_are_means_of_the_level_below(pyramid):
         padded = np.pad(below[:], [(0, size % 2) for size in below.shape], mode="edge").astype(int)
         expected = padded.reshape(level.shape[0], 2, level.shape[1], 2).sum(axis=(1, 3)) // 4
         assert np.array_equal(level[:], expected) and level.dtype == below.dtype
-    assert halved(da.ones((5, 3), chunks=(2, 3))).shape == (3, 2)
 
 
-def test_clear_errors_of_pyramids(tmp_path, image):
-    with pytest.raises(ValueError, match="two-dimensional"):
+def test_what_cannot_be_a_pyramid_is_refused(tmp_path, image):
+    with pytest.raises(ValueError, match="must be two-dimensional"):
         create_pyramid(tmp_path / "a", (3, 4, 5), "u1", 1)
     for bad in (0, -1, float("nan")):
-        with pytest.raises(ValueError, match="pixel_size"):
+        with pytest.raises(ValueError, match="pixel_size is .*, but must be a positive number"):
             write_pyramid(image, tmp_path / "a", pixel_size=bad)
     with pytest.raises(ValueError):
         write_pyramid(image, tmp_path / "a", pixel_size=1, unit=7)
@@ -550,9 +552,9 @@ def test_the_view_reads_only_what_the_screen_needs(tmp_path, pyramid):
     assert view_window(levels, (350, 500), zoom=0.001)[1] == 2  # there is no coarser one
     assert view_window(levels, (350, 500), zoom=0.3)[1] == 1
     assert view_window(levels, (0, 0), zoom=4, screen=(80, 80))[0].shape == (10, 10)  # at the edge
-    for bad in [{"zoom": 0}, {"zoom": 1, "center": (-500, 0)}, {"zoom": 1, "center": (0, 2000)}]:
-        with pytest.raises(ValueError):
-            view_window(levels, bad.get("center", (0, 0)), bad["zoom"])
+    for center in [(-500, 0), (0, 2000)]:
+        with pytest.raises(ValueError, match="shows no pixel"):
+            view_window(levels, center, 1)
 
 
 def test_the_memory_of_a_pyramid_does_not_grow_with_the_image(tmp_path):

@@ -13,7 +13,7 @@ from skimage.color import rgb2hed
 from skimage.data import immunohistochemistry
 from skimage.filters import gaussian
 
-from course_helpers.mandelbrot import zoom_stack
+from course_helpers.mandelbrot import render_level
 
 PICTURE = Path(__file__).parents[1] / "images" / "overview.png"
 LEVELS = [0, 20_000, 40_000, 80_000]
@@ -21,10 +21,9 @@ TILE = 128  # pixels
 
 
 def draw_zoom(axes, levels):
-    """Images of the lazy stack; nothing else of it is computed."""
-    stack = zoom_stack()
+    """Images of the zoom."""
     for axis, level in zip(axes, levels, strict=True):
-        axis.imshow(stack[level].compute() ** 0.4, cmap="magma")
+        axis.imshow(render_level(level) ** 0.4, cmap="magma")
         axis.set_title(f"image {level:,}")
 
 

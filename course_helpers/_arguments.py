@@ -1,0 +1,55 @@
+"""Checks of arguments, all in one wording: what a value is, what it must be, and what helps."""
+
+from math import inf, isfinite
+from numbers import Integral, Real
+
+
+def whole_number(value, name, least, most=inf):
+    """Return a value as int; raise TypeError if it is no whole number, ValueError if it is too small or too large."""
+    wanted = f"a whole number from {least}{f' to {most}' if most < inf else ''}"
+    if isinstance(value, bool) or not isinstance(value, Integral):
+        raise TypeError(f"{name} is {value!r}, but must be {wanted}.")
+    if not least <= value <= most:
+        raise ValueError(f"{name} is {value}, but must be {wanted}.")
+    return int(value)
+
+
+def real_number(value, name, least=-inf):
+    """Return a value as float; raise TypeError if it is no number, ValueError if it is not finite or too small."""
+    wanted = f"a finite number{f' from {least}' if least > -inf else ''}"
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise TypeError(f"{name} is {value!r}, but must be {wanted}.")
+    if not isfinite(value) or value < least:
+        raise ValueError(f"{name} is {value}, but must be {wanted}.")
+    return float(value)
+
+
+def per_axis(values, name, axes, least, most=inf):
+    """Return a tuple with a whole number for every axis; a single one stands for all axes."""
+    values = tuple(values) if isinstance(values, (tuple, list)) else (values,) * axes
+    if len(values) != axes:
+        raise ValueError(f"{name} is {values}, but must be one whole number, or {axes}: one for every axis.")
+    return tuple(whole_number(value, name, least, most) for value in values)
+
+
+def bounds_of(window, shape):
+    """Return (start, stop) along every axis of a window of an image, given as slices; they may hold no pixel."""
+    slices = isinstance(window, tuple) and all(isinstance(part, slice) and part.step in (None, 1) for part in window)
+    if not slices or len(window) != len(shape):
+        example = f"np.s_[{', '.join(['0:100'] * len(shape))}]"
+        raise ValueError(f"window is {window!r}, but must be {len(shape)} slices with step 1, such as {example}.")
+    bounds = [part.indices(size)[:2] for part, size in zip(window, shape)]
+    return [(start, max(start, stop)) for start, stop in bounds]
+
+
+def dask_array(array, name):
+    """Return the array; raise TypeError if it is not one of dask, ValueError if sizes of its chunks are not known."""
+    import dask.array as da  # here, because what only loads time points starts without dask, and faster
+
+    if not isinstance(array, da.Array):
+        raise TypeError(
+            f"{name} is of type {type(array).__name__}, but must be a dask array. Use dask.array.from_array."
+        )
+    if not all(isfinite(size) for size in array.shape):
+        raise ValueError(f"{name} has shape {array.shape}, but must have known chunks. Call compute_chunk_sizes first.")
+    return array
