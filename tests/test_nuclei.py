@@ -94,6 +94,8 @@ def test_seeds_differ_and_any_integer_type_will_do():
     for k, picture in enumerate(pictures):
         assert all((picture != other).mean() > 0.3 for other in pictures[:k])
     assert np.array_equal(render_nuclei(seed=np.int16(1), window=window), pictures[1])
+    assert np.array_equal(true_nuclei(seed=np.uint8(1)), true_nuclei(seed=1))
+    assert len(true_nuclei(seed=1)) != len(true_nuclei(seed=0))
 
 
 def test_memory_is_a_few_chunks():
