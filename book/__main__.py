@@ -4,9 +4,7 @@ Nothing is executed and nothing is downloaded. `lay_out` copies pages and notebo
 from page to page, hints and solutions folded away, and the contents; Sphinx (conf.py beside this file) does the rest.
 """
 
-import contextlib
 import html
-import io
 import os
 import re
 import shutil
@@ -102,11 +100,7 @@ def note(title, text):
 
 def hints_of(number):
     """All hints for an exercise, each in an element that unfolds."""
-    asked, printed = exercise(number), io.StringIO()
-    with contextlib.redirect_stdout(printed):
-        while "no more hints" not in printed.getvalue():
-            asked.hint()
-    hints = [line.partition(": ")[2] for line in printed.getvalue().splitlines()[:-1]]
+    hints = exercise(number).hints
     folded = []
     for position, hint in enumerate(hints, start=1):
         text = re.sub("`(.+?)`", r"<code>\1</code>", html.escape(hint, quote=False))
@@ -137,7 +131,9 @@ def lesson_page(notebook, address):
         if "alt" in cell.metadata:
             cell.metadata["mystnb"] = {"image": {"alt": cell.metadata["alt"]}}
         if "hide-output" in tags:
-            cell.metadata["mystnb"] |= {f"code_prompt_{verb.lower()}": f"{verb} the animation" for verb in ("Show", "Hide")}
+            cell.metadata["mystnb"] |= {
+                f"code_prompt_{verb.lower()}": f"{verb} the animation" for verb in ("Show", "Hide")
+            }
         cells.append(cell)
         if is_widget(cell):
             cells.append(note("Not on this page", WIDGET_NOTE.format(address=address)))

@@ -5,7 +5,7 @@ import math
 
 import numpy as np
 
-from course_helpers.exercises import (
+from course_helpers.exercises._old import (
     Nearly,
     Unanswered,
     Wrong,

@@ -13,7 +13,17 @@ import tifffile
 import zarr
 from zarr.storage import MemoryStore
 
-from course_helpers.exercises import Unanswered, Wrong, call, check_for, computed, described, function, is_lazy, shown
+from course_helpers.exercises._old import (
+    Unanswered,
+    Wrong,
+    call,
+    check_for,
+    computed,
+    described,
+    function,
+    is_lazy,
+    shown,
+)
 from course_helpers.storage import CODECS, CountingStore, open_stored
 
 SLIDE, SLIDE_CHUNKS = (2000, 5000), (100, 100)
