@@ -202,6 +202,12 @@ class Answered(NamedTuple):
         return {**self.arguments, "found": self.found, "expected": self.expected}
 
 
+def about_changes(case):
+    """A sentence about the arguments that a learner's function changed; empty if it changed none."""
+    names = [f"the files of {name}" if isinstance(case.arguments[name], Path) else name for name in case.changed]
+    return f" But your function changes {' and '.join(names)}: leave what you are given as it is." if names else ""
+
+
 @dataclass(kw_only=True)
 class Function(Form):
     """A function, compared with the function `right` on cases that the learner has not seen.
@@ -227,14 +233,10 @@ class Function(Form):
             if wrong:
                 begin("comparing your results with known mistakes")
                 says = self.fault(answer, wrong[0], answered)
-                raise Wrong(f"for {wrong[0].given} you get {shown(wrong[0].found)}: {says}")
+                raise Wrong(f"for {wrong[0].given} you get {shown(wrong[0].found)}: {says}{about_changes(wrong[0])}")
         for case in answered:
             if case.changed:
-                names = " and ".join(case.changed)
-                raise Wrong(
-                    f"the result is right, but your function changes {names}, for {case.given}. Leave what you are given as "
-                    "it is: work on a copy."
-                )
+                raise Wrong(f"the result is right for {case.given}.{about_changes(case)}")
         return told(self.praise, {"count": len(answered)})
 
     def made_by(self, mistake):
@@ -304,18 +306,19 @@ class Function(Form):
         A mistake that gives the same in all cases comes first, then data of the notebook that the function uses, then the
         mistake that gives the same here and in most cases, then what is seen.
         """
-        agreement = {}  # in how many cases each mistake gives what was found
+        agreement = {}  # the cases in which a mistake gives what was found
         for says, mistake in self.mistakes.items():
             if not isinstance(mistake, seen):
                 wrong = self.made_by(mistake)
                 if self.alike(first.found, self.outcome(wrong, first.arguments)):
-                    agreement[says] = sum(self.alike(c.found, self.outcome(wrong, c.arguments)) for c in answered)
-        best = max(agreement, key=agreement.get, default=None)
-        if best and agreement[best] == len(answered):
+                    agreement[says] = [c for c in answered if self.alike(c.found, self.outcome(wrong, c.arguments))]
+        best = max(agreement, key=lambda says: len(agreement[says]), default=None)
+        if best and len(agreement[best]) == len(answered):
             return told(best, first.facts)
         if about := about_notebook(answer):
             return about.strip()
-        if best and 2 * agreement[best] > len(answered):
+        wrong = sum(not self.alike(case.found, case.expected) for case in answered)
+        if best and 2 * sum(not self.alike(case.found, case.expected) for case in agreement[best]) > wrong:
             return told(best, first.facts)
         return self.recognised(first.facts) or told(self.otherwise, first.facts)
 
@@ -348,13 +351,15 @@ def read(reads, answer, subject):
 def plain(answer):
     """The answer, if it is of a kind and size that can be looked at; what an iterator gives, as a list."""
     if answer is None:
-        raise Wrong("something is asked for. Did the cell run in which it is computed?")
+        raise Wrong("a value is asked for. Did the cell run in which it is computed?")
     if is_lazy(answer):
         raise Wrong("nothing is computed yet: it is a plan of dask's. Call .compute() on it.")
     if np.ma.isMaskedArray(answer):
         if np.ma.getmaskarray(answer).any():
             raise Wrong("its mask hides entries. An array in which all entries count is asked for.")
         return np.ma.getdata(answer)
+    if hasattr(answer, "to_numpy"):
+        return answer.to_numpy()
     if isinstance(answer, Iterator):
         answer = list(islice(answer, MOST_ENTRIES + 1))
     if isinstance(answer, Sized) and not isinstance(answer, np.ndarray) and len(answer) > MOST_ENTRIES:

@@ -146,7 +146,7 @@ def name_in_window(labels, number, *_):
 EXERCISES["6.2"] = Function(
     right=name,
     cases=windows,
-    given="object {number} in a window of shape {labels.shape} that begins at {start}, of an image of shape {shape},",
+    given="object {number} in a window of shape {labels.shape} that begins at {start}, of an image of shape {shape}",
     reads=whole_number,
     mistakes={
         "it is one less. Count pixels from 1, because 0 is the background.": lambda *case: name(*case) - 1,
@@ -221,7 +221,13 @@ def tables():
         # twice; the next one has many, or as many as it needs.
         counts.flat[order[:2]] = max(at_least - 4, 1), at_least - 1
         counts.flat[order[2]] = at_least + more
-        yield one_table(random, counts, means, side), side, at_least
+        table = one_table(random, counts, means, side)
+        if more == 0:  # no nucleus may be left out of the right square: two of them are the ends of the table
+            row, column = divmod(order[2], grid[1])
+            inside = table.index[(table["centroid-0"] // side == row) & (table["centroid-1"] // side == column)]
+            first, last = table.loc[inside[:1]], table.loc[inside[1:2]]
+            table = pd.concat([first, table.drop(inside[:2]), last], ignore_index=True)
+        yield table, side, at_least
     counts, means = np.full((9, 19), 8), random.uniform(100, 160, (9, 19))
     means[8, 18] = 70  # beyond the slide of the lesson, and the last square of all
     means[7, 3], means[2, 12] = 90, 80
