@@ -56,9 +56,9 @@ class Work(threading.Thread):
         self.judge, self.praise, self.error = judge, None, None
         self.begin("looking at the answer")
 
-    def begin(self, doing):
-        """Tell what comes next. Each step has the seconds of its exercise."""
-        self.doing, self.since = doing, time.monotonic()
+    def begin(self, doing, limited=True):
+        """Tell what comes next. A step has the seconds of its exercise; those that run no code of a learner have no limit."""
+        self.doing, self.since = doing, time.monotonic() if limited else float("inf")
 
     def run(self):
         try:
@@ -116,10 +116,10 @@ def finish(judge, seconds=None, still=None):
     return work.praise
 
 
-def begin(doing):
+def begin(doing, limited=True):
     """Tell whoever waits for this check what it does next."""
     if isinstance(threading.current_thread(), Work):
-        threading.current_thread().begin(doing)
+        threading.current_thread().begin(doing, limited)
 
 
 def call(learners, *arguments, given):
