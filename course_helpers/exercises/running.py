@@ -54,6 +54,7 @@ class Work(threading.Thread):
     def __init__(self, judge):
         super().__init__(daemon=True)
         self.judge, self.praise, self.error = judge, None, None
+        self.done = threading.Event()  # join() takes a thread for ended if a KeyboardInterrupt comes while it waits
         self.begin("looking at the answer")
 
     def begin(self, doing, limited=True):
@@ -66,14 +67,16 @@ class Work(threading.Thread):
                 self.praise = self.judge()
         except BaseException as error:
             self.error = error
+        finally:
+            self.done.set()
 
     def stop(self):
         """Raise `Stopped` in this thread; whether it ended. Code in C, or with a bare ``except:``, may go on."""
         end = time.monotonic() + 1
-        while self.is_alive() and time.monotonic() < end:
+        while not self.done.is_set() and time.monotonic() < end:
             ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(self.ident), ctypes.py_object(Stopped))
-            self.join(0.1)
-        return not self.is_alive()
+            self.done.wait(0.1)
+        return self.done.is_set()
 
 
 def finish(judge, seconds=None, still=None):
@@ -97,11 +100,10 @@ def finish(judge, seconds=None, still=None):
         begun = work.since
         work.start()
         try:
-            while work.is_alive():
-                work.join(0.05)  # short, because on Windows nothing interrupts a long one
+            while not work.done.wait(0.05):  # short, because on Windows nothing interrupts a long one
                 if still and time.monotonic() - begun > SECONDS_OF_SILENCE:
                     still = still(work.doing)
-                if work.is_alive() and time.monotonic() - work.since > seconds:
+                if time.monotonic() - work.since > seconds:
                     doing = work.doing
                     goes_on = "" if work.stop() else " It goes on in the background until you restart the kernel."
                     raise Wrong(
