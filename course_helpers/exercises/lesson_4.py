@@ -168,10 +168,9 @@ def movie_chunks(answer):
 # Shape, chunks and dtype, then the damaged and the missing chunks: of different grids, also one larger on each axis.
 STORES = [
     ((90, 100), (50, 70), "uint8", [], []),
-    ((230, 470), (50, 70), "uint8", [(1, 3)], []),
     ((230, 470), (50, 70), "uint16", [(0, 2), (2, 2), (2, 5), (4, 6)], [(3, 1)]),
     ((48, 9), (6, 4), "uint16", [(0, 0), (0, 1), (3, 2), (7, 1)], [(5, 0), (6, 2)]),
-    ((160, 160), (40, 40), "uint8", [(0, 3), (1, 1)], [(3, 3)]),
+    ((120, 160), (40, 40), "uint8", [(0, 3), (1, 1)], [(2, 3)]),
 ]
 
 
