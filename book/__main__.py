@@ -4,9 +4,7 @@ Nothing is executed and nothing is downloaded. `lay_out` copies pages and notebo
 from page to page, hints and solutions folded away, and the contents; Sphinx (conf.py beside this file) does the rest.
 """
 
-import contextlib
 import html
-import io
 import os
 import re
 import shutil
@@ -101,11 +99,7 @@ def note(title, text):
 
 def hints_of(number):
     """All hints for an exercise, each in an element that unfolds."""
-    asked, printed = exercise(number), io.StringIO()
-    with contextlib.redirect_stdout(printed):
-        while "no more hints" not in printed.getvalue():
-            asked.hint()
-    hints = [line.partition(": ")[2] for line in printed.getvalue().splitlines()[:-1]]
+    hints = exercise(number).hints
     folded = []
     for position, hint in enumerate(hints, start=1):
         text = re.sub("`(.+?)`", r"<code>\1</code>", html.escape(hint, quote=False))

@@ -92,9 +92,9 @@ def line_of(capsys):
     """A function that checks answers to an exercise and returns the one line that is printed."""
     from course_helpers.exercises import exercise
 
-    def line_of(number, *answers):
+    def line_of(number, *answers, **named):
         capsys.readouterr()
-        exercise(number).check(*answers)
+        exercise(number).check(*answers, **named)
         printed = capsys.readouterr()
         assert printed.err == ""
         assert printed.out.count("\n") == 1 and printed.out.endswith("\n"), printed.out
@@ -129,6 +129,9 @@ def hostile_answers():
     def leaves(*arguments, **options):
         raise SystemExit(1)
 
+    recursive = []
+    recursive.append(recursive)
+
     def not_written(*arguments, **options): ...
 
     return [
@@ -150,6 +153,9 @@ def hostile_answers():
         [None],
         ["a", 1],
         [[1], [1, 2]],
+        recursive,
+        range(10**12),
+        [0] * 2_000_000,
         np.array([]),
         np.array(np.nan),
         np.full((3, 3), np.nan),

@@ -236,65 +236,13 @@ def test_0_2_hostile(line_of, hostile):
 RIGHT = {"screen": "A", "recording": "B", "brain": "C", "deadline": "D", "workers": 7}
 
 
-def test_0_3_right(line_of):
-    line = line_of("0.3", *RIGHT.values())
-    assert line.startswith("✓ Exercise 0.3: correct. A time point needs 1.37 GiB, so 7 of them fit. The deadline takes 103 days")
-    assert line_of("0.3", "a", " b", "c ", "D", 7.0).startswith("✓")
-
-
 def test_0_3_the_right_ways_are_the_first_that_work():
     """From the sizes: what fits, and what would be too slow even with as many workers as fit."""
-    assert lesson_0.NEED["screen"] < lesson_0.FREE
+    screen, brain = 96 * 2048 * 2048 * lesson_0.BYTES_PER_PIXEL, 20_000 * 10_000 * 2_000 * lesson_0.BYTES_PER_PIXEL
+    assert screen < lesson_0.FREE
     assert 3700 * lesson_0.TIME_POINT > lesson_0.FREE > lesson_0.TIME_POINT
-    assert lesson_0.NEED["brain"] > lesson_0.FREE
-    assert 3700 * 40 / 60 / 24 / min(8, lesson_0.FREE // lesson_0.TIME_POINT) > 7
-
-
-def test_0_3_unanswered(line_of):
-    assert line_of("0.3", ..., ..., ..., ..., ...).startswith("○")
-    assert line_of("0.3", "A").startswith("○")
-    assert line_of("0.3", "A", "B", "C", "D", ...).startswith("○")
-
-
-@pytest.mark.parametrize(
-    "name, answer, feedback",
-    [
-        ("screen", "B", "screen: an earlier one of the ways works as well as one after the other"),
-        ("screen", "D", "screen: an earlier one of the ways works as well as several computers"),
-        ("recording", "A", "recording: all at once is more than the free memory"),
-        ("recording", "C", "recording: an earlier one of the ways works as well as tile by tile"),
-        ("brain", "A", "brain: all at once is more than the free memory"),
-        ("brain", "B", "brain: how many GiB does a single image take"),
-        ("brain", "D", "brain: one image cannot be shared out image by image"),
-        ("deadline", "A", "deadline: all at once is more than the free memory"),
-        ("deadline", "B", "deadline: memory is not what is short here"),
-        ("deadline", "C", "how many days does it take?"),
-        ("screen", "E", "screen is 'E', but one of the letters"),
-        ("brain", 3, "brain is 3, but one of the letters"),
-        ("brain", None, "brain: the answer is None"),
-        ("deadline", "", "deadline is '', but one of the letters"),
-        ("workers", 8, "one more than fits: round down"),
-        ("workers", 25, "if time points are loaded only"),
-        ("workers", 11, "what would fit into 16 GiB"),
-        ("workers", 6, "what fits into 10 GB"),
-        ("workers", 3, "workers: 3 are fewer than fit"),
-        ("workers", 5, "the 2 bytes of the loaded pixel are part of the 7"),
-        ("workers", 100, "workers: 100 are more than fit"),
-        ("workers", 7.31, "workers: the answer is 7.31, but a whole number is asked for"),
-        ("workers", "7", "workers: the answer is '7', but one number is asked for"),
-        ("workers", None, "workers: the answer is None"),
-    ],
-)
-def test_0_3_mistakes(line_of, name, answer, feedback):
-    line = line_of("0.3", *{**RIGHT, name: answer}.values())
-    assert line.startswith("✗") and feedback in line
-
-
-def test_0_3_hostile(line_of, hostile):
-    for position in (0, 4):
-        answers = list(RIGHT.values())
-        answers[position] = hostile
-        assert line_of("0.3", *answers)[0] in "✗○"
+    assert brain > lesson_0.FREE
+    assert lesson_0.DAYS / min(8, lesson_0.WORKERS) > 7
 
 
 # 0.4

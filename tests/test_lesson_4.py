@@ -8,7 +8,7 @@ import pytest
 import tifffile
 import zarr
 
-from course_helpers.storage import check_store, convert_tiff
+from course_helpers.storage import convert_tiff
 
 
 def test_4_1_right(line_of):
@@ -24,7 +24,10 @@ def test_4_1_right(line_of):
         ([(0, 19), (1, 19), (2, 19)], "swapped"),
         ([(20, 1), (20, 2), (20, 3)], "counted from 1"),
         ([(1900, 0), (1900, 100), (1900, 200)], "no chunk (1900, 0) in a grid of 20 x 50. Are these pixels?"),
-        ([(19, 0), (20, 0)], "no chunk (20, 0) in a grid of 20 x 50. Its rows go from 0 to 19, its columns from 0 to 49."),
+        (
+            [(19, 0), (20, 0)],
+            "no chunk (20, 0) in a grid of 20 x 50. Its rows go from 0 to 19, its columns from 0 to 49.",
+        ),
         ([(19, 0), (19, 1)], "and 1 more. Look at the first and the last pixel"),
         ([(19, 1), (19, 2)], "and 1 more"),
         ([(19, 0), (19, 1), (19, 2), (19, 3)], "1 in your list are not touched, for example (19, 3)"),
@@ -87,86 +90,6 @@ def test_the_calculated_number_of_chunks_is_what_a_store_counts(chunks, start):
     assert number_touched(chunks, [(0, 64), (start, stop), (start, stop)]) == len(counted)
 
 
-def search(path, round_up=True, swap=False, stop=None, catch=True, pixels=False, chunks=None, grid=None, note=None):
-    """A function that finds damaged chunks, with mistakes to choose from."""
-    array = zarr.open_array(path, mode="r")
-    height, width = chunks or array.chunks
-    damaged = []
-    rows, columns = grid or (-(-size // step) if round_up else size // step for size, step in zip(array.shape, (height, width)))
-    for row in range(rows):
-        for column in range(columns):
-            try:
-                array[row * height : (row + 1) * height, column * width : (column + 1) * width]
-            except ValueError:
-                if not catch:
-                    raise
-                if note:
-                    note(damaged, row, column)
-                place = (height * row, width * column) if pixels else (row, column)
-                damaged.append(place[::-1] if swap else place)
-                if stop == "image":
-                    return damaged
-                if stop == "row":
-                    break
-    return damaged
-
-
-def missing_too(path):
-    return search(path) + check_store(path).missing
-
-
-def steps_of_one_axis(axis):
-    return lambda path: search(path, chunks=(zarr.open_array(path, mode="r").chunks[axis],) * 2)
-
-
-def test_4_3_right(line_of):
-    assert line_of("4.3", search) == "✓ Exercise 4.3: correct. You found every damaged chunk in 3 stores.\n"
-    assert line_of("4.3", lambda path: set(search(path))).startswith("✓")
-    assert line_of("4.3", lambda path: search(path / "")).startswith("✓")  # a Path is handed over, as in the lesson
-
-
-def not_written(*arguments): ...
-
-
-def test_4_3_nothing_returned(line_of):
-    assert line_of("4.3", not_written).startswith("○ Exercise 4.3: your function returns nothing yet")
-    line = line_of("4.3", lambda path: search(path) or None)
-    assert line.startswith("✗") and "your function returns None for a store without damage" in line
-    line = line_of("4.3", lambda path: None if search(path) else [])
-    assert line.startswith("✗") and "your function returns None for a store with 1 damaged chunk" in line
-
-
-@pytest.mark.parametrize(
-    "answer, feedback",
-    [
-        (lambda path: [], "of 35 chunks, 1 cannot be read, but your list is empty"),
-        (lambda path: search(path, round_up=False), "at the lower or right edge"),
-        (lambda path: search(path, swap=True), "swapped"),
-        (lambda path: search(path, stop="image"), "you found 1 of 4 damaged chunks. Does your loop go on"),
-        (lambda path: search(path, stop="row"), "you found 3 of 4 damaged chunks. Does your loop go on after the first one, also"),
-        (steps_of_one_axis(0), "each axis from its own number?"),
-        (steps_of_one_axis(1), "each axis from its own number?"),
-        (lambda path: search(path, chunks=(100, 100), grid=(10, 10)), "take sizes from .shape and .chunks of this array"),
-        (lambda path: search(path, note=lambda found, row, column: found.append(row, column)), "your function raises TypeError"),
-        (lambda path: search(path) + (1 if search(path) else []), "with 1 damaged chunk, your function raises TypeError"),
-        (lambda path: check_store(path).damaged, "your function uses check_store"),
-        (lambda path: search(path, catch=False), "and this stops your loop: catch the error"),
-        (lambda path: search(path, pixels=True), "positions in pixels"),
-        (lambda path: missing_too(path), "a missing chunk as damaged"),
-        (lambda path: search(path) * 2, "twice"),
-        (lambda path: [(0, 0)], "in a store without damage, your function reports 1 damaged chunk. "),
-        (lambda path: search(path)[:1] and [(2, 1)], "reports 1 undamaged chunk, and misses 1 damaged one."),
-        (lambda path: zarr.open_array(path)[:, :, :], "called with a store without damage, your function raises IndexError"),
-        (lambda path: bool(search(path)), "what your function returns is False"),
-        (lambda path: ["c/1/3"], "a list of something else, but a list of (row, column)"),
-        ([(1, 3)], "a function is asked for"),
-    ],
-)
-def test_4_3_mistakes(line_of, answer, feedback):
-    line = line_of("4.3", answer)
-    assert line.startswith("✗") and feedback in line
-
-
 def copy(tiff_path, path, step=512, stop=None, chunks=(256, 256), dtype=None, read=lambda view, region: view[region]):
     """A conversion in pieces, with mistakes to choose from."""
     with tifffile.TiffFile(tiff_path) as file:
@@ -195,11 +118,17 @@ def test_4_4_right(line_of):
         (lambda tiff, path: copy(tiff, path, chunks=(512, 512)), "the chunks are (512, 512)"),
         (lambda tiff, path: copy(tiff, path, dtype="u1"), "dtype uint8"),
         (lambda tiff, path: copy(tiff, path, stop=2560), "Those at the end of the axes are never copied"),
-        (lambda tiff, path: copy(tiff, path, read=lambda view, region: view[region] // 2), "% of the pixels are wrong, the first at row 0"),
+        (
+            lambda tiff, path: copy(tiff, path, read=lambda view, region: view[region] // 2),
+            "% of the pixels are wrong, the first at row 0",
+        ),
         (lambda tiff, path: copy(tiff, path, stop=-1), "all its pixels are 0"),
         (lambda tiff, path: zarr.create_array(path, data=np.ones((4, 4))), "has shape (4, 4)"),
         (lambda tiff, path: zarr.create_group(path), "a group of arrays"),
-        (lambda tiff, path: zarr.create_array(path, data=np.ones((4, 4)), zarr_format=2), "zarr_path is in Zarr format 2"),
+        (
+            lambda tiff, path: zarr.create_array(path, data=np.ones((4, 4)), zarr_format=2),
+            "zarr_path is in Zarr format 2",
+        ),
         (lambda tiff, path: copy(path, tiff), "your function raises"),
         (lambda tiff: None, "raises TypeError"),
         ("scan.zarr", "a function is asked for"),
@@ -224,7 +153,11 @@ def test_4_4_says_that_tasks_may_have_overwritten_each_other(line_of):
         zarr.open_array(path, mode="r+")[256:384, 128:256] = 0  # as when two tasks write the same chunk
 
     line = line_of("4.4", lossy)
-    assert line.startswith("✗") and "the first at row 256, column 128" in line and "two tasks write into the same chunk" in line
+    assert (
+        line.startswith("✗")
+        and "the first at row 256, column 128" in line
+        and "two tasks write into the same chunk" in line
+    )
 
 
 def test_4_4_measures_the_function_alone(line_of):
@@ -264,9 +197,15 @@ def test_4_5_right(line_of):
 @pytest.mark.parametrize(
     "answer, feedback",
     [
-        (lambda levels, size: pick(levels, size, lambda shape: shape[1])[:], "1280 x 320 and size 400 your picture has shape (1280, 320)"),
+        (
+            lambda levels, size: pick(levels, size, lambda shape: shape[1])[:],
+            "1280 x 320 and size 400 your picture has shape (1280, 320)",
+        ),
         (lambda levels, size: pick(levels, size, lambda shape: shape[0])[:], "its longer side is larger than that"),
-        (lambda levels, size: pick(levels, size, lambda shape: (shape[0] * shape[1]) ** 0.5)[:], "its longer side is larger"),
+        (
+            lambda levels, size: pick(levels, size, lambda shape: (shape[0] * shape[1]) ** 0.5)[:],
+            "its longer side is larger",
+        ),
         (lambda levels, size: pick(levels, size)[:].astype(float), "the dtype is float64, that of the level is uint8"),
         (lambda levels, size: levels[-1][:], "size 500 your picture has shape (50, 80). There is a finer level"),
         (lambda levels, size: levels[0][:], "its longer side is larger than that"),
@@ -288,10 +227,16 @@ def test_4_5_mistakes(line_of, answer, feedback):
     assert line.startswith("✗") and feedback in line
 
 
+def not_written(*arguments): ...
+
+
 def test_4_5_nothing_returned(line_of):
     assert line_of("4.5", not_written).startswith("○ Exercise 4.5: your function returns nothing yet")
     line = line_of("4.5", lambda levels, size: pick(levels, size)[:] if size > 40 else None)
-    assert line.startswith("✗") and "your function returns None for the levels of an image of 800 x 1280 and size 40" in line
+    assert (
+        line.startswith("✗")
+        and "your function returns None for the levels of an image of 800 x 1280 and size 40" in line
+    )
 
 
 @pytest.mark.parametrize("number", ["4.1", "4.2", "4.3", "4.4", "4.5"])

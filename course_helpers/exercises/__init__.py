@@ -1,45 +1,32 @@
 """Check an answer and give hints: ``exercise("1.1").check(answer)`` prints one line and never raises.
 
-The checks of lesson N live in ``lesson_N.py``. Each is a function of the learner's answers. It returns the sentence that
-follows "correct", raises `Wrong` with a sentence about this very answer, `Nearly` where an approximation is accepted, or
-`Unanswered` with what to do next.
+The exercises of lesson N are the table ``EXERCISES`` in ``lesson_N.py``; what such a table is made of stands in `form`,
+how a learner's code is run in `running`. A lesson's table is imported when the first of its exercises is asked for.
 """
 
-import contextlib
 import importlib
-import importlib.util
-import io
-import re
 import sys
-import warnings
-
-import numpy as np
 
 from course_helpers.exercises import _progress
+from course_helpers.exercises.running import Nearly, Unanswered, Wrong, described, finish
 
-_checks = {}
+# The only list of what there is: the title of each lesson and the number of its exercises.
+LESSONS = {
+    0: ("Run out of memory, on purpose", 4),
+    1: ("Compute images only when you look at them", 3),
+    2: ("Cut an image into tiles", 4),
+    3: ("Give tiles a margin", 4),
+    4: ("Store an image in chunks", 5),
+    5: ("Count nuclei tile by tile", 4),
+    6: ("Follow objects across tiles", 5),
+    7: ("Leave your machine", 4),
+}
+_asked_for = {}
 
 
-class Wrong(Exception):
-    """The answer is not right; the message says what about it, without giving the right one away."""
-
-
-class Nearly(Exception):
-    """The answer is accepted as an approximation; the message says what an exact one would be."""
-
-
-class Unanswered(Exception):
-    """There is no answer yet; the message says what to do."""
-
-
-def check_for(number, hints):
-    """Decorator: make a function the check of an exercise, with hints from gentle to telling."""
-
-    def register(check):
-        _checks[number] = Exercise(number, check, hints)
-        return check
-
-    return register
+def numbers(lesson):
+    """The numbers of the exercises of a lesson, such as "6.1", in the order of the lesson."""
+    return [f"{lesson}.{position}" for position in range(1, LESSONS[lesson][1] + 1)]
 
 
 def exercise(number):
@@ -60,34 +47,39 @@ def exercise(number):
     ValueError
         If there is no exercise with this number.
     """
-    parts = re.fullmatch(r"(\d+)\.\d+", str(number), re.ASCII)
-    lesson = f"{__name__}.lesson_{parts[1]}" if parts else __name__
-    if importlib.util.find_spec(lesson):
-        importlib.import_module(lesson)
-    if str(number) not in _checks:
+    number = str(number)
+    if number not in [known for lesson in LESSONS for known in numbers(lesson)]:
         raise ValueError(f'there is no exercise {number!r}: use its number as a text, for example exercise("1.1")')
-    return _checks[str(number)]
+    if number not in _asked_for:
+        lesson = importlib.import_module(f"{__name__}.lesson_{number.split('.')[0]}")
+        _asked_for[number] = Exercise(number, getattr(lesson, "EXERCISES", {}).get(number) or old_form(number))
+    return _asked_for[number]
+
+
+def old_form(number):
+    """An exercise that is no table yet."""
+    from course_helpers.exercises import _old  # goes with the last of them
+
+    return _old.checks[number]
 
 
 class Exercise:
-    """One exercise: its number, the function that checks answers, its hints."""
+    """One exercise, as a notebook uses it: its number, and the form that a lesson filled in."""
 
-    def __init__(self, number, check, hints):
-        self._number, self._check, self._hints = number, check, hints
+    def __init__(self, number, form):
+        self.number, self.form, self.hints = number, form, form.hints
         self._hints_given, self._line, self._line_of_hint = 0, None, None
 
     def __repr__(self):
-        return f'exercise("{self._number}"), with .check(answer) and .hint()'
+        return f'exercise("{self.number}"), with .check(answer) and .hint()'
 
-    def check(self, *answers):
+    def check(self, *answers, **named):
         """Print one line: ✓ and what was achieved, ✗ and what is wrong with this answer, or ○ if there is none yet."""
+        output = sys.stdout
+        still = None if _progress.reason_not_to_count() else lambda doing: say(f"… {self.number}: {doing} ...", output)
         try:
-            # What the learner's own code prints or warns of must not drown the one line of feedback.
-            with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings(), np.errstate(all="ignore"):
-                warnings.simplefilter("ignore")
-                if not answers or any(answer is ... for answer in answers):
-                    raise Unanswered("not answered yet. Replace the ... above and run both cells again.")
-                symbol, message = "✓", f"correct. {self._check(*answers)}"
+            praise = finish(lambda: self.form.judge(*answers, **named), self.form.seconds, still)
+            symbol, message = "✓", f"correct. {praise}"
         except Nearly as reason:
             symbol, message = "✓", f"approximately right. {reason}"
         except Unanswered as reason:
@@ -95,24 +87,22 @@ class Exercise:
         except Wrong as reason:
             symbol, message = "✗", str(reason)
         except (Exception, SystemExit) as error:
-            symbol, message = (
-                "✗",
-                f"this answer could not be checked: {described(error)}. Is it what the task asks for?",
-            )
-        self._line = f"{symbol} Exercise {self._number}: {message}"
-        say(self._line)
-        _progress.note(self._number, symbol)
+            symbol = "✗"
+            message = f"this answer could not be checked: {described(error)}. Is it what the task asks for?"
+        self._line = f"{symbol} Exercise {self.number}: {message}"
+        say(" ".join(self._line.split()))
+        _progress.note(self.number, symbol)
 
     def hint(self):
         """Print the next hint; the same one again after the last one, and while answers change; none after ✓."""
         if self._line and self._line.startswith("✓"):
-            return say(f"No hint for exercise {self._number}: it is solved.")
+            return say(f"No hint for exercise {self.number}: it is solved.")
         if self._hints_given == 0 or self._line == self._line_of_hint:
             self._hints_given += 1
         self._line_of_hint = self._line
-        position = min(self._hints_given, len(self._hints)) - 1
-        last = " (There are no more hints.)" if self._hints_given > len(self._hints) else ""
-        say(f"Hint {position + 1} of {len(self._hints)} for exercise {self._number}: {self._hints[position]}{last}")
+        position = min(self._hints_given, len(self.hints)) - 1
+        last = " (There are no more hints.)" if self._hints_given > len(self.hints) else ""
+        say(f"Hint {position + 1} of {len(self.hints)} for exercise {self.number}: {self.hints[position]}{last}")
 
 
 def progress(lesson=None):
@@ -130,126 +120,12 @@ def progress(lesson=None):
     ValueError
         If there is no lesson with this number.
     """
-    for line in _progress.report(lesson):
-        say(line, tidy=False)
+    for line in _progress.report({number: (LESSONS[number][0], numbers(number)) for number in LESSONS}, lesson):
+        say(line)
 
 
-def say(message, tidy=True):
-    """Print one line, also where the terminal's encoding lacks the symbols; tidy: with single blanks between words."""
-    line = " ".join(message.split()) if tidy else message
-    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
-    print(line.encode(encoding, "replace").decode(encoding))
-
-
-def described(error):
-    """An exception in a few words: its type and the first 150 characters of its message."""
-    with contextlib.suppress(Exception):
-        return f"{type(error).__name__}: {' '.join(str(error).split())[:150]}".rstrip(": .")
-    return type(error).__name__
-
-
-def shown(value):
-    """A value as it appears in a message: short, and never a failure."""
-    with contextlib.suppress(Exception):
-        if isinstance(value, (bool, int, float, str, np.number)):
-            text = repr(value.item() if isinstance(value, np.number) else value)
-            return text if len(text) <= 40 else text[:37] + "..."
-        if value is None:
-            return "None"
-        if hasattr(value, "shape") and hasattr(value, "dtype"):
-            kind = "a dask array" if is_lazy(value) else "an array"
-            return f"{kind} of shape {tuple(value.shape)} and dtype {value.dtype}"
-        if isinstance(value, (list, tuple, dict, set)):
-            return f"a {type(value).__name__} with {len(value)} entries"
-    return f"an object of type {type(value).__name__}"
-
-
-def is_lazy(value):
-    """Whether a value is a dask collection, such as a dask array or what a delayed function returns."""
-    return hasattr(value, "__dask_graph__") and not isinstance(value, type)
-
-
-def computed(value, remedy="Call .compute() on it."):
-    """The value itself; Wrong if it is None or has not been computed yet."""
-    if value is None:
-        raise Wrong("the answer is None. Did the cell above run?")
-    if is_lazy(value):
-        raise Wrong(f"this is still a plan of dask's, nothing is computed yet. {remedy}")
-    return value
-
-
-def named(name, read, answer, **options):
-    """What `read` makes of one of several answers; if it is Wrong, the message says which answer it is about."""
-    try:
-        return read(answer, **options)
-    except Wrong as reason:
-        raise Wrong(f"{name}: {reason}") from None
-
-
-def number(answer):
-    """The answer as a float; Wrong with the reason if it is not one finite number."""
-    try:
-        value = np.asarray(computed(answer))
-    except ValueError:  # a ragged list, for example
-        value = np.array(None)
-    if value.ndim or value.dtype.kind not in "iuf":
-        raise Wrong(f"the answer is {shown(answer)}, but one number is asked for.")
-    if not np.isfinite(value):
-        raise Wrong(f"the answer is {shown(answer)}, but a finite number is asked for.")
-    return float(answer)
-
-
-def whole_number(answer):
-    """The answer as an int; Wrong with the reason if it is not one whole number."""
-    value = number(answer)
-    if not value.is_integer():
-        raise Wrong(f"the answer is {shown(answer)}, but a whole number is asked for.")
-    return int(value)
-
-
-def function(answer):
-    """The answer; Wrong with the reason if it cannot be called."""
-    if not callable(answer):
-        raise Wrong(f"the answer is {shown(answer)}, but a function is asked for: hand it over without calling it.")
-    return answer
-
-
-def call(learners_function, *arguments, given=None):
-    """What the learner's function returns; `given` says in words what it is called with.
-
-    Raises Wrong in words if it raises or returns None, Unanswered if its body is not written yet.
-    """
-    given = given or ", ".join(map(shown, arguments))
-    try:
-        result = learners_function(*arguments)
-    except (Exception, SystemExit) as error:
-        raise Wrong(f"called with {given}, your function raises {described(error)}.") from None
-    return returned(learners_function, result, given)
-
-
-def returned(learners_function, result, given):
-    """The result of the learner's function; Wrong if it is None, Unanswered if its body is not written yet."""
-    if result is not None and result is not ...:
-        return result
-    if is_written(learners_function):
-        raise Wrong(f"your function returns None for {given}. Does every way through it end with return?")
-    raise Unanswered("your function returns nothing yet. Write its body and let it end with return.")
-
-
-def is_written(learners_function):
-    """Whether a function that returns None has a body at all: that of a stub uses no name."""
-    return bool(getattr(getattr(learners_function, "__code__", None), "co_names", ()))
-
-
-def array(answer, shape=None, remedy="Call .compute() on it."):
-    """The answer as a NumPy array of numbers; Wrong with the reason if it is none, or has another shape."""
-    answer = computed(answer, remedy)
-    try:
-        values = np.asarray(answer)
-    except Exception as error:
-        raise Wrong(f"the answer is {shown(answer)}, not an array: {described(error)}.") from None
-    if values.dtype.kind not in "biuf":
-        raise Wrong(f"the answer is {shown(answer)}, but an array of numbers is asked for.")
-    if shape is not None and values.shape != tuple(shape):
-        raise Wrong(f"the answer has shape {values.shape}, but {tuple(shape)} is asked for.")
-    return values
+def say(line, output=None):
+    """Print one line, also where the terminal's encoding lacks the symbols."""
+    output = output or sys.stdout
+    encoding = getattr(output, "encoding", None) or "utf-8"
+    print(line.encode(encoding, "replace").decode(encoding), file=output, flush=True)

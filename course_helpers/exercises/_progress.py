@@ -9,8 +9,6 @@ Checks do not count in the folder of the solved notebooks, nor where the environ
 
 import contextlib
 import os
-import pkgutil
-import re
 from pathlib import Path
 
 SYMBOLS = {"solved": "✓", "tried": "✗", "open": "○"}
@@ -54,21 +52,8 @@ def kept():
     return {path.name for path in folder().iterdir()} if folder().exists() else set()
 
 
-def lessons():
-    """All lessons as {number: (title, numbers of its exercises)}, read from the checks without running them."""
-    found = {}
-    for module in pkgutil.iter_modules([str(Path(__file__).parent)]):
-        if number := re.fullmatch(r"lesson_(\d+)", module.name):
-            text = Path(__file__).with_name(f"{module.name}.py").read_text(encoding="utf-8")
-            title = re.search(r'lesson \d+, "(.+?)"', text)
-            exercises = re.findall(r'^@check_for\(\s*"(\d+\.\d+)"', text, re.MULTILINE)
-            found[int(number[1])] = (title[1] if title else f"Lesson {number[1]}", exercises)
-    return dict(sorted(found.items()))
-
-
-def chosen(lesson):
+def chosen(every, lesson):
     """The lessons to show: all, or the one with this number; ValueError if there is none."""
-    every = lessons()
     if lesson is None:
         return every
     number = int(lesson) if str(lesson).isdecimal() else None
@@ -77,9 +62,9 @@ def chosen(lesson):
     return {number: every[number]}
 
 
-def report(lesson=None):
-    """The lines that `progress` prints."""
-    shown = chosen(lesson)
+def report(every, lesson=None):
+    """The lines that `progress` prints; `every` is {number of a lesson: (title, numbers of its exercises)}."""
+    shown = chosen(every, lesson)
     reason, names, problem = reason_not_to_count(), set(_this_session), None
     try:
         names |= kept()

@@ -22,7 +22,7 @@ from pathlib import Path
 import nbformat
 import pandas as pd
 
-from course_helpers.exercises import _progress, progress, say
+from course_helpers.exercises import LESSONS, numbers, progress, say
 
 NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
 MOST_BYTES = 100_000_000  # of a notebook; pictures and animations make some tens of millions
@@ -99,7 +99,7 @@ def read(path):
 
 def stored_symbols(notebook):
     """The best symbol of every exercise in a notebook, and notes on lines that no check of the course prints there."""
-    known = {exercise for _, exercises in _progress.lessons().values() for exercise in exercises}
+    known = {exercise for lesson in LESSONS for exercise in numbers(lesson)}
     best, notes = {}, []
     if any("solution" in cell.metadata.get("tags", []) for cell in notebook.cells):  # a learner's has stubs instead
         return best, ["this is a solved notebook of the course. It is not counted."]
@@ -152,12 +152,7 @@ def readable(text):
 def as_table(found):
     """The data frame of `collect`, with all exercises of each lesson from which anything was found."""
     lessons_found = {exercise.split(".")[0] for _, exercise in found if exercise}
-    columns = [
-        exercise
-        for number, (_, exercises) in _progress.lessons().items()
-        if str(number) in lessons_found
-        for exercise in exercises
-    ]
+    columns = [exercise for lesson in LESSONS if str(lesson) in lessons_found for exercise in numbers(lesson)]
     learners = sorted({learner for learner, _ in found}, key=str.casefold)
     rows = [[found.get((learner, exercise), "-") for exercise in columns] for learner in learners]
     return pd.DataFrame(rows, index=pd.Index(learners, name="learner"), columns=columns)

@@ -5,7 +5,7 @@ import math
 
 import numpy as np
 
-from course_helpers.exercises import (
+from course_helpers.exercises._old import (
     Nearly,
     Unanswered,
     Wrong,
@@ -14,15 +14,15 @@ from course_helpers.exercises import (
     computed,
     function,
     is_lazy,
-    named,
     number,
     returned,
     shown,
-    whole_number,
 )
+from course_helpers.exercises.form import Parts, Value, choice, whole_number
 from course_helpers.memory import measure
 from course_helpers.recording import SHAPE, load_time_point
 
+EXERCISES = {}
 MIB, GIB = 2**20, 2**30
 PIXELS = math.prod(SHAPE)
 
@@ -156,13 +156,65 @@ def predict_the_peak(answer):
 
 FREE, BYTES_PER_PIXEL = 10 * GIB, 7
 TIME_POINT = 1024 * 2048 * 100 * BYTES_PER_PIXEL
-NEED = {"screen": 96 * 2048 * 2048 * BYTES_PER_PIXEL, "brain": 20_000 * 10_000 * 2_000 * BYTES_PER_PIXEL}
-WAYS = {"A": "all at once", "B": "one after the other", "C": "tile by tile", "D": "several computers"}
-RIGHT_WAYS = {"screen": "A", "recording": "B", "brain": "C", "deadline": "D"}
+WORKERS, DAYS = FREE // TIME_POINT, 3700 * 40 / 60 / 24  # days of one core
+
+TOO_MUCH = "all at once is more than the free memory. How many GiB are all pixels, times 7 bytes?"
+ONE_IMAGE = "how many GiB does a single image take while it is processed?"
 
 
-@check_for(
-    "0.3",
+def earlier(way):
+    return f"an earlier one of the ways works as well as {way}. Calculate the GiB of the others."
+
+
+def way(right, **mistakes):
+    """A part of the answer: the letter of the first way that works, and what is said to the other letters."""
+    return Value(
+        right=right, reads=choice("A", "B", "C", "D"), mistakes={says: letter for letter, says in mistakes.items()}
+    )
+
+
+EXERCISES["0.3"] = Parts(
+    parts={
+        "screen": way("A", B=earlier("one after the other"), C=earlier("tile by tile"), D=earlier("several computers")),
+        "recording": way("B", A=TOO_MUCH, C=earlier("tile by tile"), D=earlier("several computers")),
+        "brain": way(
+            "C",
+            A=TOO_MUCH,
+            B=ONE_IMAGE,
+            D="one image cannot be shared out image by image. Is there a way that works on this laptop?",
+        ),
+        "deadline": way(
+            "D",
+            A=TOO_MUCH,
+            B="memory is not what is short here. With as many workers as fit, how many days does it take?",
+            C="tiles need less memory, and as much time. With as many workers as fit, how many days does it take?",
+        ),
+        "workers": Value(
+            right=WORKERS,
+            reads=whole_number,
+            mistakes={
+                "this is one more than fits: round down. (Or did you take the number of cores?)": WORKERS + 1,
+                "so many fit if time points are loaded only. Processing takes 7 bytes per pixel.": (
+                    FREE // (TIME_POINT * 2 // BYTES_PER_PIXEL)
+                ),
+                "so many would fit into 16 GiB. How much of it is free?": 16 * GIB // TIME_POINT,
+                "so many fit into 10 GB, of a million kB. A GiB is 2**30 bytes.": 10**10 // TIME_POINT,
+                "these are too few: the 2 bytes of the loaded pixel are part of the 7.": (
+                    FREE // (TIME_POINT * 9 // BYTES_PER_PIXEL)
+                ),
+                "this would be so with one byte per pixel. Processing takes 7.": FREE
+                // (TIME_POINT // BYTES_PER_PIXEL),
+                "one time point fits, and more than one.": 1,
+            },
+            otherwise=lambda found, expected: (
+                f"{'more' if found > expected else 'fewer'} than fit into the free memory. How much does one time point need?"
+            ),
+        ),
+    },
+    praise=f"A time point needs {TIME_POINT / GIB:.2f} GiB, so {WORKERS} of them fit. The deadline takes {DAYS:.0f} days of one "
+    f"core: {DAYS / WORKERS:.1f} days with the workers that fit, and {DAYS / 8:.1f} days with all 8 cores, if there were the "
+    "memory for them.",
+    also_right=(("a", " b", "c ", "D", 7.0),),
     hints=[
         "calculate for each task: pixels times 7 bytes, for all images and for a single one. Compare with 10 GiB.",
         "screen: do all images fit at once? recording: does one time point fit? brain: does one image fit? deadline: how many "
@@ -171,65 +223,6 @@ RIGHT_WAYS = {"screen": "A", "recording": "B", "brain": "C", "deadline": "D"}
         "worker does not work.",
     ],
 )
-def choose_strategy(screen, recording=..., brain=..., deadline=..., workers=...):
-    choices = {"screen": screen, "recording": recording, "brain": brain, "deadline": deadline}
-    missing = [name for name, choice in {**choices, "workers": workers}.items() if choice is ...]
-    if missing:
-        raise Unanswered("hand over all five answers: .check(screen, recording, brain, deadline, workers).")
-    for name, choice in choices.items():
-        check_way(name, choice)
-    check_workers(workers)
-    days = 3700 * 40 / 60 / 24
-    return (
-        f"A time point needs {TIME_POINT / GIB:.2f} GiB, so {FREE // TIME_POINT} of them fit. The deadline takes {days:.0f} "
-        f"days of one core: {days / (FREE // TIME_POINT):.1f} days with the workers that fit, and {days / 8:.1f} days with all "
-        "8 cores, if there were the memory for them."
-    )
-
-
-def check_way(name, choice):
-    """Wrong if this is not the first way that works for a task."""
-    choice = named(name, computed, choice)
-    letter = choice.strip().upper() if isinstance(choice, str) else choice
-    if not isinstance(letter, str) or letter not in WAYS:
-        raise Wrong(f'{name} is {shown(choice)}, but one of the letters "A", "B", "C" and "D" is asked for.')
-    right = RIGHT_WAYS[name]
-    if letter == right:
-        return
-    if name == "brain" and letter == "D":
-        raise Wrong("brain: one image cannot be shared out image by image. Is there a way that works on this laptop?")
-    if letter > right:
-        raise Wrong(
-            f"{name}: an earlier one of the ways works as well as {WAYS[letter]}. Calculate the GiB of the others."
-        )
-    if letter == "A":
-        raise Wrong(f"{name}: all at once is more than the free memory. How many GiB are all pixels, times 7 bytes?")
-    if name == "deadline":
-        raise Wrong(
-            "deadline: memory is not what is short here. With as many workers as fit, how many days does it take?"
-        )
-    raise Wrong(f"{name}: how many GiB does a single image take while it is processed?")
-
-
-def check_workers(workers):
-    """Wrong if this is not how many time points fit at the same time."""
-    workers = named("workers", whole_number, workers)
-    right = FREE // TIME_POINT
-    near = {
-        right + 1: "one more than fits: round down. (Or did you take the number of cores?)",
-        FREE
-        // (
-            TIME_POINT * 2 // BYTES_PER_PIXEL
-        ): "what fits if time points are loaded only. Processing takes 7 bytes per pixel.",
-        16 * GIB // TIME_POINT: "what would fit into 16 GiB. How much of it is free?",
-        10**10 // TIME_POINT: "what fits into 10 GB, of a million kB. A GiB is 2**30 bytes.",
-        FREE // (TIME_POINT * 9 // BYTES_PER_PIXEL): "too few: the 2 bytes of the loaded pixel are part of the 7.",
-    }
-    if workers != right and workers in near:
-        raise Wrong(f"workers: {workers} is {near[workers]}")
-    if workers != right:
-        direction = "more than fit" if workers > right else "fewer than fit"
-        raise Wrong(f"workers: {workers} are {direction} into the free memory. How much does one time point need?")
 
 
 LIMIT_OF_MEAN, TIMES = 64 * MIB, range(3, 43)
@@ -273,7 +266,9 @@ def make_it_fit(answer):
     compare_means(array(returned(answer, run.result, str(TIMES)), shape=SHAPE))
     few = range(5)
     if np.abs(np.asarray(answer(few)) - np.mean([load_time_point(t) for t in few], axis=0)).max() > 0.01:
-        raise Wrong(f"for {TIMES} your function is right, but not for {few}. Does it divide by the number of its times?")
+        raise Wrong(
+            f"for {TIMES} your function is right, but not for {few}. Does it divide by the number of its times?"
+        )
     return f"{len(TIMES)} time points, within {LIMIT_OF_MEAN // MIB} MiB. A thousand would need no more."
 
 

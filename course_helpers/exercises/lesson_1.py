@@ -11,7 +11,17 @@ from dask.callbacks import Callback
 from dask.delayed import DelayedLeaf
 
 from course_helpers import mandelbrot
-from course_helpers.exercises import Nearly, Unanswered, Wrong, call, check_for, function, is_lazy, shown, whole_number
+from course_helpers.exercises._old import (
+    Nearly,
+    Unanswered,
+    Wrong,
+    call,
+    check_for,
+    function,
+    is_lazy,
+    shown,
+    whole_number,
+)
 from course_helpers.mandelbrot import MAX_ITER, render_level
 
 NUMBER_OF_IMAGES = 200_000

@@ -12,7 +12,17 @@ from skimage.filters import gaussian, threshold_otsu
 from skimage.morphology import disk
 
 from course_helpers.background import remove_background
-from course_helpers.exercises import Wrong, array, call, check_for, described, function, number, shown, whole_number
+from course_helpers.exercises._old import (
+    Wrong,
+    array,
+    call,
+    check_for,
+    described,
+    function,
+    number,
+    shown,
+    whole_number,
+)
 from course_helpers.nuclei import nuclei_slide
 from course_helpers.tiling import overlap_needed, tile_cost, tiled, tiling_error
 

@@ -13,18 +13,26 @@ import tifffile
 import zarr
 from zarr.storage import MemoryStore
 
-from course_helpers.exercises import Unanswered, Wrong, call, check_for, computed, described, function, is_lazy, shown
+from course_helpers.exercises._old import (
+    Unanswered,
+    Wrong,
+    call,
+    check_for,
+    computed,
+    described,
+    function,
+    is_lazy,
+    shown,
+)
+from course_helpers.exercises.form import Function, pairs, seen
 from course_helpers.storage import CODECS, CountingStore, open_stored
 
+EXERCISES = {}
 SLIDE, SLIDE_CHUNKS = (2000, 5000), (100, 100)
 WINDOW = np.s_[1930:, 80:201]
 
 MOVIE, MOVIE_WINDOW = (64, 512, 512), 32
 MOST_BYTES, MOST_REQUESTS = 2**21, 64
-
-DAMAGED_SHAPE, DAMAGED_CHUNKS = (230, 470), (50, 70)
-# (damaged, missing): none; one; two in one row and one at the end of both axes.
-DAMAGED_CASES = [((), ()), (((1, 3),), ()), (((0, 2), (2, 2), (2, 5), (4, 6)), ((3, 1),))]
 
 SCAN, SCAN_CHUNKS = (3000, 4100), (256, 256)
 MOST_MEMORY = 12 * 2**20
@@ -51,8 +59,12 @@ def places(answer, what):
         pairs = np.array(None)
     if isinstance(answer, (list, tuple, np.ndarray)) and len(pairs) == 0:
         return []
-    if not isinstance(answer, (list, tuple, np.ndarray)) or pairs.dtype.kind not in "iu" or pairs.ndim != 2 or (
-            pairs.shape[1] != 2):
+    if (
+        not isinstance(answer, (list, tuple, np.ndarray))
+        or pairs.dtype.kind not in "iu"
+        or pairs.ndim != 2
+        or (pairs.shape[1] != 2)
+    ):
         found = "a list of something else" if isinstance(answer, (list, tuple)) else shown(answer)
         raise Wrong(f"{what} is {found}, but a list of (row, column) is asked for, such as [(0, 0), (0, 1)].")
     return [tuple(pair) for pair in pairs.tolist()]
@@ -93,13 +105,18 @@ def chunks_touched(answer):
         raise Wrong("you counted from 1. The first chunk is number 0.")
     for row, column in found:
         if not (0 <= row < grid[0] and 0 <= column < grid[1]):
-            remedy = "Are these pixels?" if max(row, column) >= min(SLIDE_CHUNKS) else (
-                f"Its rows go from 0 to {grid[0] - 1}, its columns from 0 to {grid[1] - 1}.")
+            remedy = (
+                "Are these pixels?"
+                if max(row, column) >= min(SLIDE_CHUNKS)
+                else (f"Its rows go from 0 to {grid[0] - 1}, its columns from 0 to {grid[1] - 1}.")
+            )
             raise Wrong(f"there is no chunk {(row, column)} in a grid of {grid[0]} x {grid[1]}. {remedy}")
     if surplus := sorted(set(found) - expected):
         raise Wrong(f"{len(surplus)} in your list are not touched, for example {surplus[0]}. Which pixels are in it?")
     if missing := expected - set(found):
-        raise Wrong(f"all in your list are touched, and {len(missing)} more. Look at the first and the last pixel of each axis.")
+        raise Wrong(
+            f"all in your list are touched, and {len(missing)} more. Look at the first and the last pixel of each axis."
+        )
     if len(found) > len(expected):
         raise Wrong("a chunk is in your list twice.")
     return f"A window of {2000 - 1930} x {201 - 80} pixels touches {len(expected)} chunks of 100 x 100."
@@ -119,51 +136,156 @@ def chunks_touched(answer):
 def movie_chunks(answer):
     answer = computed(answer)
     chunks = tuple(answer) if isinstance(answer, (list, tuple)) else ()
-    if len(chunks) != 3 or not all(isinstance(size, (int, np.integer)) and not isinstance(size, bool) for size in chunks):
+    if len(chunks) != 3 or not all(
+        isinstance(size, (int, np.integer)) and not isinstance(size, bool) for size in chunks
+    ):
         raise Wrong(f"the answer is {shown(answer)}, but three whole numbers are asked for: (time, rows, columns).")
     if not all(1 <= size <= whole for size, whole in zip(chunks, MOVIE)):
         raise Wrong(f"a chunk of {chunks} does not fit into a movie of {MOVIE}. Sizes are from 1 to that.")
     size, (depth, height, width) = prod(chunks), MOVIE
     frame = number_touched(chunks, [(10, 11), (0, height), (0, width)])
-    window = max(number_touched(chunks, [(0, depth), (at, at + MOVIE_WINDOW), (at, at + MOVIE_WINDOW)])
-                 for at in range(height - MOVIE_WINDOW + 1))
+    window = max(
+        number_touched(chunks, [(0, depth), (at, at + MOVIE_WINDOW), (at, at + MOVIE_WINDOW)])
+        for at in range(height - MOVIE_WINDOW + 1)
+    )
     for name, count, other in [("one frame", frame, "window"), ("a window through time", window, "frame")]:
         if count > MOST_REQUESTS:
-            raise Wrong(f"{name} takes {plural(count, 'request')}, at most {MOST_REQUESTS} are allowed. Chunks of {size} bytes are too "
-                        f"small or too narrow for this, however good they may be for the {other}.")
+            raise Wrong(
+                f"{name} takes {plural(count, 'request')}, at most {MOST_REQUESTS} are allowed. Chunks of {size} bytes are too "
+                f"small or too narrow for this, however good they may be for the {other}."
+            )
         if count * size > MOST_BYTES:
-            raise Wrong(f"{name} takes {plural(count, 'request')} of {size} bytes, together {count * size / 2**20:.1f} MiB. "
-                        f"Allowed are {MOST_BYTES / 2**20:.0f} MiB. Most of what is read here is thrown away.")
-    return (f"One frame reads {frame} chunks, {frame * size / 2**20:.2f} MiB; a window through time at most {window} chunks, "
-            f"{window * size / 2**20:.2f} MiB.")
+            raise Wrong(
+                f"{name} takes {plural(count, 'request')} of {size} bytes, together {count * size / 2**20:.1f} MiB. "
+                f"Allowed are {MOST_BYTES / 2**20:.0f} MiB. Most of what is read here is thrown away."
+            )
+    return (
+        f"One frame reads {frame} chunks, {frame * size / 2**20:.2f} MiB; a window through time at most {window} chunks, "
+        f"{window * size / 2**20:.2f} MiB."
+    )
 
 
-def damaged_store(path, damaged=(), missing=()):
-    """Store an image of 5 x 7 chunks that are not square, then damage some of their files and delete others."""
-    pixels = np.random.default_rng(4).integers(100, size=DAMAGED_SHAPE, dtype=np.uint8)
-    array = zarr.create_array(path, data=pixels, chunks=DAMAGED_CHUNKS, compressors=CODECS)
-    for place in damaged:
-        file = path / array.metadata.encode_chunk_key(place)
-        content = bytearray(file.read_bytes())
-        content[len(content) // 2] ^= 1
-        file.write_bytes(content)
-    for place in missing:
-        (path / array.metadata.encode_chunk_key(place)).unlink()
+# Shape, chunks and dtype, then the damaged and the missing chunks: of different grids, also one larger on each axis.
+STORES = [
+    ((90, 100), (50, 70), "uint8", [], []),
+    ((230, 470), (50, 70), "uint16", [(0, 2), (2, 2), (2, 5), (4, 6)], [(3, 1)]),
+    ((48, 9), (6, 4), "uint16", [(0, 0), (0, 1), (3, 2), (7, 1)], [(5, 0), (6, 2)]),
+    ((120, 160), (40, 40), "uint8", [(0, 3), (1, 1)], [(2, 3)]),
+]
 
 
-def reading_errors(path, damaged):
-    """The errors that reading the damaged chunks raises, in words."""
-    array, texts = zarr.open_array(path, mode="r"), set()
-    for place in damaged:
-        try:
-            array.blocks[place]
-        except Exception as error:
-            texts.add(described(error))
-    return texts
+def damaged_stores(folder):
+    """Paths of stores of which some files are damaged and others deleted."""
+    for number, (shape, chunks, dtype, damaged, missing) in enumerate(STORES):
+        path = folder / f"image_{number}.zarr"
+        pixels = np.random.default_rng(4).integers(100, size=shape, dtype=dtype)
+        array = zarr.create_array(path, data=pixels, chunks=chunks, compressors=CODECS)
+        for place in damaged:
+            file = path / array.metadata.encode_chunk_key(place)
+            content = bytearray(file.read_bytes())
+            content[len(content) // 2] ^= 1
+            file.write_bytes(content)
+        for place in missing:
+            (path / array.metadata.encode_chunk_key(place)).unlink()
+        yield (path,)
 
 
-@check_for(
-    "4.3",
+def damaged_chunks(path, steps=None, grid=None, first=0, only=Exception, skip=False):
+    """Places of the chunks that cannot be read, by reading one after the other; the arguments are for mistakes."""
+    array = zarr.open_array(path, mode="r")
+    height, width = steps(array.chunks) if steps else array.chunks
+    rows, columns = grid(array) if grid else (-(-array.shape[0] // height), -(-array.shape[1] // width))
+    found = []
+    for row in range(first, rows):
+        for column in range(first, columns):
+            try:
+                array[row * height : (row + 1) * height, column * width : (column + 1) * width]
+            except only:
+                found.append((row, column))
+                if skip:
+                    break
+    return found
+
+
+def missing_chunks(path):
+    """Places of the chunks whose file is not there."""
+    array = zarr.open_array(path, mode="r")
+    names = {place: array.metadata.encode_chunk_key(place) for place in np.ndindex(array.cdata_shape)}
+    return [place for place, name in names.items() if not (path / name).exists()]
+
+
+def first_missing(found, path):
+    missing = sorted(set(found) & set(missing_chunks(path)))
+    return {"missing": missing[0]} if missing else None
+
+
+def first_missed(found, expected):
+    missed = sorted(set(expected) - set(found))
+    return {"missed": missed[0], "count": len(set(expected) & set(found)), "all": len(expected)} if missed else None
+
+
+def first_extra(found, expected):
+    extra = sorted(set(found) - set(expected))
+    return {"extra": extra[0]} if extra else None
+
+
+def in_words(path):
+    array = zarr.open_array(path, mode="r")
+    return f"a store of {array.shape} pixels in chunks of {array.chunks}"
+
+
+EXERCISES["4.3"] = Function(
+    right=damaged_chunks,
+    cases=damaged_stores,
+    given=in_words,
+    reads=pairs,
+    without=("check_store",),
+    mistakes={
+        "this stops your loop: catch the error, remember the place, go on.": {"only": ()},
+        "rows and columns are swapped. Give the row first.": (
+            lambda path: [(column, row) for row, column in damaged_chunks(path)]
+        ),
+        "these are positions in pixels. Give those in the grid of chunks.": lambda path: (
+            np.array(damaged_chunks(path), int).reshape(-1, 2) * zarr.open_array(path, mode="r").chunks
+        ),
+        "the smaller chunks at the lower and right edge are missing. Round their number up.": {
+            "grid": lambda: lambda array: np.floor_divide(array.shape, array.chunks)
+        },
+        "your loop ends with the first damaged chunk. Does it go on?": lambda path: damaged_chunks(path)[:1],
+        "of each row, only the first damaged chunk is there. Does your loop go on?": {"skip": True},
+        "chunks are counted from 0. Do your loops begin at 1?": {"first": 1},
+        "chunks are counted from 0. Are your places one too large?": (
+            lambda path: [(row + 1, column + 1) for row, column in damaged_chunks(path)]
+        ),
+        "you take the height of a chunk for its width as well.": {"steps": lambda: lambda chunks: (chunks[0],) * 2},
+        "you take the width of a chunk for its height as well.": {"steps": lambda: lambda chunks: (chunks[1],) * 2},
+        "you go through as many columns as there are rows of chunks. Are grids square?": {
+            "grid": lambda: lambda array: (array.cdata_shape[0],) * 2
+        },
+        "you go through as many rows as there are columns of chunks. Are grids square?": {
+            "grid": lambda: lambda array: (array.cdata_shape[1],) * 2
+        },
+        "you go through 5 x 7 chunks. Take the number from .shape and .chunks of this array.": {
+            "grid": lambda: lambda array: (5, 7)
+        },
+        "your list is empty, but there are chunks that cannot be read. Did you read each of them?": seen(
+            lambda path: [], lambda found, expected: None if found else first_missed(found, expected)
+        ),
+        "a chunk is in your list more than once.": seen(
+            lambda path: damaged_chunks(path) * 2, lambda found, expected: sorted(set(found)) == expected
+        ),
+        "chunk {missing} is missing, not damaged. It can be read: it gives the fill value.": seen(
+            lambda path: [*damaged_chunks(path), *missing_chunks(path)], first_missing
+        ),
+        "chunk {extra} is no damaged one. Where do the sizes in your function come from?": seen(
+            lambda path: [*damaged_chunks(path), (0, 5)], first_extra
+        ),
+        "{count} of {all} damaged chunks are in your list. Chunk {missed} is one that is not.": seen(
+            lambda path: damaged_chunks(path)[::3], first_missed
+        ),
+    },
+    also_right=(lambda path: set(damaged_chunks(path)), lambda path: np.array(damaged_chunks(path)).reshape(-1, 2)),
+    praise="You found every damaged chunk in {count} stores.",
     hints=[
         "read the array chunk by chunk in two loops, one over the rows of the grid and one over its columns. What happens when "
         "you read the pixels of a damaged chunk?",
@@ -172,60 +294,6 @@ def reading_errors(path, damaged):
         "The last chunk of an axis may reach beyond the image: round the number of chunks up.",
     ],
 )
-def find_damaged(answer):
-    refuse_shortcut(function(answer), "check_store")
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
-        for number, (damaged, missing) in enumerate(DAMAGED_CASES):
-            path = Path(folder) / f"{number}.zarr"
-            damaged_store(path, damaged, missing)
-            result = search(answer, path, damaged)
-            compare_places(places(result, "what your function returns"), set(damaged), set(missing))
-    return f"You found every damaged chunk in {len(DAMAGED_CASES)} stores."
-
-
-def described_store(damaged):
-    """A store in words."""
-    return f"a store with {plural(len(damaged), 'damaged chunk')}" if damaged else "a store without damage"
-
-
-def search(answer, path, damaged):
-    """What the learner's function finds; Wrong with the reason if it raises."""
-    try:
-        return call(answer, path, given=described_store(damaged))
-    except Wrong as reason:
-        for error in reading_errors(path, damaged):
-            if error in str(reason):
-                raise Wrong(f"reading a damaged chunk raises {error}, and this stops your loop: catch the error, "
-                            "remember the place, go on.") from None
-        raise
-
-
-def compare_places(found, damaged, missing):
-    """Say what is wrong with a list of damaged chunks of a grid of 5 x 7."""
-    found_set = set(found)
-    if found_set == damaged:
-        if len(found) > len(damaged):
-            raise Wrong("a chunk is in your list twice.")
-        return
-    own_numbers = "Does your function take sizes from .shape and .chunks of this array, each axis from its own number?"
-    if not damaged:
-        raise Wrong(f"in a store without damage, your function reports {plural(len(found_set), 'damaged chunk')}. {own_numbers}")
-    if found_set == {(column, row) for row, column in damaged}:
-        raise Wrong("rows and columns are swapped. Give the row first.")
-    if found_set & missing:
-        raise Wrong("you report a missing chunk as damaged. It can be read: it gives the fill value.")
-    if not found_set:
-        raise Wrong(f"of 35 chunks, {len(damaged)} cannot be read, but your list is empty. Did you read each of them?")
-    height, width = DAMAGED_CHUNKS
-    if found_set == {(height * row, width * column) for row, column in damaged}:
-        raise Wrong("these are positions in pixels. Give those in the grid of chunks.")
-    if found_set == {place for place in damaged if place[0] < 4 and place[1] < 6}:
-        raise Wrong("you miss a damaged chunk at the lower or right edge, where the last chunk is smaller than the others.")
-    if found_set < damaged:
-        raise Wrong(f"you found {len(found_set)} of {plural(len(damaged), 'damaged chunk')}. Does your loop go on after the "
-                    "first one, also within a row?")
-    raise Wrong(f"your function reports {plural(len(found_set - damaged), 'undamaged chunk')}, and misses "
-                f"{plural(len(damaged - found_set), 'damaged one')}. {own_numbers}")
 
 
 @functools.cache
@@ -255,17 +323,23 @@ def convert(answer):
             path = Path(folder) / f"{attempt}.zarr"
             peak = peak_of(answer, tiff_path, path)
             if not path.exists():
-                raise Unanswered("your function wrote nothing at zarr_path. Create the array there, and copy the pixels.")
+                raise Unanswered(
+                    "your function wrote nothing at zarr_path. Create the array there, and copy the pixels."
+                )
             try:
                 array = open_stored(path)
             except ValueError as error:
-                raise Wrong(f"what your function wrote cannot be used: {str(error).replace(str(path), 'zarr_path')}") from None
+                raise Wrong(
+                    f"what your function wrote cannot be used: {str(error).replace(str(path), 'zarr_path')}"
+                ) from None
             compare_converted(array)
             if peak <= MOST_MEMORY:
                 return f"{scan().nbytes / 2**20:.1f} MiB converted, with a peak of memory below {MOST_MEMORY / 2**20:.0f} MiB."
-    raise Wrong(f"the pixels are right, but the peak of memory is {peak / 2**20:.1f} MiB, of an image of "
-                f"{scan().nbytes / 2**20:.1f} MiB. Allowed are {MOST_MEMORY / 2**20:.0f}. Copy smaller pieces: one takes its "
-                "bytes more than once, as tiles, as pixels and as chunks.")
+    raise Wrong(
+        f"the pixels are right, but the peak of memory is {peak / 2**20:.1f} MiB, of an image of "
+        f"{scan().nbytes / 2**20:.1f} MiB. Allowed are {MOST_MEMORY / 2**20:.0f}. Copy smaller pieces: one takes its "
+        "bytes more than once, as tiles, as pixels and as chunks."
+    )
 
 
 def peak_of(answer, tiff_path, path):
@@ -304,14 +378,23 @@ def compare_converted(array):
         if not stored[-1].any() or not stored[:, -1].any():
             raise Wrong(f"some pixels are 0, {where}. Those at the end of the axes are never copied.")
         if not stored[different].any():
-            raise Wrong(f"some pixels are 0, {where}. Was each pixel copied? Or did two tasks write into the same chunk?")
+            raise Wrong(
+                f"some pixels are 0, {where}. Was each pixel copied? Or did two tasks write into the same chunk?"
+            )
         raise Wrong(f"{different.mean():.1%} of the pixels are wrong, {where}.")
 
 
 LEVELS = 5
 # (shape of the finest level, size of the thumbnail): wide, tall, and long but narrow images.
-THUMBNAILS = [((800, 1280), 500), ((800, 1280), 100), ((800, 1280), 320), ((800, 1280), 40), ((800, 1280), 5000),
-              ((1280, 320), 400), ((64, 2048), 500)]
+THUMBNAILS = [
+    ((800, 1280), 500),
+    ((800, 1280), 100),
+    ((800, 1280), 320),
+    ((800, 1280), 40),
+    ((800, 1280), 5000),
+    ((1280, 320), 400),
+    ((64, 2048), 500),
+]
 
 
 @functools.cache
@@ -348,8 +431,10 @@ def thumbnail(answer):
         compare_thumbnail(result, case, size, shapes, expected)
         read = {int(name.split("/")[0]) for name in store.chunks_read}
         if read - {expected}:
-            raise Wrong(f"{case} the picture is right, but {store.bytes_read} bytes were read, for a picture of "
-                        f"{result.size}. Decide by the shapes, and read one level only.")
+            raise Wrong(
+                f"{case} the picture is right, but {store.bytes_read} bytes were read, for a picture of "
+                f"{result.size}. Decide by the shapes, and read one level only."
+            )
         if store.bytes_read > 100 * 100 * len(store.chunks_read):
             raise Wrong(f"{case} you read the same level more than once.")
     return f"The right level in {len(THUMBNAILS)} cases, and not a byte of any other."
@@ -372,7 +457,9 @@ def compare_thumbnail(result, case, size, shapes, expected):
     if level > expected:
         raise Wrong(f"{case} your picture has shape {result.shape}. There is a finer level that fits.")
     if result.dtype != np.uint8:
-        raise Wrong(f"{case} the shape is right, but the dtype is {result.dtype}, that of the level is uint8. Return it as it is.")
+        raise Wrong(
+            f"{case} the shape is right, but the dtype is {result.dtype}, that of the level is uint8. Return it as it is."
+        )
     right = zarr.open_array(pyramid(shapes[0]), path=str(expected), mode="r")[:]
     if not np.array_equal(result, right):
         raise Wrong(f"{case} the shape is right, but the pixels are not those of the level. Do not compute them.")

@@ -6,7 +6,7 @@ import numpy as np
 from scipy import ndimage as ndi
 from skimage.measure import label, regionprops
 
-from course_helpers.exercises import (
+from course_helpers.exercises._old import (
     Nearly,
     Unanswered,
     Wrong,

@@ -1,4 +1,4 @@
-"""Checks of lesson 6, "Follow objects across tiles"."""
+"""Exercises of lesson 6, "Follow objects across tiles"."""
 
 from itertools import product
 
@@ -8,7 +8,11 @@ import pandas as pd
 from dask.array.core import slices_from_chunks
 from skimage.measure import label
 
-from . import Unanswered, Wrong, call, check_for, computed, function, shown, whole_number
+from course_helpers.exercises.form import Function, Parts, Value, choice, pairs, seen, whole_number, whole_numbers
+
+EXERCISES = {}
+
+# --- 6.1: predict the labels ---
 
 MASK = """
     #...........
@@ -21,19 +25,6 @@ MASK = """
     ..#......##.
 """
 CHUNKS = (4, 6)
-COLUMNS_OF_TINY = 12  # the lesson's other mask; `columns` is left over from it
-
-RIGHT_TOOLS = {
-    "A": "stitch_labels",
-    "B": "measure_in_tiles",
-    "C": "count_in_tiles",
-    "D": "label_in_tiles",
-    "E": "stitch_labels",
-}
-TOOLS = ("count_in_tiles", "measure_in_tiles", "label_in_tiles", "stitch_labels")
-
-
-# --- 6.1: predict the labels ---
 
 
 def counts_of_mask(connectivity=2):
@@ -44,8 +35,60 @@ def counts_of_mask(connectivity=2):
     return pieces, int(label(mask, connectivity=connectivity).max())
 
 
-@check_for(
-    "6.1",
+PIECES, OBJECTS = counts_of_mask()
+OBJECTS_WITHOUT_CORNERS = counts_of_mask(connectivity=1)[1]
+
+
+def many_or_few(found, expected):
+    return "too many" if found > expected else "too few"
+
+
+EXERCISES["6.1"] = Parts(
+    parts={
+        "pieces": Value(
+            right=sum(PIECES),
+            reads=whole_number,
+            mistakes={
+                "this would be right without any cuts. What does each tile see, on its own?": OBJECTS,
+            },
+            otherwise=lambda found, expected: (
+                f"this is {many_or_few(found, expected)}. Go from tile to tile and count what is connected there. Two ends "
+                "that meet in another tile only are two pieces; corners connect."
+            ),
+        ),
+        "largest_label": Value(
+            right=max(PIECES),
+            reads=whole_number,
+            mistakes={
+                "this would be so if each tile went on counting. Does it?": sum(PIECES),
+                "this is the largest label of the whole mask. Here each tile is labelled on its own.": OBJECTS,
+                "some tile has this label, but it is not the largest one.": min(PIECES),
+            },
+            otherwise="this is in none of the tiles, or not the largest. Where does a tile begin to count?",
+        ),
+        "objects": Value(
+            right=OBJECTS,
+            reads=whole_number,
+            mistakes={
+                "this is right if corners do not connect. Here they do.": OBJECTS_WITHOUT_CORNERS,
+                "these are the pieces. Which of them belong together?": sum(PIECES),
+            },
+            otherwise=lambda found, expected: (
+                f"this is {many_or_few(found, expected)}. Follow each object across cuts."
+            ),
+        ),
+    },
+    mistakes={
+        "pieces and objects are swapped: a tile does not know that its piece goes on in the next one.": {
+            "pieces": OBJECTS,
+            "largest_label": max(PIECES),
+            "objects": sum(PIECES),
+        },
+        "{pieces} pieces cannot make {objects} objects: an object has at least one piece.": seen(
+            {"pieces": 3, "largest_label": max(PIECES), "objects": OBJECTS}, lambda pieces, objects: pieces < objects
+        ),
+    },
+    praise="{pieces} pieces of {objects} objects, and no tile has a label above {largest_label}.",
     hints=[
         "cover all tiles but one with your hand. How many groups of connected pixels do you see? Do so for each of the "
         "four tiles.",
@@ -54,35 +97,6 @@ def counts_of_mask(connectivity=2):
         "as well as across a cut.",
     ],
 )
-def predicted_labels(pieces, largest_label, objects):
-    pieces, largest_label, objects = map(whole_number, (pieces, largest_label, objects))
-    true_pieces, true_objects = counts_of_mask()
-    _, without_corners = counts_of_mask(connectivity=1)
-    if pieces == true_objects and objects == sum(true_pieces):
-        raise Wrong("pieces and objects are swapped: a tile does not know that its piece goes on in the next one.")
-    if pieces < objects:
-        raise Wrong(f"{pieces} pieces cannot make {objects} objects: an object has at least one piece.")
-    if pieces == true_objects:
-        raise Wrong(f"pieces = {pieces} would be right without any cuts. What does each tile see, on its own?")
-    if pieces != sum(true_pieces):
-        raise Wrong(
-            f"pieces = {pieces} is too {'many' if pieces > sum(true_pieces) else 'few'}. Go from tile to tile and "
-            "count what is connected there. Two ends that meet in another tile only are two pieces; corners connect."
-        )
-    if largest_label == pieces:
-        raise Wrong(f"largest_label = {largest_label}: this would be so if each tile went on counting. Does it?")
-    if largest_label != max(true_pieces):
-        raise Wrong(
-            f"largest_label = {largest_label} is in none of the tiles, or not the largest. Where does a tile begin to "
-            "count?"
-        )
-    if objects == without_corners:
-        raise Wrong(f"objects = {objects}: this is right if corners do not connect. Here they do.")
-    if objects != true_objects:
-        raise Wrong(
-            f"objects = {objects} is too {'many' if objects > true_objects else 'few'}. Follow each object across cuts."
-        )
-    return f"{pieces} pieces of {objects} objects, and no tile has a label above {largest_label}."
 
 
 # --- 6.2: compute a name ---
@@ -102,8 +116,88 @@ def windows():
     yield later.astype(np.uint8), 7, (2_900_000, 1_900_000), (3_000_000, 2_000_000)
 
 
-@check_for(
-    "6.2",
+def first_pixel(rows, columns):
+    return rows[0], columns[0]
+
+
+def leftmost_pixel(rows, columns):
+    first = np.lexsort((rows, columns))[0]
+    return rows[first], columns[first]
+
+
+def last_pixel(rows, columns):
+    return rows[-1], columns[-1]
+
+
+def corner_of_box(rows, columns):
+    return rows.min(), columns.min()
+
+
+def name(labels, number, start, shape, pixel=first_pixel):
+    """The name of an object: the number of its first pixel in an image of this shape."""
+    row, column = np.add(pixel(*np.nonzero(labels == number)), start).tolist()
+    return row * shape[1] + column + 1
+
+
+def name_in_window(labels, number, *_):
+    return name(labels, number, (0, 0), labels.shape)
+
+
+EXERCISES["6.2"] = Function(
+    right=name,
+    cases=windows,
+    given="object {number} in a window of shape {labels.shape} that begins at {start}, of an image of shape {shape}",
+    reads=whole_number,
+    mistakes={
+        "it is one less. Count pixels from 1, because 0 is the background.": lambda *case: name(*case) - 1,
+        "it is one more. How many pixels come before the first pixel of the image?": lambda *case: name(*case) + 1,
+        "this goes by the 12 columns of tiny. Take the columns of the image from shape.": {"shape": (8, 12)},
+        "this takes the two numbers in start for each other. The first is the row.": {
+            "start": lambda start: start[::-1]
+        },
+        "parentheses are missing. The row of the image is a sum, and all of it is multiplied.": (
+            lambda labels, number, start, shape: name(labels, number, (0, 0), shape) + sum(start)
+        ),
+        "this adds start to a number of the window, whose lines are shorter. Add row to row first.": (
+            lambda labels, number, start, shape: name_in_window(labels, number) + start[0] * shape[1] + start[1]
+        ),
+        "this adds both numbers of start to a number of the window. Add row to row, and column to column.": (
+            lambda labels, number, start, shape: name_in_window(labels, number) + sum(start)
+        ),
+        "this is the pixel's number in the window. Where does the window begin in the image?": name_in_window,
+        "this is the number in the window. Where is the object's first pixel?": lambda labels, number, *_: number,
+        "where does the window begin? Neither its first row nor its first column is in it.": {"start": (0, 0)},
+        "the row is that of the image, but is the column?": {"start": lambda start: (start[0], 0)},
+        "the column is that of the image, but is the row?": {"start": lambda start: (0, start[1])},
+        "this goes by the width of the window. How long is a line of the image?": {
+            "shape": lambda labels: labels.shape
+        },
+        "this takes rows for columns. How many pixels are in a line of the image?": {
+            "shape": lambda shape: shape[::-1]
+        },
+        "this counts column by column. Raster order goes line by line.": lambda labels, number, start, shape: name(
+            labels.T, number, start[::-1], shape[::-1], leftmost_pixel
+        ),
+        "this is the leftmost pixel, counted column by column. Raster order goes line by line.": (
+            lambda labels, number, start, shape: name(labels.T, number, start[::-1], shape[::-1])
+        ),
+        "this is the corner of a box around the object, which need not be a pixel of it.": {
+            "pixel": lambda: corner_of_box
+        },
+        "this is the leftmost pixel. The first one is in the topmost row.": {"pixel": lambda: leftmost_pixel},
+        "this is the last pixel of the object, not the first one.": {"pixel": lambda: last_pixel},
+        "this is the first pixel of another object. Does your function use number?": {
+            "labels": lambda labels: labels > 0,
+            "number": True,
+        },
+        "numbers of 32 bits do not reach so far. Make an int of row and column first.": (
+            lambda *case: np.int64(name(*case)).astype(np.int32)
+        ),
+    },
+    otherwise=lambda labels, number: "in the window its first pixel is in row {}, column {}.".format(
+        *np.argwhere(labels == number)[0]
+    ),
+    praise="Every window of an object gives it the same name, also in an image of six trillion pixels.",
     hints=[
         "three steps: find the first pixel of the object in the window, add where the window begins, and turn row and "
         "column of the image into one number.",
@@ -111,89 +205,6 @@ def windows():
         "the number of a pixel is row * (columns of the image) + column + 1, with its row and column in the image.",
     ],
 )
-def name_of_object(answer):
-    name_of = function(answer)
-    for labels, number, start, shape in windows():
-        window = labels.copy()
-        described = f"labels of shape {labels.shape}, number={number}, start={start}, shape={shape}"
-        given = call(name_of, window, number, start, shape, given=described)
-        if isinstance(given, (tuple, list, np.ndarray)) and np.size(given) > 1:
-            raise Wrong(f"your function returns {shown(given)}. A name is one number.")
-        compare_name(whole_number(given), labels, number, start, shape)
-        if not np.array_equal(window, labels):
-            raise Wrong("the name is right, but your function changes labels. Leave them as they are.")
-    return "Every window of an object gives it the same name, also in an image of six trillion pixels."
-
-
-def compare_name(given, labels, number, start, shape):
-    """Say what a wrong name looks like."""
-    rows, columns = np.nonzero(labels == number)
-    (top, left), (height, width), window_width = start, shape, labels.shape[1]
-    right = (top + rows[0]) * width + left + columns[0] + 1
-    first_of_column = np.lexsort((rows, columns))[0]
-    any_row, any_column = np.argwhere(labels)[0]
-    in_window = rows[0] * window_width + columns[0] + 1
-    adds_start_too_late = "this adds start to a number of the window, whose lines are shorter. Add row to row first"
-    mistakes = [
-        (
-            (top + rows[0]) * COLUMNS_OF_TINY + left + columns[0] + 1,
-            f"this goes by the {COLUMNS_OF_TINY} columns of tiny. Take the columns of the image from shape",
-        ),
-        (
-            (left + rows[0]) * width + top + columns[0] + 1,
-            "this takes the two numbers in start for each other. The first one is the row",
-        ),
-        (
-            top + rows[0] * width + left + columns[0] + 1,
-            "parentheses are missing. The row of the image is a sum, and all of it is multiplied",
-        ),
-        (in_window + top * width + left, adds_start_too_late),
-        (in_window + top + left, adds_start_too_late),
-        (right - 1, "it is one less. Count pixels from 1, because 0 is the background"),
-        (number, "this is the number in the window. Where does the object have its first pixel?"),
-        (
-            in_window,
-            "this is the pixel's number in the window. Where does the window begin in the image?",
-        ),
-        (
-            rows[0] * width + columns[0] + 1,
-            "where does the window begin? Neither its first row nor its first column is in it",
-        ),
-        (
-            (top + rows[0]) * window_width + left + columns[0] + 1,
-            "this goes by the width of the window. A line of the image is as long as the image is wide",
-        ),
-        (
-            (top + rows[0]) * height + left + columns[0] + 1,
-            "this takes rows for columns. How many pixels are in one line of the image?",
-        ),
-        (
-            (left + columns[0]) * height + top + rows[0] + 1,
-            "this counts column by column. Raster order goes line by line",
-        ),
-        (
-            (top + rows.min()) * width + left + columns.min() + 1,
-            "this is the corner of a box around the object, which need not be a pixel of it",
-        ),
-        (
-            (top + rows[first_of_column]) * width + left + columns[first_of_column] + 1,
-            "this is the leftmost pixel. The first one is in the topmost row",
-        ),
-        ((top + rows[-1]) * width + left + columns[-1] + 1, "this is the last pixel of the object, not the first one"),
-        (
-            (top + any_row) * width + left + any_column + 1,
-            "this is the first pixel of another object. Does your function use number?",
-        ),
-        ((top + rows[0]) * width + columns[0] + 1, "the row is that of the image, but is the column?"),
-        (rows[0] * width + left + columns[0] + 1, "the column is that of the image, but is the row?"),
-    ]
-    if given == right:
-        return
-    where = f"for object {number} in a window that begins at {start} of an image of shape {shape} you get {given}"
-    for value, words in mistakes:
-        if given == value:
-            raise Wrong(f"{where}: {words.rstrip('?')}{'?' if words.endswith('?') else '.'}")
-    raise Wrong(f"{where}. In the window its first pixel is in row {rows[0]}, column {columns[0]}.")
 
 
 # --- 6.3: where are nuclei small? ---
@@ -210,7 +221,13 @@ def tables():
         # twice; the next one has many, or as many as it needs.
         counts.flat[order[:2]] = max(at_least - 4, 1), at_least - 1
         counts.flat[order[2]] = at_least + more
-        yield one_table(random, counts, means, side), side, at_least
+        table = one_table(random, counts, means, side)
+        if more == 0:  # no nucleus may be left out of the right square: two of them are the ends of the table
+            row, column = divmod(order[2], grid[1])
+            inside = table.index[(table["centroid-0"] // side == row) & (table["centroid-1"] // side == column)]
+            first, last = table.loc[inside[:1]], table.loc[inside[1:2]]
+            table = pd.concat([first, table.drop(inside[:2]), last], ignore_index=True)
+        yield table, side, at_least
     counts, means = np.full((9, 19), 8), random.uniform(100, 160, (9, 19))
     means[8, 18] = 70  # beyond the slide of the lesson, and the last square of all
     means[7, 3], means[2, 12] = 90, 80
@@ -230,7 +247,9 @@ def one_table(random, counts, means, side):
         count = counts[row, column]
         places = random.uniform(0, 1, (count, 2))
         places[0] = 0  # what lies on the line between two squares belongs to the one that begins there
-        areas = random.exponential(40, count)  # skewed, so that the median is not the mean
+        areas = np.sort(
+            random.exponential(40, count)
+        )  # skewed, so that the median is not the mean; smallest on the line
         centers = places * side + (row * side, column * side)
         columns = {
             "centroid-0": centers[:, 0],
@@ -244,58 +263,21 @@ def one_table(random, counts, means, side):
     return table
 
 
-@check_for(
-    "6.3",
-    hints=[
-        "for each nucleus, find the row and column of its square first: how often does side fit into its centroid-0, "
-        "and into its centroid-1?",
-        'table["area"].groupby([row, column]) puts the areas of each square together. .size() counts them, .mean() '
-        "averages them.",
-        "keep the means of squares with enough nuclei: means[sizes >= at_least]. .idxmin() then gives row and column.",
-    ],
-)
-def square_of_small_nuclei(answer):
-    small_nuclei = function(answer)
-    for table, side, at_least in tables():
-        own = table.copy()
-        described = f"a table of {len(table)} nuclei, side={side}, at_least={at_least}"
-        given = computed(call(small_nuclei, own, side, at_least, given=described))
-        readable = isinstance(given, (tuple, list, np.ndarray)) and np.ndim(given) == 1
-        square = tuple(whole_number(part) for part in given) if readable else ()
-        if len(square) != 2:
-            raise Wrong(
-                f"your function returns {shown(given)}. Row and column of a square are asked for, as in (2, 3)."
-            )
-        if square != best_square(table, side, at_least) and "nuclei" in names_in(getattr(small_nuclei, "__code__", None)):
-            raise Wrong(
-                f"with side={side} and at_least={at_least} you get {square}. Your function goes by nuclei of the notebook. "
-                "It is given another table here."
-            )
-        compare_square(square, table, side, at_least)
-        if not own.equals(table):
-            raise Wrong(
-                "the square is right, but your function changes the table. Leave it as it is: keep what you compute in "
-                "variables, or work on table.copy()."
-            )
-    return "Your function finds the square in five tables, with squares of different sizes."
-
-
-def names_in(code):
-    """The names in the code of a function, and of functions in it, that are neither its arguments nor its variables."""
-    inner = [names_in(part) for part in getattr(code, "co_consts", ()) if hasattr(part, "co_names")]
-    return set(getattr(code, "co_names", ())).union(*inner)
-
-
-SLIDE = (2000, 5000)
-TABLE_REACHES_FURTHER = "this is right within 2000 x 5000 pixels. This table comes from a larger slide"
-
-
 def best_square(table, side, at_least, statistic="mean", rounding=np.floor, find="idxmin"):
     """Row and column of the square with the smallest statistic of the areas, among those with enough objects."""
     row, column = (rounding(table[name] / side).astype(int) for name in ("centroid-0", "centroid-1"))
     squares = table["area"].groupby([row, column])
     enough = squares.agg(statistic)[squares.size() >= at_least]
     return tuple(int(part) for part in getattr(enough, find)()) if len(enough) else None
+
+
+def up_to_line(places):
+    """Like np.floor, but what lies on the line belongs to what comes before."""
+    return np.ceil(places) - 1
+
+
+def up_to(table, row, column):
+    return table[(table["centroid-0"] < row) & (table["centroid-1"] < column)]
 
 
 def on_both_sides(table, side):
@@ -306,57 +288,64 @@ def on_both_sides(table, side):
     return table
 
 
-def compare_square(square, table, side, at_least):
-    """Say what a wrong square looks like."""
-    right = best_square(table, side, at_least)
-    if square == right:
-        return
-    within = [[limit, limit // side * side] for limit in SLIDE]  # also where squares that are cut off are left out
-    on_slide = [table[(table["centroid-0"] < row) & (table["centroid-1"] < column)] for row, column in zip(*within)]
-    last = table[["centroid-0", "centroid-1"]].max() // side * side
-    without_last = table[(table["centroid-0"] < last.iloc[0]) & (table["centroid-1"] < last.iloc[1])]
-    no_crumbs = table[table["area"] >= 20]
-    mistakes = [
-        (best_square(table, 250, at_least), "this goes by squares of 250 pixels. Does your function use side?"),
-        (best_square(table, 250, 20), "this goes by 250 and 20. Does your function use side and at_least?"),
-        (best_square(table, side, 20), "this is right if more nuclei are needed. Does your function use at_least?"),
-        *((best_square(part, side, at_least), TABLE_REACHES_FURTHER) for part in on_slide),
-        (best_square(no_crumbs, side, at_least), "small nuclei seem to be left out. Each row of the table counts"),
-        (best_square(without_last, side, at_least), "do you look at the last row and the last column of squares too?"),
-        (right[::-1], "row and column are swapped: centroid-0 is the row"),
-        (
-            best_square(on_both_sides(table, side), side, at_least),
-            f"some nuclei are counted twice. One at {2.0 * side} belongs to one row of squares only, row 2",
+def is_empty(found, table, side):
+    in_square = (table["centroid-0"] // side == found[0]) & (table["centroid-1"] // side == found[1])
+    return not in_square.any()
+
+
+EXERCISES["6.3"] = Function(
+    right=best_square,
+    cases=tables,
+    given=lambda table, side, at_least: f"a table of {len(table)} nuclei, side={side} and at_least={at_least}",
+    reads=whole_numbers("row, column"),
+    mistakes={
+        "this goes by squares of 250 pixels. Does your function use side?": {"side": 250},
+        "this goes by 250 and 20. Does your function use side and at_least?": {"side": 250, "at_least": 20},
+        "this is right if 20 nuclei are needed. Does your function use at_least?": {"at_least": 20},
+        "this is right within 2000 x 5000 pixels. This table comes from a larger slide.": {
+            "table": lambda table: up_to(table, 2000, 5000)
+        },
+        "small nuclei seem to be left out. Each row of the table counts.": {
+            "table": lambda table: table[table["area"] >= 20]
+        },
+        "do you look at the last row and the last column of squares too?": {
+            "table": lambda table, side: up_to(table, *(table[["centroid-0", "centroid-1"]].max() // side * side))
+        },
+        "row and column are swapped: centroid-0 is the row.": lambda *case: best_square(*case)[::-1],
+        "some nuclei are counted twice. One at 2 * side belongs to one row of squares only, row 2.": {
+            "table": on_both_sides
+        },
+        "a nucleus at exactly side belongs to the second square, which begins there.": {"rounding": lambda: up_to_line},
+        "some nuclei are in the wrong square. One at 0.9 of the side is still in the first.": {
+            "rounding": lambda: np.round
+        },
+        "that square has fewer than {at_least} nuclei.": {"at_least": 0},
+        "a square with exactly {at_least} nuclei has enough of them.": {"at_least": lambda at_least: at_least + 1},
+        "nuclei are largest there. The smallest mean is asked for.": {"find": "idxmax"},
+        "the median is smallest there. The mean is asked for.": {"statistic": "median"},
+        "the sum of the areas is smallest there. The mean is asked for.": {"statistic": "sum"},
+        "the smallest single nucleus lies there. The mean is asked for.": {"statistic": "min"},
+        "the fewest nuclei are there. The smallest mean area is asked for.": {"statistic": "size"},
+        "the most nuclei are there. The smallest mean area is asked for.": {"statistic": "size", "find": "idxmax"},
+        "nuclei are darkest there. The smallest mean area is asked for.": {
+            "table": lambda table: table.assign(area=table["intensity_mean"])
+        },
+        "this is the place in pixels. Count squares.": (
+            lambda table, side, at_least: tuple(side * part for part in best_square(table, side, at_least))
         ),
-        (best_square(table, side, 0), f"that square has fewer than {at_least} nuclei"),
-        (best_square(table, side, at_least + 1), f"a square with exactly {at_least} nuclei has enough of them"),
-        (best_square(table, side, at_least, find="idxmax"), "nuclei are largest there. The smallest mean is asked for"),
-        (
-            best_square(table, side, at_least, rounding=np.round),
-            "some nuclei were put into the wrong square. A nucleus at 0.9 of the side is still in the first one",
-        ),
-        (best_square(table, side, at_least, "median"), "the median is smallest there. The mean is asked for"),
-        (best_square(table, side, at_least, "sum"), "the sum of the areas is smallest there. The mean is asked for"),
-        (best_square(table, side, at_least, "min"), "the smallest single nucleus lies there. The mean is asked for"),
-        (
-            best_square(table, side, at_least, "size"),
-            "the fewest nuclei are there. The smallest mean area is asked for",
-        ),
-        (
-            best_square(table, side, at_least, "size", find="idxmax"),
-            "the most nuclei are there. The smallest mean area is asked for",
-        ),
-        (tuple(part * side for part in right), "this is the place in pixels. Count squares"),
-        (tuple(part + 1 for part in right), "squares are counted from 0"),
-    ]
-    for value, words in mistakes:
-        if square == value:
-            end = "" if words.endswith("?") else "."
-            raise Wrong(f"with side={side} and at_least={at_least} you get {square}: {words}{end}")
-    rows, columns = (table[name] // side for name in ("centroid-0", "centroid-1"))
-    empty = not ((rows == square[0]) & (columns == square[1])).any()
-    where = "That square is empty in this table" if empty else "The smallest mean area is in another square"
-    raise Wrong(f"with side={side} and at_least={at_least} you get {square}. {where}.")
+        "squares are counted from 0.": lambda *case: tuple(part + 1 for part in best_square(*case)),
+        "that square is empty in this table.": seen(lambda *case: (0, 900), is_empty),
+    },
+    otherwise="the smallest mean area is in another square.",
+    praise="Your function finds the square in five tables, with squares of different sizes.",
+    hints=[
+        "for each nucleus, find the row and column of its square first: how often does side fit into its centroid-0, "
+        "and into its centroid-1?",
+        'table["area"].groupby([row, column]) puts the areas of each square together. .size() counts them, .mean() '
+        "averages them.",
+        "keep the means of squares with enough nuclei: means[sizes >= at_least]. .idxmin() then gives row and column.",
+    ],
+)
 
 
 # --- 6.4: which labels touch? ---
@@ -372,6 +361,8 @@ def neighbours():
     yield np.array([[9, 1], [0, 0], [0, 0], [0, 4]]), np.array([[0, 8], [2, 0], [7, 7], [0, 8]])
     yield np.array([[0, 3], [0, 0], [0, 0], [0, 0]]), np.array([[0, 0], [0, 0], [0, 0], [5, 0]])
     yield np.array([[1, 2]]), np.array([[3]])
+    yield np.array([[0, 0], [0, 4], [0, 0]]), np.array([[2, 0], [0, 0], [6, 0]])  # one pixel touches two labels
+    yield np.array([[0, 3], [0, 0], [0, 9]]), np.array([[0, 0], [7, 0], [0, 0]])
     yield np.array([[0, 7], [0, 0], [0, 8]]), np.array([[2, 0], [0, 0], [9, 0]])  # labels restart in every tile
     yield np.zeros((4, 4), int), np.ones((4, 4), int)
     random = np.random.default_rng(64)
@@ -380,17 +371,98 @@ def neighbours():
         yield both[0], np.where(both[1], both[1] + both[0].max(), 0)
 
 
-def touching(left, right, steps=(-1, 0, 1), rows=None):
+def touching(left, right, steps=(-1, 0, 1), rows=slice(None), keep=set, background=False, around=False):
     """All pairs of labels that touch across the cut, with the given differences of rows, from these rows of left."""
-    pairs = set()
-    for row, step in product(range(len(left))[rows or slice(None)], steps):
-        if 0 <= row + step < len(right) and left[row, -1] and right[row + step, 0]:
-            pairs.add((int(left[row, -1]), int(right[row + step, 0])))
-    return pairs
+    found = []
+    for row, step in product(range(len(left))[rows], steps):
+        if around or 0 <= row + step < len(right):
+            pair = int(left[row, -1]), int(right[(row + step) % len(right), 0])
+            if background or all(pair):
+                found.append(pair)
+    return keep(found)
 
 
-@check_for(
-    "6.4",
+def first_partner_of_each_pixel(left, right):
+    rows = [touching(left, right, rows=slice(row, row + 1), keep=list) for row in range(len(left))]
+    return {pairs_of_row[0] for pairs_of_row in rows if pairs_of_row}
+
+
+EXERCISES["6.4"] = Function(
+    right=touching,
+    cases=neighbours,
+    given=lambda left, right: (
+        f"left = {left.tolist()} and right = {right.tolist()}"
+        if left.size + right.size < 25
+        else f"random tiles of shape {left.shape} and {right.shape}"
+    ),
+    reads=pairs,
+    mistakes={
+        "pairs are missing. Pixels touch at corners as well, one row up or down.": {"steps": (0,)},
+        "a pair is missing. Corners touch one row down as well, not only one row up.": {"steps": (0, -1)},
+        "a pair is missing. Corners touch one row up as well, not only one row down.": {"steps": (0, 1)},
+        "a pair is missing. Pixels side by side in the same row touch as well.": {"steps": (-1, 1)},
+        "you look two rows up and down. Only one row further do corners touch.": {"steps": (-2, -1, 0, 1, 2)},
+        "you look at the last row of left and the first row of right. Tiles side by side meet along a column.": {
+            "left": lambda left: left.T,
+            "right": lambda right: right.T,
+        },
+        "you look at the outer ends of the tiles. They meet where left ends and right begins.": {
+            "left": lambda left: left[:, ::-1],
+            "right": lambda right: right[:, ::-1],
+        },
+        "you look at the cut that they would have the other way round, with right on the left.": {
+            "left": lambda right: right,
+            "right": lambda left: left,
+        },
+        "the label in right comes first. Pairs are (label in left, label in right).": (
+            lambda left, right: {pair[::-1] for pair in touching(left, right)}
+        ),
+        "the smaller label comes first in your pairs. Pairs are (label in left, label in right).": (
+            lambda left, right: {tuple(sorted(pair)) for pair in touching(left, right)}
+        ),
+        "a pair is missing. Do you look at the first row of left, too?": {"rows": slice(1, None)},
+        "a pair is missing. Do you look at the last row of left, too?": {"rows": slice(-1)},
+        "a pair is missing. Do you look at the first row and the last row, too?": {"rows": slice(1, -1)},
+        "pairs are missing. You seem to look at {left.shape[1]} rows. How many are there?": {
+            "rows": lambda left: slice(left.shape[1])
+        },
+        "the first row meets the last one. Does np.roll, or an index, go round the end?": {"around": True},
+        "the first row meets the last one. A row of -1 exists in Python: which one is it?": (
+            lambda left, right: touching(left, right) | touching(left, right, (-1,), slice(1), around=True)
+        ),
+        "a pair is missing: one pixel may touch two labels. Does your loop stop at the first of them?": (
+            first_partner_of_each_pixel
+        ),
+        "a pair is missing: a label in left may touch several in right.": (
+            lambda left, right: list(dict(sorted(touching(left, right), reverse=True)).items())
+        ),
+        "a pair is missing: a label in right may touch several in left.": (
+            lambda left, right: {b: (a, b) for a, b in sorted(touching(left, right), reverse=True)}.values()
+        ),
+        "there is a pair with 0. The background touches many labels, but it is no object.": seen(
+            {"background": True},
+            lambda found: any(0 in pair for pair in found),
+        ),
+        "a pair comes more than once. Two labels may touch in many pixels; list the pair once.": seen(
+            {"keep": lambda: list},
+            lambda found, expected: sorted(set(found)) == expected,
+        ),
+        "your list has {extra}, but these two do not touch across the cut.": seen(
+            lambda left, right: touching(left, right) | {(77, 78)},
+            lambda found, expected: {"extra": min(set(found) - set(expected))} if set(found) - set(expected) else None,
+        ),
+        "the pair {missing} is missing.": seen(
+            lambda left, right: [],
+            lambda found, expected: {"missing": min(set(expected) - set(found))},
+        ),
+    },
+    also_right=(
+        lambda left, right: np.array(sorted(touching(left, right))).reshape(-1, 2),
+        lambda left, right: [list(pair) for pair in touching(left, right)],
+        lambda left, right: tuple(touching(left, right)),
+        lambda left, right: (pair for pair in touching(left, right)),
+    ),
+    praise="Your function finds all pairs, also at corners, in tiles of several shapes.",
     hints=[
         "only two columns matter: the last one of left, and the first one of right. Which pixels of the second one "
         "touch a given pixel of the first one?",
@@ -399,76 +471,53 @@ def touching(left, right, steps=(-1, 0, 1), rows=None):
         "those one row further down. A set keeps each pair once; throw out pairs with a 0.",
     ],
 )
-def pairs_across_cut(answer):
-    touching_pairs = function(answer)
-    for left, right in neighbours():
-        # Empty lists and sets are answers here, None is not.
-        described = f"tiles of shape {left.shape} and {right.shape}"
-        given = computed(call(touching_pairs, left.copy(), right.copy(), given=described))
-        compare_pairs(list_of_pairs(given), left, right)
-    return "Your function finds all pairs, also at corners, in tiles of several shapes."
-
-
-def list_of_pairs(given):
-    """The answer as a list of pairs of int; Wrong if it is none."""
-    if isinstance(given, (str, bytes, dict, int, float)):
-        raise Wrong(f"your function returns {shown(given)}. A list of pairs is asked for, such as [(1, 5), (2, 5)].")
-    try:
-        entries = [tuple(pair) for pair in given]
-    except TypeError:
-        raise Wrong(
-            f"your function returns {shown(given)}. A list of pairs is asked for, such as [(1, 5), (2, 5)]."
-        ) from None
-    if any(len(pair) != 2 for pair in entries):
-        raise Wrong("an entry of your list does not have two parts. Each is a pair of labels.")
-    return [tuple(whole_number(part) for part in pair) for pair in entries]
-
-
-def compare_pairs(given, left, right):
-    """Say what wrong pairs look like."""
-    expected, found = touching(left, right), set(given)
-    if found == expected and len(given) == len(found):
-        return
-    example = f"for random tiles of shape {left.shape} and {right.shape}"
-    if left.size + right.size < 25:
-        example = f"for left = {left.tolist()} and right = {right.tolist()}"
-    some_rows = [touching(left, right, rows=slice(*ends)) for ends in ((1, -1), (1, None), (0, -1))]
-    ends = {(left[0, -1], right[-1, 0]), (left[-1, -1], right[0, 0])}
-    if any(0 in pair for pair in found):
-        raise Wrong(f"{example} there is a pair with 0. The background touches many labels, but it is no object.")
-    if found == expected:
-        raise Wrong(f"{example} a pair comes more than once. Two labels may touch in many pixels; list the pair once.")
-    if found == {pair[::-1] for pair in expected}:
-        raise Wrong(f"{example} the label in right comes first. Pairs are (label in left, label in right).")
-    if expected and found == touching(left, right, steps=(0,)):
-        raise Wrong(f"{example} a pair is missing. Pixels touch at corners as well, one row up or down.")
-    if found in (touching(left, right, steps=(0, 1)), touching(left, right, steps=(-1, 0))):
-        raise Wrong(
-            f"{example} a pair is missing. There are two directions in which corners touch: one row up, one row down."
-        )
-    if found and found == touching(right, left) or found == {pair[::-1] for pair in touching(right, left)} != set():
-        raise Wrong(f"{example} you look at the outer ends of the tiles. They meet where left ends and right begins.")
-    if found == touching(left, right, steps=(-1, 1)):
-        raise Wrong(f"{example} a pair is missing. Pixels side by side in the same row touch as well.")
-    if found in some_rows:
-        raise Wrong(f"{example} a pair is missing. Do you look at the first row and the last row too?")
-    if found == touching(left, right, rows=slice(left.shape[1])):
-        raise Wrong(f"{example} pairs are missing. You seem to look at {left.shape[1]} rows. How many are there?")
-    if expected < found <= expected | ends:
-        raise Wrong(f"{example} the first row meets the last one. Does an index below 0, or np.roll, go round the end?")
-    if expected - found:
-        missing = min(expected - found)
-        again = any(set(missing) & set(pair) for pair in found)
-        raise Wrong(f"{example} the pair {missing} is missing.{' A label may touch several others.' if again else ''}")
-    extra = min(found - expected)
-    raise Wrong(f"{example} your list has {extra}, but these two do not touch across the cut.")
 
 
 # --- 6.5: choose the tool ---
 
 
-@check_for(
-    "6.5",
+def tool(right, **mistakes):
+    """A part of the answer: the tool that fits, and what speaks against the others."""
+    reads = choice("count_in_tiles", "measure_in_tiles", "label_in_tiles", "stitch_labels")
+    return Value(right=right, reads=reads, mistakes={says: name for name, says in mistakes.items()})
+
+
+EXERCISES["6.5"] = Parts(
+    in_dict=True,
+    tells="{name} would not be happy with {found}: {fault}",
+    parts={
+        "A": tool(
+            "stitch_labels",
+            count_in_tiles="it counts a network where it begins. Can a tile see where that is?",
+            measure_in_tiles="each network would be measured in one window. How large would it have to be?",
+            label_in_tiles="it names a network by its first pixel. Can all tiles with a part of it see that?",
+        ),
+        "B": tool(
+            "measure_in_tiles",
+            count_in_tiles="it says how many cells there are, and nothing about a single one.",
+            label_in_tiles="labels contain no brightness, so B would have much work left.",
+            stitch_labels="it joins what touches, and here all cells touch.",
+        ),
+        "C": tool(
+            "count_in_tiles",
+            measure_in_tiles="it gives much more than one number per tile, and takes memory and time for it.",
+            label_in_tiles="it gives as many numbers as the slide has pixels, and C wants one per tile.",
+            stitch_labels="nuclei that touch across a cut would become one.",
+        ),
+        "D": tool(
+            "label_in_tiles",
+            count_in_tiles="a click on a nucleus could not tell which one it is.",
+            measure_in_tiles="a table has no pixels that a colleague could click on.",
+            stitch_labels="it would join nuclei that touch across a cut.",
+        ),
+        "E": tool(
+            "stitch_labels",
+            count_in_tiles="it counts pieces of tissue, but how many pixels has each?",
+            measure_in_tiles="it can measure areas, but in which window would the largest piece be whole?",
+            label_in_tiles="which overlap would you take for the largest piece?",
+        ),
+    },
+    praise="Five people know what to do.",
     hints=[
         "ask two questions about each: is there a limit to the size of the objects? And what is to come out: a "
         "number per tile, a table, or an image of labels?",
@@ -477,38 +526,3 @@ def compare_pairs(given, left, right):
         "wanted.",
     ],
 )
-def advice(answer):
-    if answer is None or not isinstance(answer, dict):
-        raise Wrong(f"the answer is {shown(answer)}. Keep the dictionary of the task, with a name for each letter.")
-    if any(answer.get(letter, ...) is ... for letter in RIGHT_TOOLS):
-        missing = ", ".join(letter for letter in RIGHT_TOOLS if answer.get(letter, ...) is ...)
-        raise Unanswered(f"no advice yet for {missing}. Replace each ... by the name of a tool, in quotes.")
-    for letter, tool in RIGHT_TOOLS.items():
-        given = answer[letter]
-        name = given if isinstance(given, str) else getattr(given, "__name__", None)
-        if not isinstance(name, str) or name not in TOOLS:
-            raise Wrong(f"for {letter} you write {shown(given)}. Choose one of: {', '.join(TOOLS)}.")
-        if name != tool:
-            raise Wrong(f"{letter} would not be happy with {name}: {why_not(letter, name)}")
-    return "Five people know what to do."
-
-
-def why_not(letter, tool):
-    """A sentence about what goes wrong with this tool, or is missing."""
-    return {
-        ("A", "count_in_tiles"): "it counts a network where it begins. Can a tile see where that is?",
-        ("A", "measure_in_tiles"): "each network would be measured in one window. How large would it have to be?",
-        ("A", "label_in_tiles"): "it names a network by its first pixel. Can all tiles with a part of it see that?",
-        ("B", "count_in_tiles"): "it says how many cells there are, and nothing about a single one.",
-        ("B", "label_in_tiles"): "labels contain no brightness, so B would have much work left.",
-        ("B", "stitch_labels"): "it joins what touches, and here all cells touch.",
-        ("C", "measure_in_tiles"): "it gives much more than one number per tile, and takes memory and time for it.",
-        ("C", "label_in_tiles"): "it gives as many numbers as the slide has pixels, and C wants one per tile.",
-        ("C", "stitch_labels"): "nuclei that touch across a cut would become one.",
-        ("D", "count_in_tiles"): "a click on a nucleus could not tell which one it is.",
-        ("D", "measure_in_tiles"): "a table has no pixels that a colleague could click on.",
-        ("D", "stitch_labels"): "it would join nuclei that touch across a cut.",
-        ("E", "count_in_tiles"): "it counts pieces of tissue, but how many pixels has each?",
-        ("E", "measure_in_tiles"): "it can measure areas, but in which window would the largest piece be whole?",
-        ("E", "label_in_tiles"): "which overlap would you take for the largest piece?",
-    }[letter, tool]

@@ -12,7 +12,7 @@ from dask.callbacks import Callback
 from dask.utils import parse_bytes
 from distributed import futures_of
 
-from course_helpers.exercises import (
+from course_helpers.exercises._old import (
     Unanswered,
     Wrong,
     call,

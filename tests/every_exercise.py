@@ -1,0 +1,104 @@
+"""All exercises in the new form, with the answers that the lessons give to them."""
+
+import ast
+import builtins
+import functools
+import importlib
+import re
+from pathlib import Path
+
+import jupytext
+
+from course_helpers.exercises import LESSONS, numbers
+from course_helpers.exercises.form import Function, Parts, seen
+
+SOURCE = Path(__file__).parents[1] / "notebooks" / "source"
+
+
+def every_exercise():
+    """The numbers of all exercises whose lesson has a table for them."""
+    for lesson in LESSONS:
+        table = getattr(importlib.import_module(f"course_helpers.exercises.lesson_{lesson}"), "EXERCISES", {})
+        yield from (number for number in numbers(lesson) if number in table)
+
+
+def form_of(number):
+    lesson = importlib.import_module(f"course_helpers.exercises.lesson_{number.split('.')[0]}")
+    return lesson.EXERCISES[number]
+
+
+@functools.cache
+def answers_of(number, tag):
+    """What the lesson's cells hand over to a check, with the cells tagged "stub" or those tagged "solution".
+
+    Only the statements are run on which these answers depend, so that no lesson is run as a whole.
+    """
+    [path] = SOURCE.glob(f"0{number.split('.')[0]}_*.md")
+    other = {"stub": "solution", "solution": "stub"}[tag]
+    statements = []
+    for cell in jupytext.read(path).cells:
+        if cell.cell_type == "code" and other not in cell.metadata.get("tags", []):
+            if check := re.search(rf'^exercise\("{re.escape(number)}"\)\.check\((.*)\)$', cell.source, re.M):
+                values = {}
+                for statement in needed(statements, names_in(ast.parse(check[1]), ast.Load)):
+                    exec(compile(ast.Module([statement], []), path.name, "exec"), values)
+                return eval(f"[{check[1]}]", values)
+            statements += ast.parse(cell.source).body
+    raise ValueError(f"{path.name} has no check for exercise {number}")
+
+
+def names_in(tree, context):
+    return {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, context)}
+
+
+def changed_by(statement):
+    """The names that a statement gives a value, or whose value it may change."""
+    if isinstance(statement, (ast.FunctionDef, ast.ClassDef)):
+        return {statement.name}
+    if isinstance(statement, (ast.Import, ast.ImportFrom)):
+        return {(name.asname or name.name).split(".")[0] for name in statement.names}
+    calls = [node.func for node in ast.walk(statement) if isinstance(node, ast.Call)]
+    targets = [node for node in ast.walk(statement) if isinstance(getattr(node, "ctx", None), ast.Store)]
+    methods = (
+        [node.value for node in calls if isinstance(node, ast.Attribute)] if isinstance(statement, ast.Expr) else []
+    )
+    return {name for node in [*targets, *methods] for name in names_in(node, (ast.Load, ast.Store))}
+
+
+def needed(statements, names):
+    """The statements on which the values of these names depend, in order."""
+    names, found = names - set(dir(builtins)), []
+    for statement in reversed(statements):
+        if changed_by(statement) & names:
+            found.append(statement)
+            own = set()
+            if isinstance(statement, ast.FunctionDef):
+                own = names_in(statement, ast.Store) | {
+                    node.arg for node in ast.walk(statement) if isinstance(node, ast.arg)
+                }
+            names |= names_in(statement, ast.Load) - own - set(dir(builtins))
+    return found[::-1]
+
+
+def mistakes_of(number):
+    """(sentence, answers that make this mistake) for each row of an exercise's tables, the rest of the answers being right."""
+    form = form_of(number)
+    for says, wrong in form.mistakes.items():
+        wrong = wrong.example if isinstance(wrong, seen) else wrong
+        if isinstance(form, Function):
+            yield says, [form.made_by(wrong)]
+        elif isinstance(form, Parts) and not form.in_dict:
+            yield says, list(wrong.values())
+        else:
+            yield says, [wrong]
+    for name, part in getattr(form, "parts", {}).items():
+        for says, wrong in part.mistakes.items():
+            yield says, with_part(number, name, wrong.example if isinstance(wrong, seen) else wrong)
+
+
+def with_part(number, name, answer):
+    """The answers of the solution, but for one part."""
+    form, answers = form_of(number), answers_of(number, "solution")
+    if form.in_dict:
+        return [{**answers[0], name: answer}]
+    return [answer if known == name else right for known, right in zip(form.parts, answers)]

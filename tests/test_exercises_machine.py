@@ -1,0 +1,279 @@
+"""The mechanism behind exercise("1.1").check(answer) and .hint()."""
+
+import io
+import signal
+import sys
+import threading
+import time
+import warnings
+
+import dask.array as da
+import numpy as np
+import pytest
+
+from course_helpers import exercises
+from course_helpers.exercises import Exercise, Nearly, Unanswered, Wrong, exercise, running
+from course_helpers.exercises.form import Checked, Function, Parts, Value, whole_number
+
+
+@pytest.fixture
+def example(monkeypatch):
+    """A function that makes a check, or a form, exercise 99.1 for one test."""
+
+    def make(check):
+        form = check if isinstance(check, Checked | Function | Parts | Value) else Checked(check=check, reads=None)
+        form.hints = ["look left", "look right"]
+        if isinstance(form, Checked):
+            form.judged = check  # as it comes
+        monkeypatch.setitem(exercises.LESSONS, 99, ("Test", 1))
+        monkeypatch.setitem(exercises._asked_for, "99.1", Exercise("99.1", form))
+
+    return make
+
+
+def test_right_wrong_and_unanswered(example, line_of):
+    @example
+    def check(answer):
+        if answer is None:
+            raise Unanswered("nothing yet.")
+        if answer == 3.1:
+            raise Nearly("A little less.")
+        if answer != 3:
+            raise Wrong(f"{answer} is not 3.")
+        return "Well counted."
+
+    assert line_of("99.1", 3) == "✓ Exercise 99.1: correct. Well counted.\n"
+    assert line_of("99.1", 4) == "✗ Exercise 99.1: 4 is not 3.\n"
+    assert line_of("99.1", 3.1) == "✓ Exercise 99.1: approximately right. A little less.\n"
+    assert line_of("99.1", None) == "○ Exercise 99.1: nothing yet.\n"
+    assert (
+        line_of("99.1", ...) == "○ Exercise 99.1: not answered yet. Replace the ... above and run both cells again.\n"
+    )
+    assert line_of("99.1").startswith("○")
+
+
+@pytest.mark.parametrize(
+    "error", [ValueError("two\nlines"), KeyError("x"), SystemExit(3), RecursionError(), MemoryError()]
+)
+def test_a_failing_check_is_one_calm_line(example, line_of, error):
+    @example
+    def check(answer):
+        raise error
+
+    line = line_of("99.1", 1)
+    assert line.startswith("✗ Exercise 99.1: this answer could not be checked") and type(error).__name__ in line
+
+
+def test_keyboard_interrupt_still_interrupts(example):
+    @example
+    def check(answer):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        exercise("99.1").check(1)
+
+
+def test_prints_and_warnings_of_the_learner_do_not_show(example, line_of):
+    @example
+    def check(answer):
+        print("a tile!")
+        warnings.warn("careful")
+        np.float64(1) / np.float64(0)
+        return "Fine."
+
+    assert line_of("99.1", 1) == "✓ Exercise 99.1: correct. Fine.\n"
+
+
+def test_hints_go_from_first_to_last(example, capsys):
+    example(lambda answer: "")
+    for text in [
+        "1 of 2 for exercise 99.1: look left",
+        "2 of 2 for exercise 99.1: look right",
+        "2 of 2 for exercise 99.1: look right (There are no more hints.)",
+    ]:
+        exercise("99.1").hint()
+        assert capsys.readouterr().out == f"Hint {text}\n"
+
+
+def test_a_hint_is_said_again_while_answers_change_and_none_after_the_right_one(example, capsys):
+    """The lines of check and hint are in one cell, which runs again with every new answer."""
+
+    @example
+    def check(answer):
+        if answer != 3:
+            raise Wrong(f"{answer} is not 3.")
+        return ""
+
+    for answer, line in [
+        (4, "Hint 1 of 2 for exercise 99.1: look left"),
+        (5, "Hint 1 of 2 for exercise 99.1: look left"),
+        (5, "Hint 2 of 2 for exercise 99.1: look right"),
+        (3, "No hint for exercise 99.1: it is solved."),
+        (6, "Hint 2 of 2 for exercise 99.1: look right"),
+    ]:
+        exercise("99.1").check(answer)
+        capsys.readouterr()
+        exercise("99.1").hint()
+        assert capsys.readouterr().out == f"{line}\n"
+
+
+@pytest.mark.parametrize("number", ["1.99", "77.1", "", "1", "one", None, 1.1, "1.1 ", "١.١"])
+def test_unknown_exercise(number):
+    if number == 1.1:
+        assert exercise(number) is exercise("1.1")
+        return
+    with pytest.raises(ValueError, match="there is no exercise"):
+        exercise(number)
+
+
+def test_symbols_survive_a_terminal_without_them(example, monkeypatch):
+    example(lambda answer: "Fine.")
+    terminal = io.TextIOWrapper(io.BytesIO(), encoding="cp1252")
+    monkeypatch.setattr(sys, "stdout", terminal)
+    exercise("99.1").check(1)
+    terminal.flush()
+    assert terminal.buffer.getvalue().decode("cp1252").startswith("? Exercise 99.1: correct.")
+
+
+@pytest.mark.parametrize(
+    "value, text",
+    [
+        (3, "3"),
+        (np.float64(2.5), "2.5"),
+        (None, "None"),
+        ("x" * 99, "'" + "x" * 36 + "..."),
+        ([1, 2], "[1, 2]"),
+        ([0] * 99, "a list with 99 entries"),
+        (np.zeros((2, 3)), "an array of shape (2, 3) and dtype float64"),
+        (da.zeros((2, 3)), "a dask array of shape (2, 3) and dtype float64"),
+        (object(), "an object of type object"),
+    ],
+)
+def test_shown(value, text):
+    assert running.shown(value) == text
+
+
+def test_a_stub_is_not_a_missing_return():
+    def stub(value): ...
+
+    def forgets_return(value):
+        abs(value)
+
+    def fails(value):
+        return undefined  # noqa: F821
+
+    with pytest.raises(Unanswered, match="returns nothing yet. Write its body"):
+        running.call(stub, 3, given="3")
+    with pytest.raises(Wrong, match="your function returns None for 3. Does every way through it end with return?"):
+        running.call(forgets_return, 3, given="3")
+    with pytest.raises(Wrong, match="called with 3, your function raises NameError"):
+        running.call(fails, 3, given="3")
+    with pytest.raises(Wrong, match="your function takes 1 argument, but is called with 2: a tile and a number."):
+        running.call(fails, 3, 4, given="a tile and a number")
+    assert running.call(abs, -3, given="-3") == 3
+
+
+def endless(number):
+    while True:
+        number += 1
+
+
+def endless_and_deaf(number):
+    end = time.monotonic() + 4  # so that the thread of this test ends
+    while time.monotonic() < end:
+        try:
+            while time.monotonic() < end:
+                number += 1
+        except:  # noqa: E722
+            pass
+
+
+def endless_in_c(number):
+    time.sleep(4)
+
+
+def endless_list(number):
+    while True:
+        yield number
+
+
+def double(cases=((3,), (4,)), **more):
+    return Function(
+        right=lambda number: 2 * number, cases=lambda: cases, given="{number}", reads=whole_number, seconds=0.3, **more
+    )
+
+
+@pytest.mark.parametrize("function", [endless, endless_and_deaf, endless_in_c])
+def test_what_does_not_come_back_is_stopped(example, line_of, function):
+    example(double())
+    line = line_of("99.1", function)
+    assert line.startswith(
+        "✗ Exercise 99.1: your function, called with 3, took longer than 0.3 seconds and was stopped."
+    )
+    assert ("until you restart the kernel" in line) == (function is not endless)
+    assert line_of("99.1", lambda number: number * 2).startswith("✓")
+
+
+def test_an_endless_list_is_read_to_a_limit(example, line_of):
+    example(double())
+    assert line_of("99.1", endless_list)[0] == "✗"
+
+
+@pytest.mark.skipif(not hasattr(signal, "raise_signal"), reason="no signals")
+def test_interrupting_ends_an_endless_function(example):
+    example(double())
+    exercise("99.1").form.seconds = 60
+    before = threading.enumerate()
+    timer = threading.Timer(0.5, signal.raise_signal, [signal.SIGINT])
+    timer.start()
+    with pytest.raises(KeyboardInterrupt):
+        exercise("99.1").check(endless)
+    timer.join()
+    for thread in threading.enumerate():
+        assert thread in before or thread.done.wait(1), "the function goes on in its thread"
+
+
+def test_a_long_check_says_what_it_does(example, monkeypatch, capsys):
+    monkeypatch.setattr(exercises._progress, "reason_not_to_count", lambda: None)
+    monkeypatch.setattr(exercises._progress, "note", lambda number, symbol: None)
+    monkeypatch.setattr(running, "SECONDS_OF_SILENCE", 0.1)
+    example(double())
+    exercise("99.1").form.seconds = 60
+    exercise("99.1").check(lambda number: time.sleep(0.4) or 2 * number)
+    printed = capsys.readouterr().out.splitlines()
+    assert printed == ["… 99.1: your function, called with 3, ...", "✓ Exercise 99.1: correct."]
+
+
+def test_a_mistake_is_named_only_if_it_gives_the_same(example, line_of):
+    form = double(
+        mistakes={"it is one more.": lambda number: 2 * number + 1, "it is the number.": lambda number: number}
+    )
+    example(form)
+    assert line_of("99.1", lambda number: 2 * number + 1).endswith("for 3 you get 7: it is one more.\n")
+    assert line_of("99.1", lambda number: {3: 7, 4: 0}[number]).endswith("for 3 you get 7: this is not right.\n")
+    assert line_of("99.1", lambda number: 7).endswith("for 3 you get 7: this is not right.\n")
+
+
+number_of_notebook = 5
+
+
+def test_data_of_the_notebook_is_noticed(example, line_of):
+    example(double())
+    assert "goes by number_of_notebook of the notebook" in line_of("99.1", lambda number: number_of_notebook * 2)
+
+
+def test_parts_are_answered_one_by_one(example, line_of):
+    part = Value(right=3, reads=whole_number, mistakes={"one more.": 4})
+    example(Parts(parts={"a": part, "b": part}, mistakes={"both are 9.": {"a": 9, "b": 9}}))
+    for answers, line in [
+        ((3, 3), "✓ Exercise 99.1: correct."),
+        ((..., ...), "○ Exercise 99.1: not answered yet. Replace the ... above and run both cells again."),
+        ((3, ...), "○ Exercise 99.1: Right so far: a. Still open: b."),
+        ((3, 4), "✗ Exercise 99.1: b = 4: one more. Right so far: a."),
+        ((4, ...), "✗ Exercise 99.1: a = 4: one more. Still open: b."),
+        ((9, 9), "✗ Exercise 99.1: both are 9."),
+        ((3, "3"), "✗ Exercise 99.1: b is '3', but one number is asked for. Right so far: a."),
+        ((np.array(3), np.array([3])), "✓ Exercise 99.1: correct."),
+    ]:
+        assert line_of("99.1", *answers).strip() == line
+    assert line_of("99.1", a=3, b=3).startswith("✓")
