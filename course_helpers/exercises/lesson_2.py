@@ -1,156 +1,264 @@
-"""Checks of lesson 2, "Cut an image into tiles"."""
-import operator
-from collections import Counter
+"""Exercises of lesson 2, "Cut an image into tiles"."""
+
+from collections.abc import Set
 
 import dask.array as da
 import numpy as np
-from skimage.filters import gaussian
 
-from course_helpers.exercises._old import Wrong, array, call, check_for, computed, function, shown
+from course_helpers.exercises import _old
+from course_helpers.exercises._old import call, check_for, computed, function, shown
+from course_helpers.exercises.form import Value, array, pairs, seen
+from course_helpers.exercises.running import Wrong
 
-SHAPE = (512, 512)
-CHUNKS = (200, 300)
-SIGMA = 2.2
+EXERCISES = {}
+SHAPE, CHUNKS = (512, 512), (200, 300)
 
+# --- 2.1: predict the calls ---
 
-@check_for("2.1", hints=[
-    "Count the calls before compute() and the calls during compute() separately.",
-    "Before compute(): the task states the dtype. Which of the two trial calls does this stop?",
-    "During compute(): one call per tile. Combine each chunk of the rows with each of the columns, leftovers too.",
-])
-def shapes_of_calls(answer):
-    given = Counter(_shapes(answer))
-    called = Counter(_shapes_that_arrive())
-    trial = (0, 0)
-    tiles, true_tiles = (Counter({s: n for s, n in calls.items() if s != trial}) for calls in (given, called))
-    swapped = Counter({shape[::-1]: n for shape, n in tiles.items()})
-    area = sum(n * height * width for (height, width), n in tiles.items())
-    if (1, 1) in given:
-        other = "" if trial in given else " And a trial call of another shape is missing."
-        raise Wrong("the trial with a single pixel asks for the dtype. Is there anything left to ask in this task?" + other)
-    if swapped == true_tiles:
-        raise Wrong("the sizes of your tiles are right, but a shape is (rows, columns): yours are the other way round.")
-    if set(tiles) == set(true_tiles) and tiles != true_tiles:
-        raise Wrong("all these shapes occur, but not as often as you say. Hand in one entry for every call.")
-    if set(tiles) == {CHUNKS}:
-        raise Wrong("all your tiles have the same size. Does 512 divide evenly?")
-    if area != SHAPE[0] * SHAPE[1]:
-        raise Wrong(f"your tiles have {area} pixels together, but the image has {SHAPE[0] * SHAPE[1]}.")
-    if tiles != true_tiles:
-        raise Wrong("your tiles cover the image, but the chunks are others. Full chunks come first, leftovers last.")
-    if trial not in given:
-        raise Wrong("these are the calls during compute(). Is the function called before that?")
-    if given[trial] != called[trial]:
-        raise Wrong("the tiles are right, but count the trial calls again.")
-    return f"{sum(called.values())} calls, {sum(true_tiles.values())} of them with a tile."
+TRIALS = (0, 0), (1, 1)
 
 
-def _shapes(answer):
-    """The answer as a list of pairs of int; Wrong if it is none."""
-    answer = computed(answer)
-    if isinstance(answer, (set, frozenset, dict)):
-        raise Wrong(f"a {type(answer).__name__} keeps equal entries once. Hand in a list, one entry for every call.")
-    try:
-        shapes = [tuple(operator.index(side) for side in shape) for shape in answer]
-    except TypeError:
-        shapes = None
-    if shapes is None or any(len(shape) != 2 for shape in shapes):
-        raise Wrong(f"the answer is {shown(answer)}, but a list of shapes such as [(3, 4), (5, 6)] is asked for.")
-    if not shapes:
-        raise Wrong("the list is empty, but the function is called several times.")
-    return shapes
-
-
-def _shapes_that_arrive():
-    """What dask really does: the shape of every array that a function mapped over the tiles is given."""
+def calls(chunks, **promises):
+    """What dask really does: the shapes of all arrays that a function gets which is mapped over the tiles, sorted."""
     shapes = []
 
-    def note(tile):
+    def report(tile):
         shapes.append(tile.shape)
         return tile
 
-    image = da.zeros(SHAPE, chunks=CHUNKS, dtype=np.uint8)
-    image.map_blocks(note, dtype=np.uint8).compute(scheduler="synchronous")
-    return shapes
+    image = da.zeros(SHAPE, chunks=chunks, dtype=np.uint8)
+    image.map_blocks(report, **promises).compute(scheduler="synchronous")
+    return sorted(shapes)
 
 
-@check_for("2.2", hints=[
-    "A pixel may be wrong if the filter looks across a cut when it computes this pixel. Where are the cuts?",
-    "Begin with np.zeros((512, 512), dtype=bool). Each cut gives one band of True that runs through the whole image.",
-    "A band begins one radius before the cut and ends one radius behind it. The first cut is between rows 199 and 200.",
-])
-def mask_of_artifacts(answer):
-    if isinstance(answer, (bool, int, float, str, np.generic)):
-        raise Wrong(f"the answer is {shown(answer)}, but a mask is asked for: True or False for each pixel.")
-    mask = array(answer, SHAPE)
-    if not np.isin(mask, (0, 1)).all():
-        raise Wrong("a mask holds nothing but True and False, but there are other values in yours.")
-    mask = mask.astype(bool)
-    wrong = _truly_wrong()
-    if not mask.any() or mask.all():
-        raise Wrong(f"your mask marks {'every' if mask.any() else 'no'} pixel.")
-    if (mask == ~wrong).all():
-        raise Wrong("your mask is inside out: it should be True where a pixel may be wrong.")
-    if (mask == wrong.T).all():
-        raise Wrong("rows and columns are swapped: the first number of chunks counts rows, the second one columns.")
-    rows, columns = mask.all(axis=1), mask.all(axis=0)
-    if (mask == np.logical_and.outer(mask.any(axis=1), mask.any(axis=0))).all() and not (rows.any() or columns.any()):
-        raise Wrong("you mark only where bands cross. To be near a cut in one direction is enough.")
-    if (mask != np.logical_or.outer(rows, columns)).any():
-        missed, unspoiled = (wrong & ~mask).sum(), (mask & ~wrong).sum()
-        raise Wrong(f"you miss {missed} of the wrong pixels, and mark {unspoiled} too many. Whatever the image shows, "
-                    "the wrong ones form bands that run from edge to edge.")
-    _compare_bands(rows, wrong.all(axis=1), range(CHUNKS[0], SHAPE[0], CHUNKS[0]), "row")
-    _compare_bands(columns, wrong.all(axis=0), range(CHUNKS[1], SHAPE[1], CHUNKS[1]), "column")
-    return f"{wrong.sum()} pixels, {wrong.mean():.1%} of the image: the pixels that differ when it is tried on noise."
+CALLS = calls(CHUNKS, dtype=np.uint8)
+TILES = calls(CHUNKS, meta=np.empty((0, 0), dtype=np.uint8))
 
 
-def _truly_wrong():
-    """Where tiled and whole differ in at least one of three images of noise, in which no two pixels are equal."""
-    wrong = np.zeros(SHAPE, dtype=bool)
-    for seed in range(3):
-        noise = np.random.default_rng(seed).random(SHAPE)
-        tiles = da.from_array(noise, chunks=CHUNKS).map_blocks(gaussian, sigma=SIGMA, dtype=float)
-        wrong |= np.abs(tiles.compute(scheduler="synchronous") - gaussian(noise, sigma=SIGMA)) > 1e-12
-    return wrong
+def shapes_of_calls(answer):
+    """A list of shapes, sorted."""
+    if isinstance(answer, Set):
+        raise Wrong("a set keeps equal entries once. Hand in a list, one entry for every call.")
+    found = pairs(answer)
+    if not found:
+        raise Wrong("the function is called several times.")
+    return found
 
 
-def _compare_bands(marked, wrong, cuts, line):
-    """Compare the marked lines (rows or columns) with the wrong ones; Wrong with the first thing that differs."""
-    if (marked == wrong).all():
-        return
-    if not marked.any():
-        raise Wrong(f"no {line} is marked from edge to edge, but the image is also cut between {line}s.")
-    if marked[0] or marked[-1]:
-        raise Wrong(f"you mark {line}s at the outer edge. Is there anything beyond it that the whole image could see?")
-    if not any(marked[cut - 1] or marked[cut] for cut in cuts):
-        raise Wrong(f"you mark {line}s, but none of them lies at a cut. Where do the chunks of this task end?")
-    for cut in cuts:
-        before, behind = _reach(marked[:cut][::-1]), _reach(marked[cut:])
-        plural = line if before == 1 else f"{line}s"
-        if not before and not behind:
-            raise Wrong(f"there are {len(cuts)} cuts between {line}s, and at one of them you mark nothing.")
-        if not before or not behind:
-            raise Wrong(f"you mark {line}s on one side of a cut only, but the tiles on both sides lack a neighbour.")
-        if before != behind:
-            raise Wrong(f"you mark {before} {plural} before a cut and {behind} behind it, but the filter looks "
-                        "equally far in both directions.")
-        if before != _reach(wrong[cut:]):
-            further = "looks further" if before < _reach(wrong[cut:]) else "does not look that far"
-            raise Wrong(f"you mark {before} {plural} on each side of a cut, but the filter {further}.")
-    raise Wrong(f"the {line}s at the cuts are right, but you mark others too, away from any cut.")
+def tiles_in(found):
+    return [shape for shape in found if shape not in TRIALS]
 
 
-def _reach(lines):
+def area(found):
+    return sum(height * width for height, width in tiles_in(found))
+
+
+def square_tiles(found):
+    """The side of the square chunks whose tiles these are, if they are such."""
+    side = max(max(shape) for shape in found)
+    is_such = 0 < side < SHAPE[0] and tiles_in(found) == tiles_in(calls((side, side), dtype=np.uint8))
+    return {"side": side} if is_such else None
+
+
+EXERCISES["2.1"] = Value(
+    right=CALLS,
+    reads=shapes_of_calls,
+    mistakes={
+        "these are the calls during compute(). Is the function called before that?": TILES,
+        "the trial with a single pixel asks for the dtype, which is stated here. Does this stop the other trial, too?": [
+            (1, 1),
+            *TILES,
+        ],
+        "this is the call before compute(). With what is the function called during compute()?": [(0, 0)],
+        "the trial with a single pixel asks for the dtype. Is there anything left to ask in this task?": seen(
+            calls(CHUNKS), lambda found: (1, 1) in found
+        ),
+        "the sizes of your tiles are right, but a shape is (rows, columns): yours are the other way round.": seen(
+            calls(CHUNKS[::-1], dtype=np.uint8), lambda found: sorted(shape[::-1] for shape in tiles_in(found)) == TILES
+        ),
+        "your list has {count} trial calls, and the right tiles. Which trial does dtype leave?": seen(
+            [(0, 0), *CALLS], lambda found: tiles_in(found) == TILES and {"count": len(found) - len(TILES)}
+        ),
+        "all your tiles have the same size. Does 512 divide evenly?": seen(
+            [(0, 0), *[CHUNKS] * 6], lambda found: set(tiles_in(found)) == {CHUNKS}
+        ),
+        "all these shapes occur, but not as often as you say. Hand in one entry for every call.": seen(
+            [(0, 0), *sorted(set(TILES))], lambda found: set(tiles_in(found)) == set(TILES)
+        ),
+        "in your list the image is one tile. Where is it cut?": seen(
+            calls(SHAPE, dtype=np.uint8), lambda found: tiles_in(found) == [SHAPE]
+        ),
+        "these are the tiles of chunks=({side}, {side}). This task has other chunks.": seen(
+            calls((128, 128), dtype=np.uint8), square_tiles
+        ),
+        "you cut along one axis only: a tile of {longest} pixels goes from edge to edge.": seen(
+            calls((200, 512), dtype=np.uint8),
+            lambda found: {"longest": "{} x {}".format(*max(found))} if 512 in np.ravel(found) else None,
+        ),
+        "no tile in your list has what is left over from both axes. What lies in the last corner of the image?": seen(
+            [shape for shape in CALLS if shape != (112, 212)],
+            lambda found: {(112, 300), (200, 212)} <= set(found) and (112, 212) not in found,
+        ),
+        "your tiles have {area} pixels together, but the image has 262144.": seen(
+            [shape for shape in CALLS if shape[0] != 112],
+            lambda found: {"area": area(found)} if area(found) != 512 * 512 else None,
+        ),
+    },
+    otherwise="your tiles cover the image, but the chunks are others. Full chunks come first, leftovers last.",
+    also_right=(tuple(CALLS[::-1]), np.array(CALLS), [list(shape) for shape in CALLS]),
+    praise=f"{len(CALLS)} calls, {len(TILES)} of them with a tile.",
+    hints=[
+        "count the calls before compute() and the calls during compute() separately.",
+        "before compute(): the task states the dtype. Which of the two trial calls does this stop?",
+        "during compute(): one call per tile. Combine each chunk of the rows with each of the columns, leftovers too.",
+    ],
+)
+
+
+# --- 2.2: predict the artifacts ---
+
+CUTS = {"row": (200, 400), "column": (300,)}
+SIGMA, REACH = 2.2, 9
+
+
+def bands(rows=CUTS["row"], columns=CUTS["column"], before=REACH, behind=REACH):
+    """A mask of bands along cuts before these rows and columns; tests/test_lesson_2.py measures that it is right."""
+    mask = np.zeros(SHAPE, dtype=bool)
+    for row in rows:
+        mask[max(row - before, 0) : row + behind] = True
+    for column in columns:
+        mask[:, max(column - before, 0) : column + behind] = True
+    return mask
+
+
+def mask_of_pixels(answer):
+    """A mask of the shape of the image, as booleans."""
+    values = array(answer)
+    if values.shape != SHAPE:
+        raise Wrong(f"a mask of shape {SHAPE} is asked for: True or False for each pixel.")
+    if not np.isin(values, (0, 1)).all():
+        raise Wrong("a mask holds nothing but True and False. In this one are other values.")
+    return values.astype(bool)
+
+
+def are_bands(mask):
+    return np.array_equal(mask, np.logical_or.outer(mask.all(axis=1), mask.all(axis=0)))
+
+
+def are_crossings(mask):
+    return np.array_equal(mask, np.logical_and.outer(mask.any(axis=1), mask.any(axis=0)))
+
+
+def with_a_stray_pixel(mask):
+    return mask | (np.indices(mask.shape) == 50).all(axis=0)
+
+
+def how_many_differ(found, expected):
+    missed, extra = (expected & ~found).sum(), (found & ~expected).sum()
+    return None if are_bands(found) else {"missed": missed, "extra": extra}
+
+
+def length(marked):
     """How many lines are marked without a gap, counted from the first."""
-    return len(lines) if lines.all() else int(np.argmin(lines))
+    return len(marked) if marked.all() else int(np.argmin(marked))
 
 
-@check_for("2.3", hints=[
-    "Compute once, keep the result. Compare shapes and dtypes first: arrays of different shapes cannot be subtracted.",
-    "Too bright and too dark must not cancel, and one wrong pixel is enough: no sum, mean or maximum without np.abs.",
-    "Every comparison with nan is False. So do not ask whether one difference is large, but whether all are small.",
-])
+def in_an_axis(when):
+    """A function that finds the first axis whose marked lines are not right and for which `when` is true.
+
+    ``when(marked, reaches)`` is given the lines, and for each cut how many are marked before it and behind it.
+    """
+
+    def look(found, expected):
+        for axis, (line, cuts) in enumerate(CUTS.items()):
+            marked = found.all(axis=1 - axis)
+            if not np.array_equal(marked, expected.all(axis=1 - axis)):
+                reaches = [(length(marked[:cut][::-1]), length(marked[cut:])) for cut in cuts]
+                if when(marked, reaches):
+                    before, behind = next((sides for sides in reaches if sides != (REACH, REACH)), reaches[0])
+                    return {"line": line, "before": before, "behind": behind, "cuts": len(cuts)}
+        return None
+
+    return look
+
+
+EXERCISES["2.2"] = Value(
+    right=bands(),
+    reads=mask_of_pixels,
+    mistakes={
+        "your mask marks no pixel.": bands((), ()),
+        "your mask marks every pixel.": ~bands((), ()),
+        "rows and columns are swapped: the first number of chunks counts rows, the second one columns.": bands().T,
+        "these are the cuts of chunks=(128, 128). This task has other chunks.": bands(*[(128, 256, 384)] * 2),
+        "these are the cuts of chunks=(256, 256). This task has other chunks.": bands((256,), (256,)),
+        "this is the radius of sigma=3. Here sigma is another one.": bands(before=12, behind=12),
+        "you mark 2 lines on each side of a cut, as many as sigma. The filter looks further than one sigma.": bands(
+            before=2, behind=2
+        ),
+        "you mark 8 lines on each side of a cut. The radius is 4 * sigma as a whole number: is it cut off or rounded?": bands(
+            before=8, behind=8
+        ),
+        "you mark 18 lines on each side of a cut: the width of a band, which lies half before the cut, half behind.": bands(
+            before=18, behind=18
+        ),
+        "where two bands cross, your mask is False. A pixel that is close to two cuts may be wrong as well.": (
+            bands(columns=()) ^ bands(rows=())
+        ),
+        "your mask is inside out: it should be True where a pixel may be wrong.": seen(
+            ~bands(), lambda found: found.mean() > 0.5 and are_bands(~found)
+        ),
+        "you mark only where bands cross. To be near a cut in one direction is enough.": seen(
+            bands(columns=()) & bands(rows=()), lambda found: are_crossings(found) and not are_bands(found)
+        ),
+        "you miss {missed} of the wrong pixels, and mark {extra} too many. Whatever the image shows, the wrong ones form "
+        "bands that run from edge to edge.": seen(with_a_stray_pixel(bands()), how_many_differ),
+        "no {line} is marked from edge to edge, but the image is also cut between {line}s.": seen(
+            bands(rows=()), in_an_axis(lambda marked, reaches: not marked.any())
+        ),
+        "you mark {line}s at the outer edge. Is there anything beyond it that the whole image could see?": seen(
+            bands(rows=(0, 200, 400, 512)), in_an_axis(lambda marked, reaches: marked[0] or marked[-1])
+        ),
+        "you mark {line}s, but none of them lies at a cut. Where do the chunks of this task end?": seen(
+            bands(columns=(256,)), in_an_axis(lambda marked, reaches: not np.any(reaches))
+        ),
+        "there are {cuts} cuts between {line}s, and at one of them you mark nothing.": seen(
+            bands(rows=(200,)), in_an_axis(lambda marked, reaches: (0, 0) in reaches)
+        ),
+        "you mark {line}s on one side of a cut only, but the tiles on both sides lack a neighbour.": seen(
+            bands(before=0), in_an_axis(lambda marked, reaches: not np.all(reaches))
+        ),
+        "before a cut between {line}s you mark {before} of them, and {behind} behind it, but the filter looks equally "
+        "far in both directions.": seen(
+            bands(before=8, behind=10), in_an_axis(lambda marked, reaches: any(a != b for a, b in reaches))
+        ),
+        "on each side of a cut between {line}s you mark {before} of them, but the filter looks further.": seen(
+            bands(before=1, behind=1), in_an_axis(lambda marked, reaches: np.min(reaches) < REACH)
+        ),
+        "on each side of a cut between {line}s you mark {before} of them, but the filter does not look that far.": seen(
+            bands(before=10, behind=10), in_an_axis(lambda marked, reaches: np.max(reaches) > REACH)
+        ),
+        "the {line}s at the cuts are right, but you mark others too, away from any cut.": seen(
+            bands(rows=(100, 200, 300, 400)), in_an_axis(lambda marked, reaches: True)
+        ),
+    },
+    also_right=(bands().astype(np.uint8), bands().astype(float), bands().tolist()),
+    praise=f"{bands().sum()} pixels, {bands().mean():.1%} of the image: the pixels that differ when it is tried on noise.",
+    hints=[
+        "a pixel may be wrong if the filter looks across a cut when it computes this pixel. Where are the cuts?",
+        "begin with np.zeros((512, 512), dtype=bool). Each cut gives one band of True that runs through the whole image.",
+        "a band begins one radius before the cut and ends one radius behind it. The first cut is between rows 199 and 200.",
+    ],
+)
+
+
+@check_for(
+    "2.3",
+    hints=[
+        "Compute once, keep the result. Compare shapes and dtypes first: arrays of different shapes cannot be subtracted.",
+        "Too bright and too dark must not cancel, and one wrong pixel is enough: no sum, mean or maximum without np.abs.",
+        "Every comparison with nan is False. So do not ask whether one difference is large, but whether all are small.",
+    ],
+)
 def detector(answer):
     is_wrong = function(answer)
     results = _results()
@@ -192,16 +300,33 @@ def _results():
         (lazy(whole - 5), whole, True, "that is 5 too dark everywhere. A negative difference is a difference, too"),
         (lazy(whole + cancelling), whole, True, "in which half of the pixels are 5 too bright, the others 5 too dark"),
         (lazy(one_count), counts, True, "in which a single pixel is wrong by 1"),
-        (lazy(one_pixel), whole, True, f"in which a single pixel of {whole.max():.0f} is wrong by 1e-5. "
-         "(np.allclose also allows a share of the pixel's value, rtol)"),
-        (lazy(whole).map_blocks(lambda tile: tile, dtype=np.uint8), whole, True,
-         "that declares uint8, but gives float64 once it is computed"),
-        (lazy(counts).map_blocks(lambda tile: tile, dtype=float), counts.astype(float), True,
-         "that declares float64, but gives uint8 once it is computed"),
+        (
+            lazy(one_pixel),
+            whole,
+            True,
+            f"in which a single pixel of {whole.max():.0f} is wrong by 1e-5. "
+            "(np.allclose also allows a share of the pixel's value, rtol)",
+        ),
+        (
+            lazy(whole).map_blocks(lambda tile: tile, dtype=np.uint8),
+            whole,
+            True,
+            "that declares uint8, but gives float64 once it is computed",
+        ),
+        (
+            lazy(counts).map_blocks(lambda tile: tile, dtype=float),
+            counts.astype(float),
+            True,
+            "that declares float64, but gives uint8 once it is computed",
+        ),
         (lazy(flat[:1]), flat, True, "with 1 row instead of 60. NumPy stretches a single row when you compare it"),
         (lazy(flat[np.newaxis], chunks=-1), flat, True, "of shape (1, 60, 80) instead of (60, 80)"),
-        (lazy(whole).map_blocks(lambda tile: tile.max(keepdims=True), dtype=float), largest, True,
-         "that declares shape (60, 80), while it has one number per tile once it is computed"),
+        (
+            lazy(whole).map_blocks(lambda tile: tile.max(keepdims=True), dtype=float),
+            largest,
+            True,
+            "that declares shape (60, 80), while it has one number per tile once it is computed",
+        ),
         (becoming(lambda tile: tile[:1]), flat, True, "that declares shape (60, 80), but has 1 row when computed"),
         (becoming(np.transpose), flat.T, True, "that declares shape (60, 80), but has (80, 60) when computed"),
         (lazy(gap), whole, True, "in which one pixel is not a number (nan). Try np.nan > 1e-6 in a cell"),
@@ -209,12 +334,15 @@ def _results():
     ]
 
 
-@check_for("2.4", hints=[
-    "Three things are broken: the number that is subtracted, what happens to a dark pixel, and the declared dtype.",
-    "The haze is one number for all tiles: round(...) of the computed mean. Hand it over as for stretch_by.",
-    "For one tile: convert to a type with a sign that also holds 255, subtract the haze, cut off below zero, convert back to uint8. Return "
-    "tiles.map_blocks(your_function, haze, dtype=...) with the dtype that your function returns.",
-])
+@check_for(
+    "2.4",
+    hints=[
+        "Three things are broken: the number that is subtracted, what happens to a dark pixel, and the declared dtype.",
+        "The haze is one number for all tiles: round(...) of the computed mean. Hand it over as for stretch_by.",
+        "For one tile: convert to a type with a sign that also holds 255, subtract the haze, cut off below zero, convert back to uint8. Return "
+        "tiles.map_blocks(your_function, haze, dtype=...) with the dtype that your function returns.",
+    ],
+)
 def repaired_pipeline(answer):
     remove_haze = function(answer)
     # Tiles of different brightness and size, and all 256 values. One mean is rounded up, the other one down.
@@ -236,15 +364,17 @@ def _check_haze_removal(remove_haze, pixels):
     result = call(remove_haze, tiles)
     read.clear()  # to measure the haze, the tiles may be read
     if isinstance(result, np.ndarray):
-        raise Wrong("your function returns a NumPy array, but a dask array is asked for. Only the mean may be computed: "
-                    "let it return a plan, without .compute() at the end.")
+        raise Wrong(
+            "your function returns a NumPy array, but a dask array is asked for. Only the mean may be computed: "
+            "let it return a plan, without .compute() at the end."
+        )
     if not isinstance(result, da.Array):
         raise Wrong(f"your function returns {shown(result)}, but a dask array is asked for.")
     if result.chunks != tiles.chunks:
         raise Wrong(f"the input has chunks {tiles.chunks}, but the result {result.chunks}.")
     if result.dtype != np.uint8:
         raise Wrong(f"the result declares {result.dtype}, but uint8 is asked for.")
-    values = array(call(da.Array.compute, result))
+    values = _old.array(call(da.Array.compute, result))
     if values.dtype != np.uint8:
         raise Wrong(f"the result declares uint8, but computing it gives {values.dtype}.")
     if values.shape != pixels.shape:
@@ -267,14 +397,22 @@ def _compare_pixels(pixels, values):
     for pixel in np.unique(pixels):
         becomes = np.unique(values[pixels == pixel])
         if len(becomes) > 1:
-            raise Wrong(f"a pixel of {pixel} becomes {becomes[0]} in one place and {becomes[-1]} in another. "
-                        "Is the same haze subtracted from all tiles?")
+            raise Wrong(
+                f"a pixel of {pixel} becomes {becomes[0]} in one place and {becomes[-1]} in another. "
+                "Is the same haze subtracted from all tiles?"
+            )
     if (values == pixels - np.uint8(haze)).all():
-        raise Wrong(f"a pixel of 30 becomes {values[pixels == 30][0]}: it went below zero and came back at the top. "
-                    "Which of your steps should prevent this, and does it come at the right time?")
+        raise Wrong(
+            f"a pixel of 30 becomes {values[pixels == 30][0]}: it went below zero and came back at the top. "
+            "Which of your steps should prevent this, and does it come at the right time?"
+        )
     first = np.argmax(wrong)
     if pixels[wrong].min() > 127 and not values[wrong].any():
-        raise Wrong(f"a pixel of {pixels.flat[first]} becomes 0, but {expected.flat[first]} is right. "
-                    f"Can the type you convert to hold {pixels.flat[first]}?")
-    raise Wrong(f"a pixel of {pixels.flat[first]} becomes {values.flat[first]}, but {expected.flat[first]} is right: "
-                f"the mean of this test image is {mean:.2f}.")
+        raise Wrong(
+            f"a pixel of {pixels.flat[first]} becomes 0, but {expected.flat[first]} is right. "
+            f"Can the type you convert to hold {pixels.flat[first]}?"
+        )
+    raise Wrong(
+        f"a pixel of {pixels.flat[first]} becomes {values.flat[first]}, but {expected.flat[first]} is right: "
+        f"the mean of this test image is {mean:.2f}."
+    )
