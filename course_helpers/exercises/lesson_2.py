@@ -6,8 +6,8 @@ import dask.array as da
 import numpy as np
 
 from course_helpers.exercises import _old
-from course_helpers.exercises._old import call, check_for, computed, function, shown
-from course_helpers.exercises.form import Value, array, pairs, seen
+from course_helpers.exercises._old import call, check_for, function, shown
+from course_helpers.exercises.form import Function, Value, array, pairs, seen
 from course_helpers.exercises.running import Wrong
 
 EXERCISES = {}
@@ -251,87 +251,223 @@ EXERCISES["2.2"] = Value(
 )
 
 
-@check_for(
-    "2.3",
+# --- 2.3: detect a silently wrong result ---
+
+
+def lazy(pixels, chunks=-1, **promises):
+    """A dask array of these pixels. With promises, it declares another dtype or shape than computing it gives."""
+    return da.from_array(pixels, chunks=chunks, name=False).map_blocks(np.copy, **{"dtype": pixels.dtype, **promises})
+
+
+def one_pixel(pixels, place, difference):
+    changed = pixels.copy()
+    changed[place] = changed[place].item() + difference
+    return changed
+
+
+def results():
+    """Tiled results, and what they should be: first those that are right."""
+    decimals = np.random.default_rng(2).random((60, 80)) * 200 + 20
+    counts = np.random.default_rng(3).integers(20, 220, (48, 31), dtype=np.uint8)
+    stack = np.random.default_rng(4).random((3, 20, 30)) * 50
+    flat, dark = np.full((60, 80), 7.0), np.zeros((40, 50))
+    largest = decimals.reshape(2, 30, 2, 40).max(axis=(1, 3))
+    gap = one_pixel(decimals, (30, 0), np.nan)
+    alternating = np.where(np.arange(80) % 2, 5.0, -5.0)
+
+    def per_tile(**promises):
+        return lazy(decimals, (30, 40)).map_blocks(lambda tile: tile.max(keepdims=True), **promises)
+
+    yield lazy(counts, (30, 20)), counts
+    yield lazy(counts, (30, 20)), counts.astype(float)
+    yield lazy(decimals + 3e-7, (30, 40)), decimals
+    yield lazy(stack, (1, 20, 30)), stack
+    yield lazy(one_pixel(stack, (1, 2, 3), 3e-7), (1, 20, 30)), stack
+    yield lazy(dark + 1e-6), dark
+    yield per_tile(dtype=float, chunks=(1, 1)), largest
+    yield lazy(decimals + 5, (30, 40)), decimals
+    yield lazy(decimals - 5, (30, 40)), decimals
+    yield lazy(decimals + alternating, (60, 40)), decimals
+    yield lazy(one_pixel(counts, (47, 30), 1), (30, 20)), counts
+    yield lazy(one_pixel(counts, (0, 0), -1), (30, 20)), counts
+    yield lazy(one_pixel(stack, (2, 0, 29), -0.25), (1, 20, 30)), stack
+    yield lazy(one_pixel(decimals, np.unravel_index(decimals.argmax(), decimals.shape), 1e-5), (30, 40)), decimals
+    yield lazy(dark + 1.1e-6), dark
+    yield lazy(dark - 1.1e-6), dark
+    yield lazy(decimals, (30, 40), dtype=np.uint8), decimals
+    yield lazy(counts, (30, 20), dtype=np.float64), counts.astype(float)
+    yield lazy(flat, dtype=np.int64), flat
+    yield lazy(flat[:1]), flat
+    yield lazy(flat), flat[:1]
+    yield lazy(flat[np.newaxis]), flat
+    yield lazy(flat.T), flat
+    yield lazy(decimals[:59], (30, 40)), decimals
+    yield per_tile(dtype=float), largest
+    yield per_tile(dtype=np.uint8), largest
+    yield lazy(flat).map_blocks(lambda tile: tile[:1], dtype=float), flat
+    yield lazy(flat).map_blocks(np.transpose, dtype=float), flat.T
+    yield lazy(gap, (30, 40)), decimals
+    yield lazy(one_pixel(gap, (59, 9), 3), (30, 40)), decimals
+    yield lazy(decimals, (30, 40)), gap
+    yield lazy(gap, (30, 40)), gap
+
+
+def kind(array):
+    return f"shape {array.shape} and dtype {array.dtype}"
+
+
+def in_words(tiled, whole):
+    """What is in a result, as far as this matters."""
+    computed = tiled.compute()
+    words = f"a result of {kind(tiled)}"
+    if kind(computed) != kind(tiled):
+        words += f", which has {kind(computed)} once it is computed"
+    if kind(computed) != kind(whole):
+        words += f", with whole of {kind(whole)}"
+    if computed.shape != whole.shape:
+        return words
+    differences = (computed.astype(float) - whole)[computed != whole]
+    if not differences.size:
+        return f"{words}, equal in every pixel"
+    nans = np.isnan(differences).sum()
+    if nans:
+        both = " both here and in whole" if np.isnan(whole).sum() and np.isnan(computed).sum() else ""
+        return f"{words}, with a pixel that is not a number (nan){both}"
+    if differences.size == 1:
+        return f"{words}, in which one pixel of {whole[computed != whole][0]:.0f} differs by {differences[0]:.2g}"
+    return f"{words}, which differs by {differences.min():.2g} to {differences.max():.2g}"
+
+
+def is_far(found, expected, limit=1e-6):
+    return not (np.abs(found - expected) <= limit).all()
+
+
+def not_close(**options):
+    """A comparison with np.allclose, as {argument: what it is} for `is_wrong`."""
+    return {"far": lambda: lambda found, expected: not np.allclose(found, expected, **options)}
+
+
+def is_wrong(tiled, whole, promised=("shape", "dtype"), of_whole=("shape",), far=is_far):
+    """Whether a tiled result is wrong; it compares these attributes with what is declared, and these with the whole."""
+    computed = tiled.compute()
+    if any(getattr(computed, name) != getattr(tiled, name) for name in promised):
+        return True
+    if any(getattr(computed, name) != getattr(whole, name) for name in of_whole):
+        return True
+    return bool(far(computed.astype(float), whole))
+
+
+def trusting(tiled, whole):
+    """Compares what is declared with the whole, and not with what is computed."""
+    computed = tiled.compute()
+    return tiled.shape != whole.shape or tiled.dtype != computed.dtype or is_far(computed.astype(float), whole)
+
+
+def if_both_differ(tiled, whole):
+    computed = tiled.compute()
+    broken = computed.shape != tiled.shape and computed.dtype != tiled.dtype
+    return broken or is_wrong(tiled, whole, promised=())
+
+
+def verdict(answer):
+    """One True or False, also as 1 or 0."""
+    value = np.asarray(answer)
+    if value.ndim or value.dtype.kind not in "bi" or value not in (0, 1):
+        raise Wrong("one True or False is asked for.")
+    return bool(value)
+
+
+EXERCISES["2.3"] = Function(
+    right=is_wrong,
+    cases=results,
+    given=in_words,
+    reads=verdict,
+    mistakes={
+        "your function says so of all results here. Does it go by something of image, such as 512 x 512 pixels?": (
+            lambda tiled, whole: True
+        ),
+        "your function says so of each of them, wrong or right.": lambda tiled, whole: False,
+        "your answers are inside out: True is for a wrong result.": lambda tiled, whole: not is_wrong(tiled, whole),
+        "the dtype of whole does not matter. Compare the computed dtype with the declared one.": {
+            "of_whole": ("shape", "dtype")
+        },
+        "does your function compare the pixels?": {"far": lambda: lambda found, expected: False},
+        "it declares another dtype than it has once it is computed. Compare the two.": {"promised": ("shape",)},
+        "it declares another shape than it has once it is computed. Compare the two.": {"promised": ("dtype",)},
+        "what it declares is not what is computed. Compare the shape and the dtype of both.": {"promised": ()},
+        "one broken promise is enough: another shape or another dtype. Is there an and in your function?": if_both_differ,
+        "two dtypes may take the same number of bytes. Compare dtype.": {"promised": ("shape", "itemsize")},
+        "you look at the shape of the plan. Look at that of the computed array.": trusting,
+        "the computed array has another shape than whole. NumPy stretches a single row when you compare it.": {
+            "of_whole": ()
+        },
+        "arrays of different shapes may have as many pixels. Compare shape, not size.": {"of_whole": ("size",)},
+        "arrays of different shapes may have as many pixels. Compare the declared shape, not size.": {
+            "promised": ("size", "dtype")
+        },
+        "arrays of different shapes may have as many axes. Compare shape, not ndim.": {"of_whole": ("ndim",)},
+        "such a difference counts as rounding. Compare with 1e-6, not for equality.": {
+            "far": lambda: lambda found, expected: (found != expected).any()
+        },
+        "many small differences add up. Look at each of them, without a sum.": {
+            "far": lambda: lambda found, expected: not np.abs(found - expected).sum() <= 1e-6
+        },
+        "a difference of 1e-6 is not more than 1e-6.": {
+            "far": lambda: lambda found, expected: not (np.abs(found - expected) < 1e-6).all()
+        },
+        "without rtol=0, np.allclose also allows a share of the pixel's value, and without atol, only 1e-8.": not_close(),
+        "np.allclose also allows a share of the pixel's value. Which option switches this off?": not_close(atol=1e-6),
+        "np.allclose allows 1e-8, unless atol says something else.": not_close(rtol=0, atol=1e-8, equal_nan=True),
+        "nan in both of them is a difference as well. Which option of yours makes them equal?": not_close(
+            rtol=0, atol=1e-6, equal_nan=True
+        ),
+        "a negative difference is a difference, too.": {
+            "far": lambda: lambda found, expected: (found - expected).max() > 1e-6
+        },
+        "a positive difference is a difference, too.": {
+            "far": lambda: lambda found, expected: (expected - found).max() > 1e-6
+        },
+        "differences of both signs cancel in a sum or a mean. Take np.abs of each before.": {
+            "far": lambda: lambda found, expected: abs((found - expected).mean()) > 1e-6
+        },
+        "a single wrong pixel hardly changes a mean. Look at the largest difference.": {
+            "far": lambda: lambda found, expected: np.abs(found - expected).mean() > 1e-6
+        },
+        "one wrong pixel is enough. Does your function ask for all of them?": {
+            "far": lambda: lambda found, expected: (np.abs(found - expected) > 1e-6).all()
+        },
+        "the largest difference of one tile may be small, and that of another large. Do you look at all tiles?": {
+            "far": lambda: lambda found, expected: is_far(found[:30, :20], expected[:30, :20])
+        },
+        "it differs by more than 1e-6. Does your function allow more?": {
+            "far": lambda: lambda found, expected: is_far(found, expected, 1e-3)
+        },
+        "a single number of 32 bits is too coarse for a difference of 1e-5 here. Take float64.": {
+            "far": lambda: lambda found, expected: is_far(found.astype(np.float32), expected.astype(np.float32))
+        },
+        "whole numbers hide what is behind the point. Do you cut decimals off?": {
+            "far": lambda: lambda found, expected: (found.astype(int) != expected.astype(int)).any()
+        },
+        "every comparison with nan is False: try np.nan > 1e-6 in a cell.": {
+            "far": lambda: lambda found, expected: np.abs(found - expected).max() > 1e-6
+        },
+        "np.nanmax passes over pixels that are not a number. Here they count.": {
+            "far": lambda: lambda found, expected: np.nanmax(np.abs(found - expected)) > 1e-6
+        },
+    },
+    also_right=(
+        lambda tiled, whole: is_wrong(tiled, whole, far=lambda a, b: not np.allclose(a, b, rtol=0, atol=1e-6)),
+        lambda tiled, whole: int(is_wrong(tiled, whole)),
+        lambda tiled, whole: np.array(is_wrong(tiled, whole)),
+    ),
+    otherwise=lambda expected: f"by the rules of the task, it is {'wrong' if expected else 'right'}.",
+    praise="Your function tells wrong results from right ones in {count} cases.",
     hints=[
-        "Compute once, keep the result. Compare shapes and dtypes first: arrays of different shapes cannot be subtracted.",
-        "Too bright and too dark must not cancel, and one wrong pixel is enough: no sum, mean or maximum without np.abs.",
-        "Every comparison with nan is False. So do not ask whether one difference is large, but whether all are small.",
+        "compute once, keep the result. Compare shapes and dtypes first: arrays of different shapes cannot be subtracted.",
+        "too bright and too dark must not cancel, and one wrong pixel is enough: no sum, mean or maximum without np.abs.",
+        "every comparison with nan is False. So do not ask whether one difference is large, but whether all are small.",
     ],
 )
-def detector(answer):
-    is_wrong = function(answer)
-    results = _results()
-    for tiled, whole, truth, words in results:
-        # Some words end with a sentence of their own.
-        returned = call(is_wrong, tiled, whole, given=f"a result {words.split('. ')[0]}")
-        verdict = computed(returned, "Let your function call .compute().")
-        if np.ndim(verdict) != 0 or np.asarray(verdict).dtype.kind not in "bi" or verdict not in (0, 1):
-            raise Wrong(f"your function returns {shown(verdict)}, but one True or False is asked for.")
-        if bool(verdict) != truth:
-            raise Wrong(f"your function returns {bool(verdict)} for a result {words}.")
-    right = sum(not truth for _, _, truth, _ in results)
-    return f"Your function tells {len(results) - right} wrong results from {right} right ones."
-
-
-def _results():
-    """Tiled results: a dask array, what it should be, whether it is wrong, and words for it."""
-    whole = np.random.default_rng(2).random((60, 80)) * 200 + 20
-    counts = whole.astype(np.uint8)
-    cancelling = np.where(np.arange(80) % 2, 5.0, -5.0)
-    one_count, one_pixel, gap = counts.copy(), whole.copy(), whole.copy()
-    one_count[29, 40] += 1
-    one_pixel[np.unravel_index(whole.argmax(), whole.shape)] += 1e-5
-    gap[30, 0] = np.nan
-    flat = np.full(whole.shape, 7.0)
-    largest = whole.reshape(2, 30, 2, 40).max(axis=(1, 3))
-
-    def lazy(result, chunks=(30, 40)):
-        return da.from_array(result, chunks=chunks)
-
-    def becoming(change):
-        return lazy(flat, chunks=-1).map_blocks(change, dtype=flat.dtype)
-
-    return [
-        (lazy(counts), counts, False, "of shape (60, 80) that is equal in every pixel, shape and dtype"),
-        (lazy(counts), counts.astype(float), False, "that has the pixels of whole as uint8 instead of float64"),
-        (lazy(whole + 1e-7), whole, False, "that differs by 1e-7 in every pixel. This counts as rounding"),
-        (lazy(whole + 5), whole, True, "that is 5 too bright everywhere"),
-        (lazy(whole - 5), whole, True, "that is 5 too dark everywhere. A negative difference is a difference, too"),
-        (lazy(whole + cancelling), whole, True, "in which half of the pixels are 5 too bright, the others 5 too dark"),
-        (lazy(one_count), counts, True, "in which a single pixel is wrong by 1"),
-        (
-            lazy(one_pixel),
-            whole,
-            True,
-            f"in which a single pixel of {whole.max():.0f} is wrong by 1e-5. "
-            "(np.allclose also allows a share of the pixel's value, rtol)",
-        ),
-        (
-            lazy(whole).map_blocks(lambda tile: tile, dtype=np.uint8),
-            whole,
-            True,
-            "that declares uint8, but gives float64 once it is computed",
-        ),
-        (
-            lazy(counts).map_blocks(lambda tile: tile, dtype=float),
-            counts.astype(float),
-            True,
-            "that declares float64, but gives uint8 once it is computed",
-        ),
-        (lazy(flat[:1]), flat, True, "with 1 row instead of 60. NumPy stretches a single row when you compare it"),
-        (lazy(flat[np.newaxis], chunks=-1), flat, True, "of shape (1, 60, 80) instead of (60, 80)"),
-        (
-            lazy(whole).map_blocks(lambda tile: tile.max(keepdims=True), dtype=float),
-            largest,
-            True,
-            "that declares shape (60, 80), while it has one number per tile once it is computed",
-        ),
-        (becoming(lambda tile: tile[:1]), flat, True, "that declares shape (60, 80), but has 1 row when computed"),
-        (becoming(np.transpose), flat.T, True, "that declares shape (60, 80), but has (80, 60) when computed"),
-        (lazy(gap), whole, True, "in which one pixel is not a number (nan). Try np.nan > 1e-6 in a cell"),
-        (lazy(gap), gap, True, "in which a pixel is not a number (nan), and in whole, too"),
-    ]
 
 
 @check_for(
