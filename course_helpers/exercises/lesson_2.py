@@ -1,14 +1,14 @@
 """Exercises of lesson 2, "Cut an image into tiles"."""
 
-from collections.abc import Set
+from collections.abc import Callable, Set
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import dask.array as da
 import numpy as np
 
-from course_helpers.exercises import _old
-from course_helpers.exercises._old import call, check_for, function, shown
-from course_helpers.exercises.form import Function, Value, array, pairs, seen
-from course_helpers.exercises.running import Wrong
+from course_helpers.exercises.form import NOTHING, Answered, Function, Value, array, pairs, seen, told
+from course_helpers.exercises.running import Unanswered, Wrong, call, shown
 
 EXERCISES = {}
 SHAPE, CHUNKS = (512, 512), (200, 300)
@@ -318,7 +318,7 @@ def kind(array):
 
 def in_words(tiled, whole):
     """What is in a result, as far as this matters."""
-    computed = tiled.compute()
+    computed = tiled.compute(scheduler="synchronous")  # faster for so few pixels
     words = f"a result of {kind(tiled)}"
     if kind(computed) != kind(tiled):
         words += f", which has {kind(computed)} once it is computed"
@@ -349,7 +349,7 @@ def not_close(**options):
 
 def is_wrong(tiled, whole, promised=("shape", "dtype"), of_whole=("shape",), far=is_far):
     """Whether a tiled result is wrong; it compares these attributes with what is declared, and these with the whole."""
-    computed = tiled.compute()
+    computed = tiled.compute(scheduler="synchronous")
     if any(getattr(computed, name) != getattr(tiled, name) for name in promised):
         return True
     if any(getattr(computed, name) != getattr(whole, name) for name in of_whole):
@@ -359,12 +359,12 @@ def is_wrong(tiled, whole, promised=("shape", "dtype"), of_whole=("shape",), far
 
 def trusting(tiled, whole):
     """Compares what is declared with the whole, and not with what is computed."""
-    computed = tiled.compute()
+    computed = tiled.compute(scheduler="synchronous")
     return tiled.shape != whole.shape or tiled.dtype != computed.dtype or is_far(computed.astype(float), whole)
 
 
 def if_both_differ(tiled, whole):
-    computed = tiled.compute()
+    computed = tiled.compute(scheduler="synchronous")
     broken = computed.shape != tiled.shape and computed.dtype != tiled.dtype
     return broken or is_wrong(tiled, whole, promised=())
 
@@ -470,85 +470,257 @@ EXERCISES["2.3"] = Function(
 )
 
 
-@check_for(
-    "2.4",
+# --- 2.4: repair a pipeline ---
+
+
+class Source:
+    """Pixels that are read tile by tile, as from a file: `reads` tells what was read."""
+
+    def __init__(self, pixels):
+        self.pixels, self.reads = pixels, []
+        self.shape, self.dtype, self.ndim = pixels.shape, pixels.dtype, pixels.ndim
+
+    def __getitem__(self, place):
+        self.reads.append(place)
+        return self.pixels[place]
+
+
+class Computed(NamedTuple):
+    """A plan, what computing it gives, and whether all tiles were read for this, and not before."""
+
+    plan: da.Array
+    pixels: np.ndarray
+    waits: bool = True
+
+    shape = property(lambda self: self.pixels.shape)
+    dtype = property(lambda self: self.pixels.dtype)
+
+
+def computed(plan, given):
+    """What the plan of a learner gives."""
+    if not isinstance(plan, da.Array):
+        remedy = " Let it return a plan, without .compute() at the end." * isinstance(plan, np.ndarray)
+        raise Wrong(f"for {given} your function returns {shown(plan)}, but a dask array is asked for.{remedy}")
+    return Computed(plan, np.asarray(call(plan.compute, given=given)))
+
+
+def same_promises_and_pixels(one, other):
+    declared = [(each.plan.chunks, each.plan.dtype, each.dtype, each.waits) for each in (one, other)]
+    return declared[0] == declared[1] and np.array_equal(one.pixels, other.pixels)
+
+
+@dataclass(kw_only=True)
+class Plans(Function):
+    """A function that makes a plan for a dask array. What this declares is compared, and what it gives once it is computed.
+
+    It is written here because the results of a `Function` are no plans.
+    """
+
+    same: Callable = same_promises_and_pixels
+
+    def answered(self, answer, folder):
+        all_right = True
+        for arguments in self.all_cases(folder):
+            pixels, given = arguments["tiles"].compute(), told(self.given, arguments)
+            source = Source(pixels.copy())
+            tiles = da.from_array(source, arguments["tiles"].chunks, name=False, meta=pixels[:0, :0])
+            try:
+                plan = call(answer, tiles, given=given)
+                source.reads.clear()  # to measure the haze, the tiles may be read
+                found = computed(plan, given)
+                found = found._replace(waits=len(source.reads) >= tiles.npartitions)
+            except (Wrong, Unanswered) as reason:
+                if all_right:
+                    self.explain(reason, arguments)
+                    raise
+                found = NOTHING
+            expected = self.outcome(self.right, arguments)
+            all_right &= self.alike(found, expected)
+            changed = [] if np.array_equal(source.pixels, pixels) else ["tiles"]
+            yield Answered(arguments, given, found, expected, changed)
+
+    def outcome(self, function, arguments):
+        return super().outcome(lambda tiles: computed(function(tiles), "tiles"), arguments)
+
+
+def hazy_images():
+    """Images of different brightness and cuts; the mean of some is rounded up, that of the others down."""
+    ramp = (np.arange(35 * 54) ** 2 * 256 // (35 * 54) ** 2).reshape(35, 54).astype(np.uint8)  # all 256 values
+    random = np.random.default_rng(24)
+    spots = random.integers(8, 20, (40, 21), dtype=np.uint8)
+    spots[random.random(spots.shape) < 0.1] = 230
+    for pixels, chunks in (
+        (ramp, (16, 20)),
+        (255 - ramp, (16, 20)),
+        (spots, ((5, 30, 5), (1, 20))),
+        (spots[::-1] // 2, (7, 21)),
+        (np.full((6, 9), 200, np.uint8), (6, 4)),
+    ):
+        yield (da.from_array(pixels, chunks),)
+
+
+def describe_image(tiles):
+    return f"tiles of shape {tiles.shape} and dtype {tiles.dtype} with a mean of {tiles.mean().compute():.2f}"
+
+
+def darker(tile, haze):
+    return np.clip(tile.astype(np.int16) - haze, 0, 255).astype(np.uint8)
+
+
+def without_haze(tiles, haze=None, each=darker, dtype="uint8"):
+    """A plan that makes each tile darker by the haze: without another one, by the rounded mean of all tiles."""
+    if haze is None:
+        haze = round(tiles.mean().compute())
+    return tiles.map_blocks(each, haze, dtype=dtype)
+
+
+def of_each_tile(number, dtype="uint8", each=darker):
+    """A wrong answer: the haze of each tile alone."""
+    return lambda tiles: tiles.map_blocks(lambda tile: each(tile, number(tile)), dtype=dtype)
+
+
+def rounded_mean(tile):
+    return round(tile.mean())
+
+
+def mean_of_means(tiles):
+    return round(np.mean([block.mean().compute() for block in tiles.blocks.ravel()]))
+
+
+def into_its_tile(tile, haze):
+    """Right, but it writes into the tile that it is given."""
+    tile[:] = darker(tile, haze)
+    return tile
+
+
+def two_results(tiles, found):
+    """A value whose pixels have several values in the result, if there is one."""
+    pixels = tiles.compute()
+    for value in np.unique(pixels):
+        becomes = np.unique(found.pixels[pixels == value])
+        if becomes.size > 1:
+            return {"value": value, "one": becomes[0], "other": becomes[-1]}
+    return None
+
+
+def first_pixel(where):
+    """A function that finds the first pixel for which ``where(before, after, expected)`` is true, and tells its values."""
+
+    def look(tiles, found, expected):
+        before = tiles.compute()
+        places = np.flatnonzero(where(before.astype(int), found.pixels, expected.pixels))
+        if not places.size:
+            return None
+        values = (array.flat[places[0]] for array in (before, found.pixels, expected.pixels))
+        return dict(zip(("before", "after", "better"), values))
+
+    return look
+
+
+EXERCISES["2.4"] = Plans(
+    right=without_haze,
+    cases=hazy_images,
+    given=describe_image,
+    reads=lambda answer: answer,
+    mistakes={
+        "your function is that of the task. Its three faults are still in it.": lambda tiles: tiles.map_blocks(
+            lambda tile: tile - round(tile.mean()), dtype=np.float64
+        ),
+        "the pixels are unchanged.": lambda tiles: tiles,
+        "the haze is still the mean of each tile alone. It is one number for the whole image.": of_each_tile(
+            rounded_mean
+        ),
+        "the haze is still the mean of each tile alone, and pixels start again from the top.": of_each_tile(
+            rounded_mean, each=np.subtract
+        ),
+        "the mean is a plan as well, and round needs a number. Compute it before.": {
+            "haze": lambda tiles: round(tiles.mean())
+        },
+        "this is the mean of the first tile. Take that of all tiles.": {
+            "haze": lambda tiles: round(tiles.blocks[0, 0].mean().compute())
+        },
+        "the mean of the tiles' means is not that of the image, because tiles differ in size. Take tiles.mean().": {
+            "haze": mean_of_means
+        },
+        "the mean is rounded down. Take round.": {"haze": lambda tiles: int(tiles.mean().compute())},
+        "the mean is not rounded, or always rounded up. Take round.": {"haze": lambda tiles: tiles.mean().compute()},
+        "the median is subtracted. Take the mean.": {"haze": lambda tiles: round(np.median(tiles.compute()))},
+        "the smallest value is subtracted. Take the mean.": {"haze": lambda tiles: tiles.min().compute()},
+        "60 is subtracted. Take the mean of tiles.": {"haze": 60},
+        "pixels went below zero and came back at the top. Which of your steps should prevent this, and does it come at the "
+        "right time?": {"each": lambda: np.subtract},
+        "what falls below zero becomes 0, but yours becomes positive.": {
+            "each": lambda: lambda tile, haze: np.abs(tile.astype(np.int16) - haze).astype(np.uint8)
+        },
+        "pixels darker than the haze are left as they are. They become 0.": {
+            "each": lambda: lambda tile, haze: np.where(tile > haze, tile - haze, tile).astype(np.uint8)
+        },
+        "pixels brighter than the haze are left as they are. They become darker by it.": {
+            "each": lambda: lambda tile, haze: np.where(tile > haze, tile, 0).astype(np.uint8)
+        },
+        "dark pixels become as bright as the haze, but nothing is subtracted.": {
+            "each": lambda: lambda tile, haze: np.maximum(tile, haze).astype(np.uint8)
+        },
+        "it has become brighter. The haze is subtracted, not added.": {
+            "each": lambda: lambda tile, haze: np.clip(tile.astype(np.int16) + haze, 0, 255).astype(np.uint8)
+        },
+        "bright pixels become 0. Can the type that you convert to hold 255?": {
+            "each": lambda: lambda tile, haze: np.maximum(tile.astype(np.int8) - float(haze), 0).astype(np.uint8)
+        },
+        "the haze is subtracted from the image, and then from the result once more.": lambda tiles: without_haze(
+            without_haze(tiles), round(tiles.mean().compute())
+        ),
+        "the result declares {dtype}, but uint8 is asked for.": seen(
+            {"dtype": "float64"}, lambda found: found.plan.dtype != np.uint8 and {"dtype": found.plan.dtype}
+        ),
+        "the result declares uint8, but computing it gives {dtype}.": seen(
+            {"each": lambda: lambda tile, haze: np.clip(tile.astype(np.int16) - haze, 0, 255)},
+            lambda found: found.dtype != np.uint8 and {"dtype": found.dtype},
+        ),
+        "the input has chunks {before}, but the result {after}.": seen(
+            lambda tiles: without_haze(tiles).rechunk(tiles.shape),
+            lambda tiles, found: (
+                found.plan.chunks != tiles.chunks and {"before": tiles.chunks, "after": found.plan.chunks}
+            ),
+        ),
+        "the result declares {shape}, but computing it gives another shape.": seen(
+            {"each": lambda: lambda tile, haze: darker(tile, haze)[:1]},
+            lambda found: found.shape != found.plan.shape and {"shape": found.plan.shape},
+        ),
+        "a pixel of {value} becomes {one} in one place and {other} in another. Is the same haze subtracted from all "
+        "tiles?": seen(of_each_tile(lambda tile: tile.min()), two_results),
+        "the pixels are right, but computed before they are asked for: let your function return a plan.": seen(
+            lambda tiles: without_haze(tiles).persist(),
+            lambda found, expected: np.array_equal(found.pixels, expected.pixels),
+        ),
+        "a pixel of {before} becomes {after}. Did it go below zero and come back at the top?": seen(
+            {"haze": 40, "each": lambda: np.subtract},
+            first_pixel(lambda before, after, expected: after > before),
+        ),
+        "a pixel of {before} becomes {after}, but {better} is right. Can the type you convert to hold {before}?": seen(
+            {"haze": 1, "each": lambda: lambda tile, haze: np.maximum(tile.astype(np.int8), 1).astype(np.uint8) - 1},
+            first_pixel(lambda before, after, expected: (before > 127) & (after == 0) & (expected > 0)),
+        ),
+        "a pixel of {before} becomes {after}, but {better} is right: look at the mean of this image.": seen(
+            {"haze": 40}, first_pixel(lambda before, after, expected: after != expected)
+        ),
+    },
+    also_right=(
+        lambda tiles: tiles.map_blocks(darker, round(tiles.mean().compute())),
+        lambda tiles: tiles.map_blocks(darker, haze=round(tiles.mean().compute()), meta=np.empty((0, 0), np.uint8)),
+        lambda tiles: tiles.map_blocks(darker, tiles.mean().round().astype(np.int16), dtype=np.uint8),
+        lambda tiles: tiles.map_blocks(darker, int(np.round(np.asarray(tiles).mean())), dtype=np.uint8),
+        lambda tiles: da.maximum(tiles, round(tiles.mean().compute())) - round(tiles.mean().compute()),
+        lambda tiles: da.clip(tiles.astype(np.int16) - tiles.mean().round().astype(np.int16), 0, 255).astype(np.uint8),
+        lambda tiles: without_haze(
+            tiles, each=lambda tile, haze: np.where(tile > haze, tile - haze, 0).astype(np.uint8)
+        ),
+    ),
+    praise="All pixels of {count} test images are right, and the plans tell the truth about them.",
     hints=[
-        "Three things are broken: the number that is subtracted, what happens to a dark pixel, and the declared dtype.",
-        "The haze is one number for all tiles: round(...) of the computed mean. Hand it over as for stretch_by.",
-        "For one tile: convert to a type with a sign that also holds 255, subtract the haze, cut off below zero, convert back to uint8. Return "
-        "tiles.map_blocks(your_function, haze, dtype=...) with the dtype that your function returns.",
+        "three things are broken: the number that is subtracted, what happens to a dark pixel, and the declared dtype.",
+        "the haze is one number for all tiles: round(...) of the computed mean. Hand it over as for stretch_by.",
+        "for one tile: convert to a type with a sign that also holds 255, subtract the haze, cut off below zero, convert "
+        "back to uint8. Return tiles.map_blocks(your_function, haze, dtype=...) with the dtype that your function returns.",
     ],
 )
-def repaired_pipeline(answer):
-    remove_haze = function(answer)
-    # Tiles of different brightness and size, and all 256 values. One mean is rounded up, the other one down.
-    dark = (np.arange(35 * 54) ** 2 * 256 // (35 * 54) ** 2).reshape(35, 54).astype(np.uint8)
-    for pixels in (dark, 255 - dark):
-        _check_haze_removal(remove_haze, pixels)
-    return "All pixels of two test images are right, and the plans tell the truth about them."
-
-
-def _check_haze_removal(remove_haze, pixels):
-    """Try the learner's function on one image; Wrong with the first thing that is not as the task says."""
-    read = []
-
-    def note(tile):
-        read.append(tile.shape)
-        return tile
-
-    tiles = da.from_array(pixels, chunks=(16, 20)).map_blocks(note, meta=np.empty((0, 0), dtype=np.uint8))
-    result = call(remove_haze, tiles)
-    read.clear()  # to measure the haze, the tiles may be read
-    if isinstance(result, np.ndarray):
-        raise Wrong(
-            "your function returns a NumPy array, but a dask array is asked for. Only the mean may be computed: "
-            "let it return a plan, without .compute() at the end."
-        )
-    if not isinstance(result, da.Array):
-        raise Wrong(f"your function returns {shown(result)}, but a dask array is asked for.")
-    if result.chunks != tiles.chunks:
-        raise Wrong(f"the input has chunks {tiles.chunks}, but the result {result.chunks}.")
-    if result.dtype != np.uint8:
-        raise Wrong(f"the result declares {result.dtype}, but uint8 is asked for.")
-    values = _old.array(call(da.Array.compute, result))
-    if values.dtype != np.uint8:
-        raise Wrong(f"the result declares uint8, but computing it gives {values.dtype}.")
-    if values.shape != pixels.shape:
-        raise Wrong(f"the result declares shape {pixels.shape}, but computing it gives {values.shape}.")
-    _compare_pixels(pixels, values)
-    if len(read) < tiles.npartitions:
-        raise Wrong("the pixels are right, but computed before they are asked for: let your function return a plan.")
-
-
-def _compare_pixels(pixels, values):
-    """Compare with what haze removal should give; Wrong with a sentence about a pixel that differs."""
-    mean = pixels.mean()
-    haze = round(mean)
-    expected = np.maximum(pixels.astype(int) - haze, 0)
-    wrong = values != expected
-    if not wrong.any():
-        return
-    if (values == pixels).all():
-        raise Wrong("your function returns the pixels unchanged.")
-    for pixel in np.unique(pixels):
-        becomes = np.unique(values[pixels == pixel])
-        if len(becomes) > 1:
-            raise Wrong(
-                f"a pixel of {pixel} becomes {becomes[0]} in one place and {becomes[-1]} in another. "
-                "Is the same haze subtracted from all tiles?"
-            )
-    if (values == pixels - np.uint8(haze)).all():
-        raise Wrong(
-            f"a pixel of 30 becomes {values[pixels == 30][0]}: it went below zero and came back at the top. "
-            "Which of your steps should prevent this, and does it come at the right time?"
-        )
-    first = np.argmax(wrong)
-    if pixels[wrong].min() > 127 and not values[wrong].any():
-        raise Wrong(
-            f"a pixel of {pixels.flat[first]} becomes 0, but {expected.flat[first]} is right. "
-            f"Can the type you convert to hold {pixels.flat[first]}?"
-        )
-    raise Wrong(
-        f"a pixel of {pixels.flat[first]} becomes {values.flat[first]}, but {expected.flat[first]} is right: "
-        f"the mean of this test image is {mean:.2f}."
-    )
