@@ -1,5 +1,6 @@
 """Exercises of lesson 2, "Cut an image into tiles"."""
 
+import functools
 from collections.abc import Callable, Set
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -283,7 +284,7 @@ def results():
     yield lazy(decimals + 3e-7, (30, 40)), decimals
     yield lazy(stack, (1, 20, 30)), stack
     yield lazy(one_pixel(stack, (1, 2, 3), 3e-7), (1, 20, 30)), stack
-    yield lazy(dark + 1e-6), dark
+    yield lazy(one_pixel(dark, (9, 9), 1e-6)), dark
     yield per_tile(dtype=float, chunks=(1, 1)), largest
     yield lazy(decimals + 5, (30, 40)), decimals
     yield lazy(decimals - 5, (30, 40)), decimals
@@ -298,6 +299,7 @@ def results():
     yield lazy(counts, (30, 20), dtype=np.float64), counts.astype(float)
     yield lazy(flat, dtype=np.int64), flat
     yield lazy(flat[:1]), flat
+    yield lazy(flat[:, :1]), flat
     yield lazy(flat), flat[:1]
     yield lazy(flat[np.newaxis]), flat
     yield lazy(flat.T), flat
@@ -305,11 +307,23 @@ def results():
     yield per_tile(dtype=float), largest
     yield per_tile(dtype=np.uint8), largest
     yield lazy(flat).map_blocks(lambda tile: tile[:1], dtype=float), flat
+    yield lazy(flat).map_blocks(lambda tile: tile[:, :1], dtype=float), flat[:, :1]
     yield lazy(flat).map_blocks(np.transpose, dtype=float), flat.T
     yield lazy(gap, (30, 40)), decimals
     yield lazy(one_pixel(gap, (59, 9), 3), (30, 40)), decimals
     yield lazy(decimals, (30, 40)), gap
     yield lazy(gap, (30, 40)), gap
+
+
+@functools.cache
+def kept_results():
+    return tuple(results())
+
+
+@functools.cache
+def computed_by_name():
+    """The computed results by the names of their plans: dozens of known mistakes are tried on them."""
+    return {tiled.name: tiled.compute(scheduler="synchronous") for tiled, _ in kept_results()}
 
 
 def kind(array):
@@ -318,7 +332,7 @@ def kind(array):
 
 def in_words(tiled, whole):
     """What is in a result, as far as this matters."""
-    computed = tiled.compute(scheduler="synchronous")  # faster for so few pixels
+    computed = computed_by_name()[tiled.name]
     words = f"a result of {kind(tiled)}"
     if kind(computed) != kind(tiled):
         words += f", which has {kind(computed)} once it is computed"
@@ -349,7 +363,7 @@ def not_close(**options):
 
 def is_wrong(tiled, whole, promised=("shape", "dtype"), of_whole=("shape",), far=is_far):
     """Whether a tiled result is wrong; it compares these attributes with what is declared, and these with the whole."""
-    computed = tiled.compute(scheduler="synchronous")
+    computed = computed_by_name()[tiled.name]
     if any(getattr(computed, name) != getattr(tiled, name) for name in promised):
         return True
     if any(getattr(computed, name) != getattr(whole, name) for name in of_whole):
@@ -359,14 +373,33 @@ def is_wrong(tiled, whole, promised=("shape", "dtype"), of_whole=("shape",), far
 
 def trusting(tiled, whole):
     """Compares what is declared with the whole, and not with what is computed."""
-    computed = tiled.compute(scheduler="synchronous")
+    computed = computed_by_name()[tiled.name]
     return tiled.shape != whole.shape or tiled.dtype != computed.dtype or is_far(computed.astype(float), whole)
 
 
 def if_both_differ(tiled, whole):
-    computed = tiled.compute(scheduler="synchronous")
+    computed = computed_by_name()[tiled.name]
     broken = computed.shape != tiled.shape and computed.dtype != tiled.dtype
     return broken or is_wrong(tiled, whole, promised=())
+
+
+def by_rows(tiled, whole):
+    computed = computed_by_name()[tiled.name]
+    if len(computed) != len(tiled) or computed.dtype != tiled.dtype or len(computed) != len(whole):
+        return True
+    return is_far(computed.astype(float), whole)
+
+
+def rule(tiled, whole, expected):
+    """What makes a result wrong, or right."""
+    computed = computed_by_name()[tiled.name]
+    if computed.dtype != tiled.dtype or computed.shape != tiled.shape:
+        return "it is wrong, because it is not what it declares."
+    if computed.shape != whole.shape:
+        return "it is wrong, because whole has another shape."
+    if expected:
+        return "it is wrong, because a pixel differs by more than 1e-6, or is not a number."
+    return "it is right: it is what it declares, no pixel differs by more than 1e-6, and the dtype of whole does not matter."
 
 
 def verdict(answer):
@@ -379,19 +412,33 @@ def verdict(answer):
 
 EXERCISES["2.3"] = Function(
     right=is_wrong,
-    cases=results,
+    cases=kept_results,
     given=in_words,
     reads=verdict,
     mistakes={
-        "your function says so of all results here. Does it go by something of image, such as 512 x 512 pixels?": (
+        "right ones get True as well. Is a comparison turned round, or does it go by something of image, such as 512 x 512 pixels?": (
             lambda tiled, whole: True
         ),
-        "your function says so of each of them, wrong or right.": lambda tiled, whole: False,
+        "and so for most wrong results. Which way through your function leads to True?": lambda tiled, whole: False,
         "your answers are inside out: True is for a wrong result.": lambda tiled, whole: not is_wrong(tiled, whole),
         "the dtype of whole does not matter. Compare the computed dtype with the declared one.": {
             "of_whole": ("shape", "dtype")
         },
+        "such a difference counts as rounding, but np.array_equal allows none.": (
+            lambda tiled, whole: not np.array_equal(computed_by_name()[tiled.name], whole)
+        ),
+        "len tells the rows alone. Compare the whole shape.": by_rows,
         "does your function compare the pixels?": {"far": lambda: lambda found, expected: False},
+        "only pixels are compared, and their shape. It has to keep its promises as well, and nan to be noticed.": {
+            "promised": (),
+            "far": lambda: lambda found, expected: np.abs(found - expected).max() > 1e-6,
+        },
+        "only pixels are compared. Compare shapes and dtypes as well, and notice nan.": {
+            "promised": (),
+            "of_whole": (),
+            "far": lambda: lambda found, expected: np.abs(found - expected).max() > 1e-6,
+        },
+        "only pixels are compared. Compare shapes and dtypes as well.": {"promised": (), "of_whole": ()},
         "it declares another dtype than it has once it is computed. Compare the two.": {"promised": ("shape",)},
         "it declares another shape than it has once it is computed. Compare the two.": {"promised": ("dtype",)},
         "what it declares is not what is computed. Compare the shape and the dtype of both.": {"promised": ()},
@@ -401,11 +448,13 @@ EXERCISES["2.3"] = Function(
         "the computed array has another shape than whole. NumPy stretches a single row when you compare it.": {
             "of_whole": ()
         },
-        "arrays of different shapes may have as many pixels. Compare shape, not size.": {"of_whole": ("size",)},
-        "arrays of different shapes may have as many pixels. Compare the declared shape, not size.": {
+        "two shapes that differ may have as many pixels in all. Compare the whole shape with that of whole.": {
+            "of_whole": ("size",)
+        },
+        "two shapes that differ may have as many pixels in all. Compare the whole shape with what is declared.": {
             "promised": ("size", "dtype")
         },
-        "arrays of different shapes may have as many axes. Compare shape, not ndim.": {"of_whole": ("ndim",)},
+        "two shapes that differ may have as many axes. Compare every side.": {"of_whole": ("ndim",)},
         "such a difference counts as rounding. Compare with 1e-6, not for equality.": {
             "far": lambda: lambda found, expected: (found != expected).any()
         },
@@ -439,6 +488,9 @@ EXERCISES["2.3"] = Function(
         "the largest difference of one tile may be small, and that of another large. Do you look at all tiles?": {
             "far": lambda: lambda found, expected: is_far(found[:30, :20], expected[:30, :20])
         },
+        "two images may have the same maximum, and other pixels. Compare pixel by pixel.": {
+            "far": lambda: lambda found, expected: abs(found.max() - expected.max()) > 1e-6
+        },
         "it differs by more than 1e-6. Does your function allow more?": {
             "far": lambda: lambda found, expected: is_far(found, expected, 1e-3)
         },
@@ -451,7 +503,10 @@ EXERCISES["2.3"] = Function(
         "every comparison with nan is False: try np.nan > 1e-6 in a cell.": {
             "far": lambda: lambda found, expected: np.abs(found - expected).max() > 1e-6
         },
-        "np.nanmax passes over pixels that are not a number. Here they count.": {
+        "here it is whole that has a pixel which is not a number. Do you look for it in tiled alone?": {
+            "far": lambda: lambda found, expected: np.isnan(found).any() or np.abs(found - expected).max() > 1e-6
+        },
+        "a pixel that is not a number counts as different. (np.nanmax and its relatives pass over it.)": {
             "far": lambda: lambda found, expected: np.nanmax(np.abs(found - expected)) > 1e-6
         },
     },
@@ -460,7 +515,7 @@ EXERCISES["2.3"] = Function(
         lambda tiled, whole: int(is_wrong(tiled, whole)),
         lambda tiled, whole: np.array(is_wrong(tiled, whole)),
     ),
-    otherwise=lambda expected: f"by the rules of the task, it is {'wrong' if expected else 'right'}.",
+    otherwise=rule,
     praise="Your function tells wrong results from right ones in {count} cases.",
     hints=[
         "compute once, keep the result. Compare shapes and dtypes first: arrays of different shapes cannot be subtracted.",
@@ -549,12 +604,15 @@ def hazy_images():
     random = np.random.default_rng(24)
     spots = random.integers(8, 20, (40, 21), dtype=np.uint8)
     spots[random.random(spots.shape) < 0.1] = 230
+    nearly_black = np.zeros((20, 30), np.uint8)  # no haze: all that is bright stays
+    nearly_black[3, 4], nearly_black[19, 29] = 30, 255
     for pixels, chunks in (
         (ramp, (16, 20)),
         (255 - ramp, (16, 20)),
         (spots, ((5, 30, 5), (1, 20))),
         (spots[::-1] // 2, (7, 21)),
         (np.full((6, 9), 200, np.uint8), (6, 4)),
+        (nearly_black, (20, 30)),
     ):
         yield (da.from_array(pixels, chunks),)
 
@@ -587,12 +645,6 @@ def mean_of_means(tiles):
     return round(np.mean([block.mean().compute() for block in tiles.blocks.ravel()]))
 
 
-def into_its_tile(tile, haze):
-    """Right, but it writes into the tile that it is given."""
-    tile[:] = darker(tile, haze)
-    return tile
-
-
 def two_results(tiles, found):
     """A value whose pixels have several values in the result, if there is one."""
     pixels = tiles.compute()
@@ -601,6 +653,11 @@ def two_results(tiles, found):
         if becomes.size > 1:
             return {"value": value, "one": becomes[0], "other": becomes[-1]}
     return None
+
+
+def came_back_at_top(before, after, expected):
+    """Where a pixel is brighter, if the same number was taken off everywhere in numbers from 0 to 255."""
+    return (after > before) & (np.unique((before - after) % 256).size == 1)
 
 
 def first_pixel(where):
@@ -664,6 +721,9 @@ EXERCISES["2.4"] = Plans(
         "it has become brighter. The haze is subtracted, not added.": {
             "each": lambda: lambda tile, haze: np.clip(tile.astype(np.int16) + haze, 0, 255).astype(np.uint8)
         },
+        "the pixels are subtracted from the haze. The haze is to be subtracted from the pixels.": {
+            "each": lambda: lambda tile, haze: np.clip(haze - tile.astype(np.int16), 0, 255).astype(np.uint8)
+        },
         "bright pixels become 0. Can the type that you convert to hold 255?": {
             "each": lambda: lambda tile, haze: np.maximum(tile.astype(np.int8) - float(haze), 0).astype(np.uint8)
         },
@@ -695,13 +755,13 @@ EXERCISES["2.4"] = Plans(
         ),
         "a pixel of {before} becomes {after}. Did it go below zero and come back at the top?": seen(
             {"haze": 40, "each": lambda: np.subtract},
-            first_pixel(lambda before, after, expected: after > before),
+            first_pixel(came_back_at_top),
         ),
         "a pixel of {before} becomes {after}, but {better} is right. Can the type you convert to hold {before}?": seen(
             {"haze": 1, "each": lambda: lambda tile, haze: np.maximum(tile.astype(np.int8), 1).astype(np.uint8) - 1},
             first_pixel(lambda before, after, expected: (before > 127) & (after == 0) & (expected > 0)),
         ),
-        "a pixel of {before} becomes {after}, but {better} is right: look at the mean of this image.": seen(
+        "a pixel of {before} becomes {after}, but {better} is right.": seen(
             {"haze": 40}, first_pixel(lambda before, after, expected: after != expected)
         ),
     },
