@@ -4,7 +4,8 @@ import functools
 import gc
 import tempfile
 import tracemalloc
-from math import prod
+from itertools import product
+from math import ceil, prod
 from pathlib import Path
 
 import dask
@@ -18,29 +19,17 @@ from course_helpers.exercises._old import (
     Wrong,
     call,
     check_for,
-    computed,
     described,
     function,
     is_lazy,
     shown,
 )
-from course_helpers.exercises.form import Function, pairs, seen
+from course_helpers.exercises.form import Function, Value, pairs, seen, whole_numbers
 from course_helpers.storage import CODECS, CountingStore, open_stored
 
 EXERCISES = {}
-SLIDE, SLIDE_CHUNKS = (2000, 5000), (100, 100)
-WINDOW = np.s_[1930:, 80:201]
-
-MOVIE, MOVIE_WINDOW = (64, 512, 512), 32
-MOST_BYTES, MOST_REQUESTS = 2**21, 64
-
 SCAN, SCAN_CHUNKS = (3000, 4100), (256, 256)
 MOST_MEMORY = 12 * 2**20
-
-
-def plural(count, word):
-    """A number with its noun: 1 chunk, 2 chunks."""
-    return f"{count} {word}{'' if count == 1 else 's'}"
 
 
 def refuse_shortcut(answer, name):
@@ -49,41 +38,85 @@ def refuse_shortcut(answer, name):
         raise Wrong(f"your function uses {name}. Here you write it yourself.")
 
 
-def places(answer, what):
-    """A list of (row, column) as tuples of int; Wrong with the reason if it is none."""
-    if isinstance(answer, set):
-        answer = list(answer)
-    try:
-        pairs = np.asarray(answer)
-    except Exception:
-        pairs = np.array(None)
-    if isinstance(answer, (list, tuple, np.ndarray)) and len(pairs) == 0:
-        return []
-    if (
-        not isinstance(answer, (list, tuple, np.ndarray))
-        or pairs.dtype.kind not in "iu"
-        or pairs.ndim != 2
-        or (pairs.shape[1] != 2)
-    ):
-        found = "a list of something else" if isinstance(answer, (list, tuple)) else shown(answer)
-        raise Wrong(f"{what} is {found}, but a list of (row, column) is asked for, such as [(0, 0), (0, 1)].")
-    return [tuple(pair) for pair in pairs.tolist()]
+# --- 4.1: predict the chunks ---
+
+SLIDE, SLIDE_CHUNK = (2000, 5000), 100
+ROWS, COLUMNS = (1930, 2000), (80, 201)  # first and stop of the window
 
 
-def requests(shape, chunks, selection):
-    """Places in the grid of all chunks that reading a selection touches."""
-    store = CountingStore(MemoryStore())
-    zarr.create_array(store, shape=shape, chunks=chunks, dtype=np.uint8)[selection]
-    return {tuple(map(int, name.split("/")[1:])) for name in store.chunks_read}
+def touched(rows=ROWS, columns=COLUMNS):
+    """Places of the chunks that hold these rows and columns of pixels, each given by its first and stop."""
+    spans = [range(first // SLIDE_CHUNK, (stop - 1) // SLIDE_CHUNK + 1) for first, stop in (rows, columns)]
+    return list(product(*spans))
 
 
-def number_touched(chunks, bounds):
-    """How many chunks a selection touches, given as (start, stop) for each axis: as `requests`, for any number of them."""
-    return prod((stop - 1) // size - start // size + 1 for size, (start, stop) in zip(chunks, bounds))
+def outside(found):
+    """A place in an answer that is none in the grid of chunks."""
+    grid = [size // SLIDE_CHUNK for size in SLIDE]
+    return next(({"place": place} for place in found if not all(0 <= at < end for at, end in zip(place, grid))), None)
 
 
-@check_for(
-    "4.1",
+def outside_like_pixels(found):
+    place = outside(found)
+    return place if place and max(map(max, found)) >= SLIDE_CHUNK else None
+
+
+def not_touched(found, expected):
+    surplus = sorted(set(found) - set(expected))
+    return {"place": surplus[0], "count": len(surplus)} if surplus else None
+
+
+def pixel_of_missing(found, expected):
+    """A pixel of the window whose chunk is missing from an answer."""
+    missing = sorted(set(expected) - set(found))
+    pixel = (
+        tuple(max(at * SLIDE_CHUNK, first) for at, (first, _) in zip(missing[0], (ROWS, COLUMNS))) if missing else ()
+    )
+    return {"row": pixel[0], "column": pixel[1]} if missing else None
+
+
+EXERCISES["4.1"] = Value(
+    right=touched(),
+    reads=pairs,
+    mistakes={
+        "rows and columns are swapped. Give the row first.": sorted((column, row) for row, column in touched()),
+        "you counted from 1. The first chunk is number 0.": [(row + 1, column + 1) for row, column in touched()],
+        "rows are counted from 1. The first row of chunks is number 0.": [
+            (row + 1, column) for row, column in touched()
+        ],
+        "columns are counted from 1. The first column of chunks is number 0.": [
+            (row, column + 1) for row, column in touched()
+        ],
+        "the first column of pixels that is read has number 80. In which chunk is it?": touched(columns=(100, 201)),
+        "the last column of pixels that is read has number 200. In which chunk is it?": touched(columns=(80, 200)),
+        "both ends are there. Is nothing read between them?": [touched()[0], touched()[-1]],
+        "one chunk holds 100 columns of pixels, and 80 to 200 are read. Where do they begin and end?": touched(
+            columns=(100, 200)
+        ),
+        "these are the chunks of stored[:1930, 80:201]. On which side of the colon is 1930?": touched(rows=(0, 1930)),
+        "this goes on to the last column of the image. Where does 80:201 stop?": touched(columns=(80, 5000)),
+        "you begin one row of chunks too early. The first row of pixels that is read has number 1930.": touched(
+            rows=(1830, 2000)
+        ),
+        "the list is empty, but pixels are read, and each of them is in a chunk.": [],
+        "there is no chunk {place} in a grid of 20 x 50. Are these pixels?": seen(
+            [(1900, 0), (1900, 100), (1900, 200)], outside_like_pixels
+        ),
+        "there is no chunk {place} in a grid of 20 x 50. Its rows go from 0 to 19, its columns from 0 to 49.": seen(
+            touched(rows=(1930, 2001)), outside
+        ),
+        "{count} in your list are not touched, for example {place}. Which pixels are in it?": seen(
+            touched(columns=(80, 450)), not_touched
+        ),
+        "all in your list are touched, but the pixel in row {row}, column {column} is in none of them.": seen(
+            [(19, 0)], pixel_of_missing
+        ),
+        "a chunk is in your list more than once.": seen(
+            [*touched(), (19, 0)], lambda found, expected: len(found) > len(expected)
+        ),
+    },
+    also_right=(set(touched()), np.array(touched()), tuple(touched()), [list(place) for place in touched()[::-1]]),
+    praise="A window of 70 x 121 pixels touches 3 chunks of 100 x 100.",
     hints=[
         "chunk 0 holds the pixels 0 to 99, chunk 1 the pixels 100 to 199, and so on, along each axis. In which chunk is pixel "
         "1930?",
@@ -93,37 +126,86 @@ def number_touched(chunks, bounds):
         "first and the last column, and list all combinations.",
     ],
 )
-def chunks_touched(answer):
-    found = places(computed(answer), "the answer")
-    expected = requests(SLIDE, SLIDE_CHUNKS, WINDOW)
-    if not found:
-        raise Wrong("the list is empty, but pixels are read, and each of them is in a chunk.")
-    grid = [size // step for size, step in zip(SLIDE, SLIDE_CHUNKS)]
-    if {(column, row) for row, column in found} == expected:
-        raise Wrong("rows and columns are swapped. Give the row first.")
-    if {(row - 1, column - 1) for row, column in found} == expected:
-        raise Wrong("you counted from 1. The first chunk is number 0.")
-    for row, column in found:
-        if not (0 <= row < grid[0] and 0 <= column < grid[1]):
-            remedy = (
-                "Are these pixels?"
-                if max(row, column) >= min(SLIDE_CHUNKS)
-                else (f"Its rows go from 0 to {grid[0] - 1}, its columns from 0 to {grid[1] - 1}.")
-            )
-            raise Wrong(f"there is no chunk {(row, column)} in a grid of {grid[0]} x {grid[1]}. {remedy}")
-    if surplus := sorted(set(found) - expected):
-        raise Wrong(f"{len(surplus)} in your list are not touched, for example {surplus[0]}. Which pixels are in it?")
-    if missing := expected - set(found):
-        raise Wrong(
-            f"all in your list are touched, and {len(missing)} more. Look at the first and the last pixel of each axis."
-        )
-    if len(found) > len(expected):
-        raise Wrong("a chunk is in your list twice.")
-    return f"A window of {2000 - 1930} x {201 - 80} pixels touches {len(expected)} chunks of 100 x 100."
 
 
-@check_for(
-    "4.2",
+# --- 4.2: choose chunks for two ways of reading ---
+
+MOVIE, MOVIE_WINDOW = (64, 512, 512), 32
+MOST_BYTES, MOST_REQUESTS = 2**21, 64
+
+
+def touched_at_worst(whole, length, size):
+    """How many chunks of this size some pixels of an axis touch at most, wherever they lie on it."""
+    return max((first + length - 1) // size - first // size + 1 for first in range(whole - length + 1))
+
+
+def costs(found):
+    """What each way of reading takes with chunks of this shape; `best` is a window where it touches fewest chunks."""
+    pixels = [MOVIE_WINDOW, MOVIE_WINDOW]
+    depth, *sides = (ceil(whole / size) for whole, size in zip(MOVIE, found))
+    across = [touched_at_worst(*axis) for axis in zip(MOVIE[1:], pixels, found[1:])]
+    within = [ceil(length / size) for length, size in zip(pixels, found[1:])]
+    counts = {"frame": prod(sides), "window": depth * prod(across), "best": depth * prod(within)}
+    mebibytes = {f"{name}_mib": count * prod(found) / 2**20 for name, count in counts.items()}
+    return {**counts, **mebibytes, "size": prod(found)}
+
+
+def fits(found):
+    return all(1 <= size <= whole for size, whole in zip(found, MOVIE))
+
+
+def too_many(way):
+    """Recognises chunks with which one way of reading takes too many requests."""
+    return lambda found: costs(found) if costs(found)[way] > MOST_REQUESTS else None
+
+
+def too_large(way):
+    """Recognises chunks with which one way of reading takes too many bytes."""
+    return lambda found: costs(found) if costs(found)[f"{way}_mib"] * 2**20 > MOST_BYTES else None
+
+
+def is_good(found):
+    return fits(found) and not any(too(way)(found) for too in (too_many, too_large) for way in ("frame", "window"))
+
+
+def good_if_time_were_first(found):
+    *others, last = found
+    return costs(found) if fits(found) and not is_good(found) and is_good((last, *others)) else None
+
+
+def good_except_across(found):
+    """Recognises chunks that are good unless a window lies across them."""
+    window_fails = too_many("window")(found) or too_large("window")(found)
+    frame_fails = too_many("frame")(found) or too_large("frame")(found)
+    best_fails = too_many("best")(found) or too_large("best")(found)
+    return window_fails if not frame_fails and not best_fails else None
+
+
+EXERCISES["4.2"] = Value(
+    reads=whole_numbers("time, rows, columns"),
+    mistakes={
+        f"a chunk of {{found}} does not fit into a movie of {MOVIE}. Sizes are from 1 to that.": seen(
+            (128, 64, 64), lambda found: not fits(found)
+        ),
+        "one frame takes {frame} requests with these as (time, rows, columns). Do you give the time first?": seen(
+            (64, 64, 8), good_if_time_were_first
+        ),
+        "where a window lies across chunks, it takes {window} requests of {size} bytes, together {window_mib:.1f} MiB. It is "
+        "within the limits only where it lies inside of them.": seen((8, 128, 128), good_except_across),
+        f"one frame takes {{frame}} requests, at most {MOST_REQUESTS} are allowed. Chunks of {{size}} bytes are too small or "
+        "too narrow for this, however good they may be for the window.": seen((64, 32, 32), too_many("frame")),
+        "one frame takes {frame} x {size} bytes, together {frame_mib:.1f} MiB. Allowed are 2 MiB. How many other "
+        "frames are read with it?": seen((64, 512, 512), too_large("frame")),
+        f"a window through time takes {{window}} requests, at most {MOST_REQUESTS} are allowed. Chunks with so few time points "
+        "are too many for this, however good they may be for the frame.": seen((1, 16, 512), too_many("window")),
+        "a window through time takes {window} requests of {size} bytes, together {window_mib:.1f} MiB. Allowed are 2 MiB. Most "
+        "of what is read here lies beside the window.": seen((1, 512, 512), too_large("window")),
+    },
+    also_right=((4, 64, 64), [8, 64, 64], np.array([8, 64, 64]), (np.int64(8), 64, 64), (8, 64.0, 64), (8, 128, 64)),
+    praise=lambda found: (
+        "One frame reads {frame} chunks, {frame_mib:.2f} MiB; a window through time at most {window} chunks, "
+        "{window_mib:.2f} MiB."
+    ).format(**costs(found)),
     hints=[
         "work out for your chunk shape how many chunks one frame touches, and how many a small window through all time points "
         "touches. Multiply by the bytes of a chunk.",
@@ -133,37 +215,9 @@ def chunks_touched(answer):
         "window. Cut the frame into 8 x 8 parts, and find out how many time points a chunk may hold then.",
     ],
 )
-def movie_chunks(answer):
-    answer = computed(answer)
-    chunks = tuple(answer) if isinstance(answer, (list, tuple)) else ()
-    if len(chunks) != 3 or not all(
-        isinstance(size, (int, np.integer)) and not isinstance(size, bool) for size in chunks
-    ):
-        raise Wrong(f"the answer is {shown(answer)}, but three whole numbers are asked for: (time, rows, columns).")
-    if not all(1 <= size <= whole for size, whole in zip(chunks, MOVIE)):
-        raise Wrong(f"a chunk of {chunks} does not fit into a movie of {MOVIE}. Sizes are from 1 to that.")
-    size, (depth, height, width) = prod(chunks), MOVIE
-    frame = number_touched(chunks, [(10, 11), (0, height), (0, width)])
-    window = max(
-        number_touched(chunks, [(0, depth), (at, at + MOVIE_WINDOW), (at, at + MOVIE_WINDOW)])
-        for at in range(height - MOVIE_WINDOW + 1)
-    )
-    for name, count, other in [("one frame", frame, "window"), ("a window through time", window, "frame")]:
-        if count > MOST_REQUESTS:
-            raise Wrong(
-                f"{name} takes {plural(count, 'request')}, at most {MOST_REQUESTS} are allowed. Chunks of {size} bytes are too "
-                f"small or too narrow for this, however good they may be for the {other}."
-            )
-        if count * size > MOST_BYTES:
-            raise Wrong(
-                f"{name} takes {plural(count, 'request')} of {size} bytes, together {count * size / 2**20:.1f} MiB. "
-                f"Allowed are {MOST_BYTES / 2**20:.0f} MiB. Most of what is read here is thrown away."
-            )
-    return (
-        f"One frame reads {frame} chunks, {frame * size / 2**20:.2f} MiB; a window through time at most {window} chunks, "
-        f"{window * size / 2**20:.2f} MiB."
-    )
 
+
+# --- 4.3: find the damaged chunks ---
 
 # Shape, chunks and dtype, then the damaged and the missing chunks: of different grids, also one larger on each axis.
 STORES = [
