@@ -6,9 +6,11 @@ import tempfile
 import tracemalloc
 from itertools import product
 from math import ceil, prod
+from operator import ge, itemgetter, le, lt
 from pathlib import Path
 
 import dask
+import dask.array as da
 import numpy as np
 import tifffile
 import zarr
@@ -17,12 +19,9 @@ from zarr.storage import MemoryStore
 from course_helpers.exercises._old import (
     Unanswered,
     Wrong,
-    call,
     check_for,
     described,
     function,
-    is_lazy,
-    shown,
 )
 from course_helpers.exercises.form import Function, Value, pairs, seen, whole_numbers
 from course_helpers.storage import CODECS, CountingStore, open_stored
@@ -95,6 +94,9 @@ EXERCISES["4.1"] = Value(
         ),
         "these are the chunks of stored[:1930, 80:201]. On which side of the colon is 1930?": touched(rows=(0, 1930)),
         "this goes on to the last column of the image. Where does 80:201 stop?": touched(columns=(80, 5000)),
+        "you go one chunk too far to the right. The last column of pixels that is read has number 200.": touched(
+            columns=(80, 301)
+        ),
         "you begin one row of chunks too early. The first row of pixels that is read has number 1930.": touched(
             rows=(1830, 2000)
         ),
@@ -438,32 +440,163 @@ def compare_converted(array):
         raise Wrong(f"{different.mean():.1%} of the pixels are wrong, {where}.")
 
 
-LEVELS = 5
-# (shape of the finest level, size of the thumbnail): wide, tall, and long but narrow images.
-THUMBNAILS = [
-    ((800, 1280), 500),
-    ((800, 1280), 100),
-    ((800, 1280), 320),
-    ((800, 1280), 40),
-    ((800, 1280), 5000),
-    ((1280, 320), 400),
-    ((64, 2048), 500),
-]
+# --- 4.5: a thumbnail from the right level ---
+
+
+def pyramids():
+    """Levels of pyramids, and the size of a thumbnail: wide, tall, long but narrow, with odd sides, of one level."""
+    for shape, number, dtype, sizes in (
+        ((200, 320), 5, np.uint8, (125, 25, 80, 10, 1250)),
+        ((320, 80), 4, np.uint16, (100, 80, 319)),
+        ((16, 512), 6, np.float32, (125, 32, 8)),
+        ((321, 183), 3, np.uint8, (80, 160, 161)),
+        ((90, 130), 1, np.uint8, (100,)),
+    ):
+        for size in sizes:
+            yield Levels(stored_levels(shape, number, dtype), number), size
 
 
 @functools.cache
-def pyramid(shape):
-    """A store with a pyramid of five levels, not compressed."""
+def stored_levels(shape, number, dtype):
+    """A store with so many levels, each of pixels of its own, so that none can be computed from another one."""
     store = MemoryStore()
-    pixels = np.random.default_rng(6).integers(256, size=shape, dtype=np.uint8)
-    for level in range(LEVELS):
+    for level in range(number):
+        sides = [ceil(side / 2**level) for side in shape]
+        pixels = np.random.default_rng(level).integers(256, size=sides).astype(dtype)
         zarr.create_array(store, name=str(level), data=pixels, chunks=(100, 100), compressors=None)
-        pixels = pixels.reshape(pixels.shape[0] // 2, 2, -1, 2).mean(axis=(1, 3)).astype(np.uint8)
     return store
 
 
-@check_for(
-    "4.5",
+class Levels(list):
+    """The levels of a pyramid, finest first. Each copy of the list has a store of its own, which counts what is read."""
+
+    def __init__(self, pyramid, number):
+        self.pyramid, self.store, self.copies = pyramid, CountingStore(pyramid), []
+        super().__init__(zarr.open_array(self.store, path=str(level), mode="r") for level in range(number))
+
+    def __deepcopy__(self, memo):
+        self.copies.append(Levels(self.pyramid, len(self)))
+        return self.copies[-1]
+
+    def __eq__(self, other):
+        return [level.path for level in self] == [level.path for level in other]
+
+
+class Frugal(Function):
+    """A function that must read only the level that it returns, and only once."""
+
+    def answered(self, answer, folder):
+        all_right = True
+        for case in super().answered(answer, folder):
+            all_right &= self.alike(case.found, case.expected)
+            if all_right and (says := about_reads(case.arguments["levels"].copies[0].store, case.found)):
+                raise Wrong(f"for {case.given} the picture is right, but {says}")
+            yield case
+
+
+def about_reads(store, found):
+    """A sentence about what was read beside the level that was returned; empty if that is nothing."""
+    levels = sorted({name.split("/")[0] for name in store.chunks_read})
+    if len(levels) > 1:
+        return (
+            f"{len(levels)} levels and {store.bytes_read} bytes were read, for a picture of {found.nbytes}. Decide by the "
+            "shapes, and read one level only."
+        )
+    return "you read its level more than once." * (len(store.reads) > len(store.chunks_read))
+
+
+def picture(answer):
+    """A NumPy array, as it is."""
+    if isinstance(answer, zarr.Array):
+        raise Wrong("this is a level that is not read yet. A NumPy array is asked for: index it with [:].")
+    if isinstance(answer, (int, np.integer)):
+        raise Wrong("the pixels of a level are asked for, not its number.")
+    if not isinstance(answer, np.ndarray):
+        raise Wrong("a NumPy array is asked for.")
+    return answer
+
+
+def same_picture(one, other):
+    return one.dtype == other.dtype and np.array_equal(one, other)
+
+
+def smaller_picture(levels, size, side=max, is_small=le, pick=0, without=-1):
+    """The pixels of a level that is small enough; the arguments are for mistakes."""
+    fitting = [level for level in levels if is_small(side(level.shape), size)]
+    return (fitting[pick] if fitting else levels[without])[:]
+
+
+def nearest_in_size(levels, size):
+    return min(levels, key=lambda level: abs(max(level.shape) - size))[:]
+
+
+def by_whole_division(levels, size):
+    """Sides divided by two and rounded down, where the level's shape should be looked at."""
+    fitting = [level for number, level in enumerate(levels) if max(levels[0].shape) // 2**number <= size]
+    return (fitting[0] if fitting else levels[-1])[:]
+
+
+def one_level_further(levels, size):
+    number = sum(max(level.shape) > size for level in levels)
+    return levels[min(number + 1, len(levels) - 1)][:]
+
+
+EXERCISES["4.5"] = Frugal(
+    right=smaller_picture,
+    cases=pyramids,
+    given="the levels of an image of {levels[0].shape[0]} x {levels[0].shape[1]} and size {size}",
+    reads=picture,
+    same=same_picture,
+    mistakes={
+        "there is a finer level with a side of exactly {size}, which fits.": {"is_small": lambda: lt},
+        "one of its sides is longer than that. Both have to fit.": {"side": lambda: min},
+        "its columns are more than that. The height fits, but does the width?": {"side": lambda: itemgetter(0)},
+        "its rows are more than that. The width fits, but does the height?": {"side": lambda: itemgetter(1)},
+        "you seem to go by the mean of the sides. The longer one has to fit.": {"side": lambda: np.mean},
+        "you seem to go by the root of the area. The longer side has to fit.": {
+            "side": lambda: lambda sides: prod(sides) ** 0.5
+        },
+        "you seem to compare size with the number of pixels. It is meant for a side.": {"side": lambda: prod},
+        "you seem to compare size with the sum of the sides. Each alone has to fit.": {"side": lambda: sum},
+        "where several levels fit, this is the second of them.": one_level_further,
+        "no level is small enough, and this is the finest. Then the coarsest is asked for.": {"without": 0},
+        "this is always the finest level.": lambda levels, size: levels[0][:],
+        "this is the coarsest level, but a finer one fits. Where does your loop end?": lambda levels, size: levels[-1][
+            :
+        ],
+        "this is the coarsest level that is still larger than size. The finest that is not larger is asked for.": {
+            "is_small": lambda: ge,
+            "pick": -1,
+            "without": 0,
+        },
+        "this is the level whose longer side is nearest to size. It must not be larger.": nearest_in_size,
+        "sides that are odd are rounded up from level to level. Look at the shape of each level.": by_whole_division,
+        "rows and columns are swapped. Return the level as it is.": lambda *case: smaller_picture(*case).T,
+        "your picture has shape {found.shape}, which is no level's. Return a level as it is.": seen(
+            lambda *case: smaller_picture(*case)[:20],
+            lambda levels, found: found.shape not in [level.shape for level in levels],
+        ),
+        "your picture has shape {found.shape}, whose longer side is larger than that.": seen(
+            lambda levels, size: levels[len(levels) // 2 - 1][:],
+            lambda found, expected, size: max(found.shape) > size and found.shape != expected.shape,
+        ),
+        "your picture has shape {found.shape}. There is a finer level that fits.": seen(
+            lambda levels, size: levels[min(3, len(levels) - 1)][:], lambda found, expected: found.size < expected.size
+        ),
+        "the shape is right, but the dtype is {found.dtype}, that of the level is {expected.dtype}. Return it as it is.": seen(
+            lambda *case: smaller_picture(*case).astype(complex), lambda found, expected: found.dtype != expected.dtype
+        ),
+        "the shape is right, but the pixels are not those of the level. Do not compute them.": seen(
+            lambda *case: smaller_picture(*case) // 2, lambda found, expected: found.shape == expected.shape
+        ),
+    },
+    otherwise="this is another level than asked for.",
+    also_right=(
+        lambda levels, size: next((level for level in levels if max(level.shape) <= size), levels[-1])[...],
+        lambda levels, size: np.asarray(levels[min(sum(max(a.shape) > size for a in levels), len(levels) - 1)]),
+        lambda levels, size: da.from_zarr(([a for a in levels if max(a.shape) <= size] or levels[-1:])[0]).compute(),
+    ),
+    praise="The right level in {count} cases, and not a byte of any other.",
     hints=[
         "the shape of a level is known without reading it. Which of the levels is the first one that fits?",
         "go through the levels from the finest to the coarsest. The longer side decides.",
@@ -471,49 +604,3 @@ def pyramid(shape):
         "nothing. What is returned if the loop comes to its end?",
     ],
 )
-def thumbnail(answer):
-    function(answer)
-    for shape, size in THUMBNAILS:
-        image = f"an image of {shape[0]} x {shape[1]} and size {size}"
-        case = f"for {image}"
-        store = CountingStore(pyramid(shape))
-        levels = [zarr.open_array(store, path=str(level), mode="r") for level in range(LEVELS)]
-        result = call(answer, levels, size, given=f"the levels of {image}")
-        shapes = [(shape[0] // 2**level, shape[1] // 2**level) for level in range(LEVELS)]
-        fitting = [level for level, sides in enumerate(shapes) if max(sides) <= size]
-        expected = fitting[0] if fitting else LEVELS - 1
-        compare_thumbnail(result, case, size, shapes, expected)
-        read = {int(name.split("/")[0]) for name in store.chunks_read}
-        if read - {expected}:
-            raise Wrong(
-                f"{case} the picture is right, but {store.bytes_read} bytes were read, for a picture of "
-                f"{result.size}. Decide by the shapes, and read one level only."
-            )
-        if store.bytes_read > 100 * 100 * len(store.chunks_read):
-            raise Wrong(f"{case} you read the same level more than once.")
-    return f"The right level in {len(THUMBNAILS)} cases, and not a byte of any other."
-
-
-def compare_thumbnail(result, case, size, shapes, expected):
-    """Say what is wrong with a thumbnail."""
-    if isinstance(result, zarr.Array) or is_lazy(result):
-        raise Wrong("the level is returned without being read. A NumPy array is asked for: index it with [:].")
-    if isinstance(result, (int, np.integer)):
-        raise Wrong(f"your function returns {shown(result)}. The pixels of a level are asked for, not its number.")
-    if not isinstance(result, np.ndarray):
-        raise Wrong(f"your function returns {shown(result)}, but a NumPy array is asked for.")
-    if result.shape not in shapes:
-        raise Wrong(f"{case} your picture has shape {result.shape}, which is no level's. Return a level as it is.")
-    level = shapes.index(result.shape)
-    if level < expected:
-        side = "its longer side is larger than that" if max(result.shape) > size else "one that is coarser is asked for"
-        raise Wrong(f"{case} your picture has shape {result.shape}, but {side}.")
-    if level > expected:
-        raise Wrong(f"{case} your picture has shape {result.shape}. There is a finer level that fits.")
-    if result.dtype != np.uint8:
-        raise Wrong(
-            f"{case} the shape is right, but the dtype is {result.dtype}, that of the level is uint8. Return it as it is."
-        )
-    right = zarr.open_array(pyramid(shapes[0]), path=str(expected), mode="r")[:]
-    if not np.array_equal(result, right):
-        raise Wrong(f"{case} the shape is right, but the pixels are not those of the level. Do not compute them.")
