@@ -356,9 +356,13 @@ def is_far(found, expected, limit=1e-6):
     return not (np.abs(found - expected) <= limit).all()
 
 
-def not_close(**options):
-    """A comparison with np.allclose, as {argument: what it is} for `is_wrong`."""
-    return {"far": lambda: lambda found, expected: not np.allclose(found, expected, **options)}
+def by(is_far):
+    """Another comparison of the pixels for `is_wrong`."""
+    return {"far": lambda: is_far}
+
+
+def by_close(**options):
+    return by(lambda a, b: not np.allclose(a, b, **options))
 
 
 def is_wrong(tiled, whole, promised=("shape", "dtype"), of_whole=("shape",), far=is_far):
@@ -428,7 +432,7 @@ EXERCISES["2.3"] = Function(
             lambda tiled, whole: not np.array_equal(computed_by_name()[tiled.name], whole)
         ),
         "len tells the rows alone. Compare the whole shape.": by_rows,
-        "does your function compare the pixels?": {"far": lambda: lambda found, expected: False},
+        "does your function compare the pixels?": by(lambda a, b: False),
         "only pixels are compared, and their shape. It has to keep its promises as well, and nan to be noticed.": {
             "promised": (),
             "far": lambda: lambda found, expected: np.abs(found - expected).max() > 1e-6,
@@ -455,60 +459,48 @@ EXERCISES["2.3"] = Function(
             "promised": ("size", "dtype")
         },
         "two shapes that differ may have as many axes. Compare every side.": {"of_whole": ("ndim",)},
-        "such a difference counts as rounding. Compare with 1e-6, not for equality.": {
-            "far": lambda: lambda found, expected: (found != expected).any()
-        },
-        "many small differences add up. Look at each of them, without a sum.": {
-            "far": lambda: lambda found, expected: not np.abs(found - expected).sum() <= 1e-6
-        },
-        "a difference of 1e-6 is not more than 1e-6.": {
-            "far": lambda: lambda found, expected: not (np.abs(found - expected) < 1e-6).all()
-        },
-        "without rtol=0, np.allclose also allows a share of the pixel's value, and without atol, only 1e-8.": not_close(),
-        "np.allclose also allows a share of the pixel's value. Which option switches this off?": not_close(atol=1e-6),
-        "np.allclose allows 1e-8, unless atol says something else.": not_close(rtol=0, atol=1e-8, equal_nan=True),
-        "nan in both of them is a difference as well. Which option of yours makes them equal?": not_close(
+        "such a difference counts as rounding. Compare with 1e-6, not for equality.": by(lambda a, b: (a != b).any()),
+        "many small differences add up. Look at each of them, without a sum.": by(
+            lambda a, b: not np.abs(a - b).sum() <= 1e-6
+        ),
+        "a difference of 1e-6 is not more than 1e-6.": by(lambda a, b: not (np.abs(a - b) < 1e-6).all()),
+        "without rtol=0, np.allclose also allows a share of the pixel's value, and without atol, only 1e-8.": by_close(),
+        "np.allclose also allows a share of the pixel's value. Which option switches this off?": by_close(atol=1e-6),
+        "np.allclose allows 1e-8, unless atol says something else.": by_close(rtol=0, atol=1e-8, equal_nan=True),
+        "nan in both of them is a difference as well. Which option of yours makes them equal?": by_close(
             rtol=0, atol=1e-6, equal_nan=True
         ),
-        "a negative difference is a difference, too.": {
-            "far": lambda: lambda found, expected: (found - expected).max() > 1e-6
-        },
-        "a positive difference is a difference, too.": {
-            "far": lambda: lambda found, expected: (expected - found).max() > 1e-6
-        },
-        "differences of both signs cancel in a sum or a mean. Take np.abs of each before.": {
-            "far": lambda: lambda found, expected: abs((found - expected).mean()) > 1e-6
-        },
-        "a single wrong pixel hardly changes a mean. Look at the largest difference.": {
-            "far": lambda: lambda found, expected: np.abs(found - expected).mean() > 1e-6
-        },
-        "one wrong pixel is enough. Does your function ask for all of them?": {
-            "far": lambda: lambda found, expected: (np.abs(found - expected) > 1e-6).all()
-        },
-        "the largest difference of one tile may be small, and that of another large. Do you look at all tiles?": {
-            "far": lambda: lambda found, expected: is_far(found[:30, :20], expected[:30, :20])
-        },
-        "two images may have the same maximum, and other pixels. Compare pixel by pixel.": {
-            "far": lambda: lambda found, expected: abs(found.max() - expected.max()) > 1e-6
-        },
-        "it differs by more than 1e-6. Does your function allow more?": {
-            "far": lambda: lambda found, expected: is_far(found, expected, 1e-3)
-        },
-        "a single number of 32 bits is too coarse for a difference of 1e-5 here. Take float64.": {
-            "far": lambda: lambda found, expected: is_far(found.astype(np.float32), expected.astype(np.float32))
-        },
-        "whole numbers hide what is behind the point. Do you cut decimals off?": {
-            "far": lambda: lambda found, expected: (found.astype(int) != expected.astype(int)).any()
-        },
-        "every comparison with nan is False: try np.nan > 1e-6 in a cell.": {
-            "far": lambda: lambda found, expected: np.abs(found - expected).max() > 1e-6
-        },
-        "here it is whole that has a pixel which is not a number. Do you look for it in tiled alone?": {
-            "far": lambda: lambda found, expected: np.isnan(found).any() or np.abs(found - expected).max() > 1e-6
-        },
-        "a pixel that is not a number counts as different. (np.nanmax and its relatives pass over it.)": {
-            "far": lambda: lambda found, expected: np.nanmax(np.abs(found - expected)) > 1e-6
-        },
+        "a negative difference is a difference, too.": by(lambda a, b: (a - b).max() > 1e-6),
+        "a positive difference is a difference, too.": by(lambda a, b: (b - a).max() > 1e-6),
+        "differences of both signs cancel in a sum or a mean. Take np.abs of each before.": by(
+            lambda a, b: abs((a - b).mean()) > 1e-6
+        ),
+        "a single wrong pixel hardly changes a mean. Look at the largest difference.": by(
+            lambda a, b: np.abs(a - b).mean() > 1e-6
+        ),
+        "one wrong pixel is enough. Does your function ask for all of them?": by(
+            lambda a, b: (np.abs(a - b) > 1e-6).all()
+        ),
+        "the largest difference of one tile may be small, and that of another large. Do you look at all tiles?": by(
+            lambda a, b: is_far(a[:30, :20], b[:30, :20])
+        ),
+        "two images may have the same maximum, and other pixels. Compare pixel by pixel.": by(
+            lambda a, b: abs(a.max() - b.max()) > 1e-6
+        ),
+        "it differs by more than 1e-6. Does your function allow more?": by(lambda a, b: is_far(a, b, 1e-3)),
+        "a single number of 32 bits is too coarse for a difference of 1e-5 here. Take float64.": by(
+            lambda a, b: is_far(a.astype(np.float32), b.astype(np.float32))
+        ),
+        "whole numbers hide what is behind the point. Do you cut decimals off?": by(
+            lambda a, b: (a.astype(int) != b.astype(int)).any()
+        ),
+        "every comparison with nan is False: try np.nan > 1e-6 in a cell.": by(lambda a, b: np.abs(a - b).max() > 1e-6),
+        "here it is whole that has a pixel which is not a number. Do you look for it in tiled alone?": by(
+            lambda a, b: np.isnan(a).any() or np.abs(a - b).max() > 1e-6
+        ),
+        "a pixel that is not a number counts as different. (np.nanmax and its relatives pass over it.)": by(
+            lambda a, b: np.nanmax(np.abs(a - b)) > 1e-6
+        ),
     },
     also_right=(
         lambda tiled, whole: is_wrong(tiled, whole, far=lambda a, b: not np.allclose(a, b, rtol=0, atol=1e-6)),
@@ -637,6 +629,11 @@ def of_each_tile(number, dtype="uint8", each=darker):
     return lambda tiles: tiles.map_blocks(lambda tile: each(tile, number(tile)), dtype=dtype)
 
 
+def each(function):
+    """Another function of a tile for `without_haze`."""
+    return {"each": lambda: function}
+
+
 def rounded_mean(tile):
     return round(tile.mean())
 
@@ -705,28 +702,28 @@ EXERCISES["2.4"] = Plans(
         "the smallest value is subtracted. Take the mean.": {"haze": lambda tiles: tiles.min().compute()},
         "60 is subtracted. Take the mean of tiles.": {"haze": 60},
         "pixels went below zero and came back at the top. Which of your steps should prevent this, and does it come at the "
-        "right time?": {"each": lambda: np.subtract},
-        "what falls below zero becomes 0, but yours becomes positive.": {
-            "each": lambda: lambda tile, haze: np.abs(tile.astype(np.int16) - haze).astype(np.uint8)
-        },
-        "pixels darker than the haze are left as they are. They become 0.": {
-            "each": lambda: lambda tile, haze: np.where(tile > haze, tile - haze, tile).astype(np.uint8)
-        },
-        "pixels brighter than the haze are left as they are. They become darker by it.": {
-            "each": lambda: lambda tile, haze: np.where(tile > haze, tile, 0).astype(np.uint8)
-        },
-        "dark pixels become as bright as the haze, but nothing is subtracted.": {
-            "each": lambda: lambda tile, haze: np.maximum(tile, haze).astype(np.uint8)
-        },
-        "it has become brighter. The haze is subtracted, not added.": {
-            "each": lambda: lambda tile, haze: np.clip(tile.astype(np.int16) + haze, 0, 255).astype(np.uint8)
-        },
-        "the pixels are subtracted from the haze. The haze is to be subtracted from the pixels.": {
-            "each": lambda: lambda tile, haze: np.clip(haze - tile.astype(np.int16), 0, 255).astype(np.uint8)
-        },
-        "bright pixels become 0. Can the type that you convert to hold 255?": {
-            "each": lambda: lambda tile, haze: np.maximum(tile.astype(np.int8) - float(haze), 0).astype(np.uint8)
-        },
+        "right time?": each(np.subtract),
+        "what falls below zero becomes 0, but yours becomes positive.": each(
+            lambda tile, haze: np.abs(tile.astype(np.int16) - haze).astype(np.uint8)
+        ),
+        "pixels darker than the haze are left as they are. They become 0.": each(
+            lambda tile, haze: np.where(tile > haze, tile - haze, tile).astype(np.uint8)
+        ),
+        "pixels brighter than the haze are left as they are. They become darker by it.": each(
+            lambda tile, haze: np.where(tile > haze, tile, 0).astype(np.uint8)
+        ),
+        "dark pixels become as bright as the haze, but nothing is subtracted.": each(
+            lambda tile, haze: np.maximum(tile, haze).astype(np.uint8)
+        ),
+        "it has become brighter. The haze is subtracted, not added.": each(
+            lambda tile, haze: np.clip(tile.astype(np.int16) + haze, 0, 255).astype(np.uint8)
+        ),
+        "the pixels are subtracted from the haze. The haze is to be subtracted from the pixels.": each(
+            lambda tile, haze: np.clip(haze - tile.astype(np.int16), 0, 255).astype(np.uint8)
+        ),
+        "bright pixels become 0. Can the type that you convert to hold 255?": each(
+            lambda tile, haze: np.maximum(tile.astype(np.int8) - float(haze), 0).astype(np.uint8)
+        ),
         "the haze is subtracted from the image, and then from the result once more.": lambda tiles: without_haze(
             without_haze(tiles), round(tiles.mean().compute())
         ),
@@ -734,7 +731,7 @@ EXERCISES["2.4"] = Plans(
             {"dtype": "float64"}, lambda found: found.plan.dtype != np.uint8 and {"dtype": found.plan.dtype}
         ),
         "the result declares uint8, but computing it gives {dtype}.": seen(
-            {"each": lambda: lambda tile, haze: np.clip(tile.astype(np.int16) - haze, 0, 255)},
+            each(lambda tile, haze: np.clip(tile.astype(np.int16) - haze, 0, 255)),
             lambda found: found.dtype != np.uint8 and {"dtype": found.dtype},
         ),
         "the input has chunks {before}, but the result {after}.": seen(
@@ -744,7 +741,7 @@ EXERCISES["2.4"] = Plans(
             ),
         ),
         "the result declares {shape}, but computing it gives another shape.": seen(
-            {"each": lambda: lambda tile, haze: darker(tile, haze)[:1]},
+            each(lambda tile, haze: darker(tile, haze)[:1]),
             lambda found: found.shape != found.plan.shape and {"shape": found.plan.shape},
         ),
         "a pixel of {value} becomes {one} in one place and {other} in another. Is the same haze subtracted from all "
