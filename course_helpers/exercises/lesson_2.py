@@ -266,64 +266,84 @@ def one_pixel(pixels, place, difference):
     return changed
 
 
-def results():
-    """Tiled results, and what they should be: first those that are right."""
-    decimals = np.random.default_rng(2).random((60, 80)) * 200 + 20
-    counts = np.random.default_rng(3).integers(20, 220, (48, 31), dtype=np.uint8)
-    stack = np.random.default_rng(4).random((3, 20, 30)) * 50
-    flat, dark = np.full((60, 80), 7.0), np.zeros((40, 50))
-    largest = decimals.reshape(2, 30, 2, 40).max(axis=(1, 3))
-    gap = one_pixel(decimals, (30, 0), np.nan)
+DECIMALS = np.random.default_rng(2).random((60, 80)) * 200 + 20
+COUNTS = np.random.default_rng(3).integers(20, 220, (48, 31), dtype=np.uint8)
+STACK = np.random.default_rng(4).random((3, 20, 30)) * 50
+FLAT, DARK = np.full((60, 80), 7.0), np.zeros((40, 50))
+SIGNED = np.full((9, 7), -64, np.int8)
+GAP = one_pixel(DECIMALS, (30, 0), np.nan)
+LARGEST = DECIMALS.reshape(2, 30, 2, 40).max(axis=(1, 3))
+
+
+def largest_of_tiles(**promises):
+    return lazy(DECIMALS, (30, 40)).map_blocks(lambda tile: tile.max(keepdims=True), **promises)
+
+
+def right_results():
+    """Tiled results that are right, and what they should be."""
+    yield lazy(COUNTS, (30, 20)), COUNTS
+    yield lazy(COUNTS, (30, 20)), COUNTS.astype(float)
+    yield lazy(DECIMALS + 3e-7, (30, 40)), DECIMALS
+    yield lazy(STACK, (1, 20, 30)), STACK
+    yield lazy(one_pixel(STACK, (1, 2, 3), 3e-7), (1, 20, 30)), STACK
+    yield lazy(one_pixel(DARK, (9, 9), 1e-6)), DARK
+    yield largest_of_tiles(dtype=float, chunks=(1, 1)), LARGEST
+
+
+def results_with_wrong_pixels():
     alternating = np.where(np.arange(80) % 2, 5.0, -5.0)
+    brightest = np.unravel_index(DECIMALS.argmax(), DECIMALS.shape)
+    yield lazy(DECIMALS + 5, (30, 40)), DECIMALS
+    yield lazy(DECIMALS - 5, (30, 40)), DECIMALS
+    yield lazy(DECIMALS + alternating, (60, 40)), DECIMALS
+    yield lazy(one_pixel(COUNTS, (47, 30), 1), (30, 20)), COUNTS
+    yield lazy(one_pixel(COUNTS, (0, 0), -1), (30, 20)), COUNTS
+    yield lazy(one_pixel(SIGNED, (5, 0), 128), (3, 7)), SIGNED
+    yield lazy(one_pixel(STACK, (2, 0, 29), -0.25), (1, 20, 30)), STACK
+    yield lazy(one_pixel(DECIMALS, brightest, 1e-5), (30, 40)), DECIMALS
+    yield lazy(DARK + 1.1e-6), DARK
+    yield lazy(DARK - 1.1e-6), DARK
 
-    def per_tile(**promises):
-        return lazy(decimals, (30, 40)).map_blocks(lambda tile: tile.max(keepdims=True), **promises)
 
-    yield lazy(counts, (30, 20)), counts
-    yield lazy(counts, (30, 20)), counts.astype(float)
-    yield lazy(decimals + 3e-7, (30, 40)), decimals
-    yield lazy(stack, (1, 20, 30)), stack
-    yield lazy(one_pixel(stack, (1, 2, 3), 3e-7), (1, 20, 30)), stack
-    yield lazy(one_pixel(dark, (9, 9), 1e-6)), dark
-    yield per_tile(dtype=float, chunks=(1, 1)), largest
-    yield lazy(decimals + 5, (30, 40)), decimals
-    yield lazy(decimals - 5, (30, 40)), decimals
-    yield lazy(decimals + alternating, (60, 40)), decimals
-    yield lazy(one_pixel(counts, (47, 30), 1), (30, 20)), counts
-    yield lazy(one_pixel(counts, (0, 0), -1), (30, 20)), counts
-    yield lazy(one_pixel(stack, (2, 0, 29), -0.25), (1, 20, 30)), stack
-    yield lazy(one_pixel(decimals, np.unravel_index(decimals.argmax(), decimals.shape), 1e-5), (30, 40)), decimals
-    yield lazy(dark + 1.1e-6), dark
-    yield lazy(dark - 1.1e-6), dark
-    yield lazy(decimals, (30, 40), dtype=np.uint8), decimals
-    yield lazy(counts, (30, 20), dtype=np.float64), counts.astype(float)
-    yield lazy(flat, dtype=np.int64), flat
-    yield lazy(flat[:1]), flat
-    yield lazy(flat[:, :1]), flat
-    yield lazy(flat), flat[:1]
-    yield lazy(flat[np.newaxis]), flat
-    yield lazy(flat.T), flat
-    yield lazy(decimals[:59], (30, 40)), decimals
-    yield per_tile(dtype=float), largest
-    yield per_tile(dtype=np.uint8), largest
-    yield lazy(flat).map_blocks(lambda tile: tile[:1], dtype=float), flat
-    yield lazy(flat).map_blocks(lambda tile: tile[:, :1], dtype=float), flat[:, :1]
-    yield lazy(flat).map_blocks(np.transpose, dtype=float), flat.T
-    yield lazy(gap, (30, 40)), decimals
-    yield lazy(one_pixel(gap, (59, 9), 3), (30, 40)), decimals
-    yield lazy(decimals, (30, 40)), gap
-    yield lazy(gap, (30, 40)), gap
+def results_with_wrong_promises_or_shapes():
+    yield lazy(DECIMALS, (30, 40), dtype=np.uint8), DECIMALS
+    yield lazy(COUNTS, (30, 20), dtype=np.float64), COUNTS.astype(float)
+    yield lazy(FLAT, dtype=np.int64), FLAT
+    yield lazy(FLAT[:1]), FLAT
+    yield lazy(FLAT[:, :1]), FLAT
+    yield lazy(FLAT), FLAT[:1]
+    yield lazy(FLAT[np.newaxis]), FLAT
+    yield lazy(FLAT.T), FLAT
+    yield lazy(DECIMALS[:59], (30, 40)), DECIMALS
+    yield largest_of_tiles(dtype=float), LARGEST
+    yield largest_of_tiles(dtype=np.uint8), LARGEST
+    yield lazy(FLAT).map_blocks(lambda tile: tile[:1], dtype=float), FLAT
+    yield lazy(FLAT).map_blocks(lambda tile: tile[:, :1], dtype=float), FLAT[:, :1]
+    yield lazy(FLAT).map_blocks(np.transpose, dtype=float), FLAT.T
+
+
+def results_with_nan():
+    yield lazy(GAP, (30, 40)), DECIMALS
+    yield lazy(one_pixel(GAP, (59, 9), 3), (30, 40)), DECIMALS
+    yield lazy(DECIMALS, (30, 40)), GAP
+    yield lazy(GAP, (30, 40)), GAP
 
 
 @functools.cache
-def kept_results():
-    return tuple(results())
+def results():
+    """All of them, made once: the learner's function gets a copy of each array."""
+    return (
+        *right_results(),
+        *results_with_wrong_pixels(),
+        *results_with_wrong_promises_or_shapes(),
+        *results_with_nan(),
+    )
 
 
 @functools.cache
 def computed_by_name():
     """The computed results by the names of their plans: dozens of known mistakes are tried on them."""
-    return {tiled.name: tiled.compute(scheduler="synchronous") for tiled, _ in kept_results()}
+    return {tiled.name: tiled.compute(scheduler="synchronous") for tiled, _ in results()}
 
 
 def kind(array):
@@ -348,7 +368,7 @@ def in_words(tiled, whole):
         both = " both here and in whole" if np.isnan(whole).sum() and np.isnan(computed).sum() else ""
         return f"{words}, with a pixel that is not a number (nan){both}"
     if differences.size == 1:
-        return f"{words}, in which one pixel of {whole[computed != whole][0]:.0f} differs by {differences[0]:.2g}"
+        return f"{words}, in which one pixel of {whole[computed != whole][0]:.0f} differs by {differences[0]:.3g}"
     return f"{words}, which differs by {differences.min():.2g} to {differences.max():.2g}"
 
 
@@ -365,14 +385,14 @@ def by_close(**options):
     return by(lambda a, b: not np.allclose(a, b, **options))
 
 
-def is_wrong(tiled, whole, promised=("shape", "dtype"), of_whole=("shape",), far=is_far):
+def is_wrong(tiled, whole, promised=("shape", "dtype"), of_whole=("shape",), dtype=float, far=is_far):
     """Whether a tiled result is wrong; it compares these attributes with what is declared, and these with the whole."""
     computed = computed_by_name()[tiled.name]
     if any(getattr(computed, name) != getattr(tiled, name) for name in promised):
         return True
     if any(getattr(computed, name) != getattr(whole, name) for name in of_whole):
         return True
-    return bool(far(computed.astype(float), whole))
+    return bool(far(computed.astype(dtype or computed.dtype), whole))
 
 
 def trusting(tiled, whole):
@@ -416,7 +436,7 @@ def verdict(answer):
 
 EXERCISES["2.3"] = Function(
     right=is_wrong,
-    cases=kept_results,
+    cases=results,
     given=in_words,
     reads=verdict,
     mistakes={
@@ -470,6 +490,7 @@ EXERCISES["2.3"] = Function(
         "nan in both of them is a difference as well. Which option of yours makes them equal?": by_close(
             rtol=0, atol=1e-6, equal_nan=True
         ),
+        "int8 has no 128, and begins again at -128. Convert to float before you subtract.": {"dtype": None},
         "a negative difference is a difference, too.": by(lambda a, b: (a - b).max() > 1e-6),
         "a positive difference is a difference, too.": by(lambda a, b: (b - a).max() > 1e-6),
         "differences of both signs cancel in a sum or a mean. Take np.abs of each before.": by(
