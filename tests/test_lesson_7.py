@@ -16,6 +16,7 @@ import pytest
 import zarr
 from dask.distributed import Client, LocalCluster, futures_of
 
+from course_helpers.examples import example_streams
 from course_helpers.exercises import lesson_7
 from course_helpers.nuclei import nuclei_slide, seed_nuclei
 from course_helpers.objects import count_in_tiles
@@ -313,7 +314,7 @@ def test_7_4_the_streams_show_their_causes():
     def total(records, kind):
         return sum(stop - start for _, name, start, stop in records if name == kind)
 
-    streams = lesson_7.example_streams()
+    streams = example_streams()
     for letter, kind in [("A", "disk"), ("D", "transfer")]:
         assert total(streams[letter], kind) > 0.4 * (total(streams[letter], kind) + total(streams[letter], "work"))
     ends = [max(stop for worker, *_, stop in streams["B"] if worker == n) for n in range(3)]
