@@ -266,64 +266,84 @@ def one_pixel(pixels, place, difference):
     return changed
 
 
-def results():
-    """Tiled results, and what they should be: first those that are right."""
-    decimals = np.random.default_rng(2).random((60, 80)) * 200 + 20
-    counts = np.random.default_rng(3).integers(20, 220, (48, 31), dtype=np.uint8)
-    stack = np.random.default_rng(4).random((3, 20, 30)) * 50
-    flat, dark = np.full((60, 80), 7.0), np.zeros((40, 50))
-    largest = decimals.reshape(2, 30, 2, 40).max(axis=(1, 3))
-    gap = one_pixel(decimals, (30, 0), np.nan)
+DECIMALS = np.random.default_rng(2).random((60, 80)) * 200 + 20
+COUNTS = np.random.default_rng(3).integers(20, 220, (48, 31), dtype=np.uint8)
+STACK = np.random.default_rng(4).random((3, 20, 30)) * 50
+FLAT, DARK = np.full((60, 80), 7.0), np.zeros((40, 50))
+SIGNED = np.full((9, 7), -64, np.int8)
+GAP = one_pixel(DECIMALS, (30, 0), np.nan)
+LARGEST = DECIMALS.reshape(2, 30, 2, 40).max(axis=(1, 3))
+
+
+def largest_of_tiles(**promises):
+    return lazy(DECIMALS, (30, 40)).map_blocks(lambda tile: tile.max(keepdims=True), **promises)
+
+
+def right_results():
+    """Tiled results that are right, and what they should be."""
+    yield lazy(COUNTS, (30, 20)), COUNTS
+    yield lazy(COUNTS, (30, 20)), COUNTS.astype(float)
+    yield lazy(DECIMALS + 3e-7, (30, 40)), DECIMALS
+    yield lazy(STACK, (1, 20, 30)), STACK
+    yield lazy(one_pixel(STACK, (1, 2, 3), 3e-7), (1, 20, 30)), STACK
+    yield lazy(one_pixel(DARK, (9, 9), 1e-6)), DARK
+    yield largest_of_tiles(dtype=float, chunks=(1, 1)), LARGEST
+
+
+def results_with_wrong_pixels():
     alternating = np.where(np.arange(80) % 2, 5.0, -5.0)
+    brightest = np.unravel_index(DECIMALS.argmax(), DECIMALS.shape)
+    yield lazy(DECIMALS + 5, (30, 40)), DECIMALS
+    yield lazy(DECIMALS - 5, (30, 40)), DECIMALS
+    yield lazy(DECIMALS + alternating, (60, 40)), DECIMALS
+    yield lazy(one_pixel(COUNTS, (47, 30), 1), (30, 20)), COUNTS
+    yield lazy(one_pixel(COUNTS, (0, 0), -1), (30, 20)), COUNTS
+    yield lazy(one_pixel(SIGNED, (5, 0), 128), (3, 7)), SIGNED
+    yield lazy(one_pixel(STACK, (2, 0, 29), -0.25), (1, 20, 30)), STACK
+    yield lazy(one_pixel(DECIMALS, brightest, 1e-5), (30, 40)), DECIMALS
+    yield lazy(DARK + 1.1e-6), DARK
+    yield lazy(DARK - 1.1e-6), DARK
 
-    def per_tile(**promises):
-        return lazy(decimals, (30, 40)).map_blocks(lambda tile: tile.max(keepdims=True), **promises)
 
-    yield lazy(counts, (30, 20)), counts
-    yield lazy(counts, (30, 20)), counts.astype(float)
-    yield lazy(decimals + 3e-7, (30, 40)), decimals
-    yield lazy(stack, (1, 20, 30)), stack
-    yield lazy(one_pixel(stack, (1, 2, 3), 3e-7), (1, 20, 30)), stack
-    yield lazy(one_pixel(dark, (9, 9), 1e-6)), dark
-    yield per_tile(dtype=float, chunks=(1, 1)), largest
-    yield lazy(decimals + 5, (30, 40)), decimals
-    yield lazy(decimals - 5, (30, 40)), decimals
-    yield lazy(decimals + alternating, (60, 40)), decimals
-    yield lazy(one_pixel(counts, (47, 30), 1), (30, 20)), counts
-    yield lazy(one_pixel(counts, (0, 0), -1), (30, 20)), counts
-    yield lazy(one_pixel(stack, (2, 0, 29), -0.25), (1, 20, 30)), stack
-    yield lazy(one_pixel(decimals, np.unravel_index(decimals.argmax(), decimals.shape), 1e-5), (30, 40)), decimals
-    yield lazy(dark + 1.1e-6), dark
-    yield lazy(dark - 1.1e-6), dark
-    yield lazy(decimals, (30, 40), dtype=np.uint8), decimals
-    yield lazy(counts, (30, 20), dtype=np.float64), counts.astype(float)
-    yield lazy(flat, dtype=np.int64), flat
-    yield lazy(flat[:1]), flat
-    yield lazy(flat[:, :1]), flat
-    yield lazy(flat), flat[:1]
-    yield lazy(flat[np.newaxis]), flat
-    yield lazy(flat.T), flat
-    yield lazy(decimals[:59], (30, 40)), decimals
-    yield per_tile(dtype=float), largest
-    yield per_tile(dtype=np.uint8), largest
-    yield lazy(flat).map_blocks(lambda tile: tile[:1], dtype=float), flat
-    yield lazy(flat).map_blocks(lambda tile: tile[:, :1], dtype=float), flat[:, :1]
-    yield lazy(flat).map_blocks(np.transpose, dtype=float), flat.T
-    yield lazy(gap, (30, 40)), decimals
-    yield lazy(one_pixel(gap, (59, 9), 3), (30, 40)), decimals
-    yield lazy(decimals, (30, 40)), gap
-    yield lazy(gap, (30, 40)), gap
+def results_with_wrong_promises_or_shapes():
+    yield lazy(DECIMALS, (30, 40), dtype=np.uint8), DECIMALS
+    yield lazy(COUNTS, (30, 20), dtype=np.float64), COUNTS.astype(float)
+    yield lazy(FLAT, dtype=np.int64), FLAT
+    yield lazy(FLAT[:1]), FLAT
+    yield lazy(FLAT[:, :1]), FLAT
+    yield lazy(FLAT), FLAT[:1]
+    yield lazy(FLAT[np.newaxis]), FLAT
+    yield lazy(FLAT.T), FLAT
+    yield lazy(DECIMALS[:59], (30, 40)), DECIMALS
+    yield largest_of_tiles(dtype=float), LARGEST
+    yield largest_of_tiles(dtype=np.uint8), LARGEST
+    yield lazy(FLAT).map_blocks(lambda tile: tile[:1], dtype=float), FLAT
+    yield lazy(FLAT).map_blocks(lambda tile: tile[:, :1], dtype=float), FLAT[:, :1]
+    yield lazy(FLAT).map_blocks(np.transpose, dtype=float), FLAT.T
+
+
+def results_with_nan():
+    yield lazy(GAP, (30, 40)), DECIMALS
+    yield lazy(one_pixel(GAP, (59, 9), 3), (30, 40)), DECIMALS
+    yield lazy(DECIMALS, (30, 40)), GAP
+    yield lazy(GAP, (30, 40)), GAP
 
 
 @functools.cache
-def kept_results():
-    return tuple(results())
+def results():
+    """All of them, made once: the learner's function gets a copy of each array."""
+    return (
+        *right_results(),
+        *results_with_wrong_pixels(),
+        *results_with_wrong_promises_or_shapes(),
+        *results_with_nan(),
+    )
 
 
 @functools.cache
 def computed_by_name():
     """The computed results by the names of their plans: dozens of known mistakes are tried on them."""
-    return {tiled.name: tiled.compute(scheduler="synchronous") for tiled, _ in kept_results()}
+    return {tiled.name: tiled.compute(scheduler="synchronous") for tiled, _ in results()}
 
 
 def kind(array):
@@ -348,7 +368,7 @@ def in_words(tiled, whole):
         both = " both here and in whole" if np.isnan(whole).sum() and np.isnan(computed).sum() else ""
         return f"{words}, with a pixel that is not a number (nan){both}"
     if differences.size == 1:
-        return f"{words}, in which one pixel of {whole[computed != whole][0]:.0f} differs by {differences[0]:.2g}"
+        return f"{words}, in which one pixel of {whole[computed != whole][0]:.0f} differs by {differences[0]:.3g}"
     return f"{words}, which differs by {differences.min():.2g} to {differences.max():.2g}"
 
 
@@ -356,19 +376,23 @@ def is_far(found, expected, limit=1e-6):
     return not (np.abs(found - expected) <= limit).all()
 
 
-def not_close(**options):
-    """A comparison with np.allclose, as {argument: what it is} for `is_wrong`."""
-    return {"far": lambda: lambda found, expected: not np.allclose(found, expected, **options)}
+def by(is_far):
+    """Another comparison of the pixels for `is_wrong`."""
+    return {"far": lambda: is_far}
 
 
-def is_wrong(tiled, whole, promised=("shape", "dtype"), of_whole=("shape",), far=is_far):
+def by_close(**options):
+    return by(lambda a, b: not np.allclose(a, b, **options))
+
+
+def is_wrong(tiled, whole, promised=("shape", "dtype"), of_whole=("shape",), dtype=float, far=is_far):
     """Whether a tiled result is wrong; it compares these attributes with what is declared, and these with the whole."""
     computed = computed_by_name()[tiled.name]
     if any(getattr(computed, name) != getattr(tiled, name) for name in promised):
         return True
     if any(getattr(computed, name) != getattr(whole, name) for name in of_whole):
         return True
-    return bool(far(computed.astype(float), whole))
+    return bool(far(computed.astype(dtype or computed.dtype), whole))
 
 
 def trusting(tiled, whole):
@@ -412,7 +436,7 @@ def verdict(answer):
 
 EXERCISES["2.3"] = Function(
     right=is_wrong,
-    cases=kept_results,
+    cases=results,
     given=in_words,
     reads=verdict,
     mistakes={
@@ -428,7 +452,7 @@ EXERCISES["2.3"] = Function(
             lambda tiled, whole: not np.array_equal(computed_by_name()[tiled.name], whole)
         ),
         "len tells the rows alone. Compare the whole shape.": by_rows,
-        "does your function compare the pixels?": {"far": lambda: lambda found, expected: False},
+        "does your function compare the pixels?": by(lambda a, b: False),
         "only pixels are compared, and their shape. It has to keep its promises as well, and nan to be noticed.": {
             "promised": (),
             "far": lambda: lambda found, expected: np.abs(found - expected).max() > 1e-6,
@@ -455,60 +479,49 @@ EXERCISES["2.3"] = Function(
             "promised": ("size", "dtype")
         },
         "two shapes that differ may have as many axes. Compare every side.": {"of_whole": ("ndim",)},
-        "such a difference counts as rounding. Compare with 1e-6, not for equality.": {
-            "far": lambda: lambda found, expected: (found != expected).any()
-        },
-        "many small differences add up. Look at each of them, without a sum.": {
-            "far": lambda: lambda found, expected: not np.abs(found - expected).sum() <= 1e-6
-        },
-        "a difference of 1e-6 is not more than 1e-6.": {
-            "far": lambda: lambda found, expected: not (np.abs(found - expected) < 1e-6).all()
-        },
-        "without rtol=0, np.allclose also allows a share of the pixel's value, and without atol, only 1e-8.": not_close(),
-        "np.allclose also allows a share of the pixel's value. Which option switches this off?": not_close(atol=1e-6),
-        "np.allclose allows 1e-8, unless atol says something else.": not_close(rtol=0, atol=1e-8, equal_nan=True),
-        "nan in both of them is a difference as well. Which option of yours makes them equal?": not_close(
+        "such a difference counts as rounding. Compare with 1e-6, not for equality.": by(lambda a, b: (a != b).any()),
+        "many small differences add up. Look at each of them, without a sum.": by(
+            lambda a, b: not np.abs(a - b).sum() <= 1e-6
+        ),
+        "a difference of 1e-6 is not more than 1e-6.": by(lambda a, b: not (np.abs(a - b) < 1e-6).all()),
+        "without rtol=0, np.allclose also allows a share of the pixel's value, and without atol, only 1e-8.": by_close(),
+        "np.allclose also allows a share of the pixel's value. Which option switches this off?": by_close(atol=1e-6),
+        "np.allclose allows 1e-8, unless atol says something else.": by_close(rtol=0, atol=1e-8, equal_nan=True),
+        "nan in both of them is a difference as well. Which option of yours makes them equal?": by_close(
             rtol=0, atol=1e-6, equal_nan=True
         ),
-        "a negative difference is a difference, too.": {
-            "far": lambda: lambda found, expected: (found - expected).max() > 1e-6
-        },
-        "a positive difference is a difference, too.": {
-            "far": lambda: lambda found, expected: (expected - found).max() > 1e-6
-        },
-        "differences of both signs cancel in a sum or a mean. Take np.abs of each before.": {
-            "far": lambda: lambda found, expected: abs((found - expected).mean()) > 1e-6
-        },
-        "a single wrong pixel hardly changes a mean. Look at the largest difference.": {
-            "far": lambda: lambda found, expected: np.abs(found - expected).mean() > 1e-6
-        },
-        "one wrong pixel is enough. Does your function ask for all of them?": {
-            "far": lambda: lambda found, expected: (np.abs(found - expected) > 1e-6).all()
-        },
-        "the largest difference of one tile may be small, and that of another large. Do you look at all tiles?": {
-            "far": lambda: lambda found, expected: is_far(found[:30, :20], expected[:30, :20])
-        },
-        "two images may have the same maximum, and other pixels. Compare pixel by pixel.": {
-            "far": lambda: lambda found, expected: abs(found.max() - expected.max()) > 1e-6
-        },
-        "it differs by more than 1e-6. Does your function allow more?": {
-            "far": lambda: lambda found, expected: is_far(found, expected, 1e-3)
-        },
-        "a single number of 32 bits is too coarse for a difference of 1e-5 here. Take float64.": {
-            "far": lambda: lambda found, expected: is_far(found.astype(np.float32), expected.astype(np.float32))
-        },
-        "whole numbers hide what is behind the point. Do you cut decimals off?": {
-            "far": lambda: lambda found, expected: (found.astype(int) != expected.astype(int)).any()
-        },
-        "every comparison with nan is False: try np.nan > 1e-6 in a cell.": {
-            "far": lambda: lambda found, expected: np.abs(found - expected).max() > 1e-6
-        },
-        "here it is whole that has a pixel which is not a number. Do you look for it in tiled alone?": {
-            "far": lambda: lambda found, expected: np.isnan(found).any() or np.abs(found - expected).max() > 1e-6
-        },
-        "a pixel that is not a number counts as different. (np.nanmax and its relatives pass over it.)": {
-            "far": lambda: lambda found, expected: np.nanmax(np.abs(found - expected)) > 1e-6
-        },
+        "int8 has no 128, and begins again at -128. Convert to float before you subtract.": {"dtype": None},
+        "a negative difference is a difference, too.": by(lambda a, b: (a - b).max() > 1e-6),
+        "a positive difference is a difference, too.": by(lambda a, b: (b - a).max() > 1e-6),
+        "differences of both signs cancel in a sum or a mean. Take np.abs of each before.": by(
+            lambda a, b: abs((a - b).mean()) > 1e-6
+        ),
+        "a single wrong pixel hardly changes a mean. Look at the largest difference.": by(
+            lambda a, b: np.abs(a - b).mean() > 1e-6
+        ),
+        "one wrong pixel is enough. Does your function ask for all of them?": by(
+            lambda a, b: (np.abs(a - b) > 1e-6).all()
+        ),
+        "the largest difference of one tile may be small, and that of another large. Do you look at all tiles?": by(
+            lambda a, b: is_far(a[:30, :20], b[:30, :20])
+        ),
+        "two images may have the same maximum, and other pixels. Compare pixel by pixel.": by(
+            lambda a, b: abs(a.max() - b.max()) > 1e-6
+        ),
+        "it differs by more than 1e-6. Does your function allow more?": by(lambda a, b: is_far(a, b, 1e-3)),
+        "a single number of 32 bits is too coarse for a difference of 1e-5 here. Take float64.": by(
+            lambda a, b: is_far(a.astype(np.float32), b.astype(np.float32))
+        ),
+        "whole numbers hide what is behind the point. Do you cut decimals off?": by(
+            lambda a, b: (a.astype(int) != b.astype(int)).any()
+        ),
+        "every comparison with nan is False: try np.nan > 1e-6 in a cell.": by(lambda a, b: np.abs(a - b).max() > 1e-6),
+        "here it is whole that has a pixel which is not a number. Do you look for it in tiled alone?": by(
+            lambda a, b: np.isnan(a).any() or np.abs(a - b).max() > 1e-6
+        ),
+        "a pixel that is not a number counts as different. (np.nanmax and its relatives pass over it.)": by(
+            lambda a, b: np.nanmax(np.abs(a - b)) > 1e-6
+        ),
     },
     also_right=(
         lambda tiled, whole: is_wrong(tiled, whole, far=lambda a, b: not np.allclose(a, b, rtol=0, atol=1e-6)),
@@ -637,6 +650,11 @@ def of_each_tile(number, dtype="uint8", each=darker):
     return lambda tiles: tiles.map_blocks(lambda tile: each(tile, number(tile)), dtype=dtype)
 
 
+def each(function):
+    """Another function of a tile for `without_haze`."""
+    return {"each": lambda: function}
+
+
 def rounded_mean(tile):
     return round(tile.mean())
 
@@ -705,28 +723,28 @@ EXERCISES["2.4"] = Plans(
         "the smallest value is subtracted. Take the mean.": {"haze": lambda tiles: tiles.min().compute()},
         "60 is subtracted. Take the mean of tiles.": {"haze": 60},
         "pixels went below zero and came back at the top. Which of your steps should prevent this, and does it come at the "
-        "right time?": {"each": lambda: np.subtract},
-        "what falls below zero becomes 0, but yours becomes positive.": {
-            "each": lambda: lambda tile, haze: np.abs(tile.astype(np.int16) - haze).astype(np.uint8)
-        },
-        "pixels darker than the haze are left as they are. They become 0.": {
-            "each": lambda: lambda tile, haze: np.where(tile > haze, tile - haze, tile).astype(np.uint8)
-        },
-        "pixels brighter than the haze are left as they are. They become darker by it.": {
-            "each": lambda: lambda tile, haze: np.where(tile > haze, tile, 0).astype(np.uint8)
-        },
-        "dark pixels become as bright as the haze, but nothing is subtracted.": {
-            "each": lambda: lambda tile, haze: np.maximum(tile, haze).astype(np.uint8)
-        },
-        "it has become brighter. The haze is subtracted, not added.": {
-            "each": lambda: lambda tile, haze: np.clip(tile.astype(np.int16) + haze, 0, 255).astype(np.uint8)
-        },
-        "the pixels are subtracted from the haze. The haze is to be subtracted from the pixels.": {
-            "each": lambda: lambda tile, haze: np.clip(haze - tile.astype(np.int16), 0, 255).astype(np.uint8)
-        },
-        "bright pixels become 0. Can the type that you convert to hold 255?": {
-            "each": lambda: lambda tile, haze: np.maximum(tile.astype(np.int8) - float(haze), 0).astype(np.uint8)
-        },
+        "right time?": each(np.subtract),
+        "what falls below zero becomes 0, but yours becomes positive.": each(
+            lambda tile, haze: np.abs(tile.astype(np.int16) - haze).astype(np.uint8)
+        ),
+        "pixels darker than the haze are left as they are. They become 0.": each(
+            lambda tile, haze: np.where(tile > haze, tile - haze, tile).astype(np.uint8)
+        ),
+        "pixels brighter than the haze are left as they are. They become darker by it.": each(
+            lambda tile, haze: np.where(tile > haze, tile, 0).astype(np.uint8)
+        ),
+        "dark pixels become as bright as the haze, but nothing is subtracted.": each(
+            lambda tile, haze: np.maximum(tile, haze).astype(np.uint8)
+        ),
+        "it has become brighter. The haze is subtracted, not added.": each(
+            lambda tile, haze: np.clip(tile.astype(np.int16) + haze, 0, 255).astype(np.uint8)
+        ),
+        "the pixels are subtracted from the haze. The haze is to be subtracted from the pixels.": each(
+            lambda tile, haze: np.clip(haze - tile.astype(np.int16), 0, 255).astype(np.uint8)
+        ),
+        "bright pixels become 0. Can the type that you convert to hold 255?": each(
+            lambda tile, haze: np.maximum(tile.astype(np.int8) - float(haze), 0).astype(np.uint8)
+        ),
         "the haze is subtracted from the image, and then from the result once more.": lambda tiles: without_haze(
             without_haze(tiles), round(tiles.mean().compute())
         ),
@@ -734,7 +752,7 @@ EXERCISES["2.4"] = Plans(
             {"dtype": "float64"}, lambda found: found.plan.dtype != np.uint8 and {"dtype": found.plan.dtype}
         ),
         "the result declares uint8, but computing it gives {dtype}.": seen(
-            {"each": lambda: lambda tile, haze: np.clip(tile.astype(np.int16) - haze, 0, 255)},
+            each(lambda tile, haze: np.clip(tile.astype(np.int16) - haze, 0, 255)),
             lambda found: found.dtype != np.uint8 and {"dtype": found.dtype},
         ),
         "the input has chunks {before}, but the result {after}.": seen(
@@ -744,7 +762,7 @@ EXERCISES["2.4"] = Plans(
             ),
         ),
         "the result declares {shape}, but computing it gives another shape.": seen(
-            {"each": lambda: lambda tile, haze: darker(tile, haze)[:1]},
+            each(lambda tile, haze: darker(tile, haze)[:1]),
             lambda found: found.shape != found.plan.shape and {"shape": found.plan.shape},
         ),
         "a pixel of {value} becomes {one} in one place and {other} in another. Is the same haze subtracted from all "
