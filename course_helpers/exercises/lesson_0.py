@@ -1,13 +1,16 @@
 """Exercises of lesson 0, "Run out of memory, on purpose"."""
 
 import functools
+import gc
 import math
+import re
 import tempfile
 import tracemalloc
 from pathlib import Path
 
 import numpy as np
 
+from course_helpers import recording
 from course_helpers.exercises.form import (
     Checked,
     Parts,
@@ -42,6 +45,11 @@ AGAINST = {
 }
 
 
+def chosen(answer):
+    """The letters of an answer, whatever stands between them."""
+    return letters("ABCDEFGH")(re.sub(r"(?i)\band\b|[^a-z0-9]", " ", answer) if isinstance(answer, str) else answer)
+
+
 def what_speaks_against(found):
     """The reasons against all letters that do not help, and whether one that helps is missing."""
     reasons = " ".join(AGAINST[letter] for letter in found if letter in AGAINST)
@@ -50,7 +58,7 @@ def what_speaks_against(found):
 
 EXERCISES["0.1"] = Value(
     right=HELPFUL,
-    reads=letters("ABCDEFGH"),
+    reads=chosen,
     mistakes={
         **{says: "".join(sorted(HELPFUL + letter)) for letter, says in AGAINST.items()},
         "{found} helps. But it is not all that helps: ask of the others how much is in memory at a time.": seen(
@@ -58,7 +66,15 @@ EXERCISES["0.1"] = Value(
         ),
     },
     otherwise=what_speaks_against,
-    also_right=("hec", "C, E, H", ["C", "E", "H"], {"H", "C", "E"}, " c e h ", np.array(["C", "E", "H"])),
+    also_right=(
+        "hec",
+        "C, E, H",
+        ["C", "E", "H"],
+        {"H", "C", "E"},
+        " c e h ",
+        np.array(["C", "E", "H"]),
+        "C/E\nand H!",
+    ),
     praise="These three bound what is in memory at the same time, whatever the length of the recording. A and B move the "
     "limit a little, D saves disk, F saves time and costs memory, G replaces memory by something much slower.",
     hints=[
@@ -163,11 +179,15 @@ EXERCISES["0.2"] = Value(
         "this looks like bits. A byte has 8 of them.": 8 * PEAK,
         "so much would a time point of the real recording need, which is 64 times as large as this one.": 64 * PEAK,
         "so much would all time points together need. The function has one.": FRAMES * PEAK,
-        "this is in KiB, of 2**10 bytes. MiB are asked for, of 2**20 bytes.": 1024 * PEAK,
-        "this is in GiB, of 2**30 bytes. MiB are asked for, of 2**20 bytes.": PEAK / 1024,
         "the answer is {found:g}, but the function needs some memory.": seen(0, lambda found: found <= 0),
         "{found:g} looks like bytes per pixel. MiB are asked for: multiply by the number of pixels, divide by 2**20.": seen(
             BYTES_AT_PEAK, lambda found: found in range(1, 21)
+        ),
+        "this looks like GiB, of 2**30 bytes. MiB are asked for, of 2**20 bytes.": seen(
+            PEAK / 1024, lambda found: found < 0.1
+        ),
+        "this looks like KiB, of 2**10 bytes. MiB are asked for, of 2**20 bytes.": seen(
+            PEAK * 1024, lambda found: 3000 < found <= 100_000
         ),
         "this looks like bytes. Divide by 2**20 to get MiB.": seen(11 * PIXELS, lambda found: found > 100_000),
     },
@@ -300,6 +320,7 @@ WRONG_MEANS = {
     "this is the mean of all but the first time point.": wrong(use=np.s_[1:], off=-1),
     "this is the mean of all but the last time point.": wrong(use=np.s_[:-1], off=-1),
     "only every other time point is used.": wrong(use=np.s_[::2], divisor=4),
+    "nothing is added to the sum.": wrong(use=np.s_[:0]),
     "the first time point is in the sum twice.": wrong(use=lambda times: [times[0], *times]),
     "the sum goes one time point too far.": wrong(use=lambda times: [*times, times[-1] + 1]),
     "the sum is divided by one too many.": wrong(off=1),
@@ -333,9 +354,9 @@ def mean_of_recording(times):
     return np.mean([load_time_point(t).astype(float) for t in range(FRAMES)], axis=0)
 
 
-def mean_and_columns(times):
-    columns = [load_time_point(t)[:, :, :16].copy() for t in times]
-    return mean_of(times, dtype=np.float32) + 0 * len(columns)
+def mean_by_planes(times):
+    planes = [np.s_[z : z + 1, :, :] for z in range(SHAPE[0])]
+    return np.concatenate([np.mean([load_time_point(t, plane) for t in times], axis=0) for plane in planes])
 
 
 def mean_of_floats(times):
@@ -353,8 +374,8 @@ KEEPS_NO_MORE = (
     "{took}. It does not keep more if it gets more time points. Which arrays exist at the same time, with which dtypes?"
 )
 KEEPS_PIECES = (
-    f"{{took}}. It keeps something of every time point, and a thousand would need more than {LIMIT_OF_MEAN // MIB} MiB. What "
-    "has to be kept of a time point that is added already?"
+    f"for {TIMES} the result is right, but {{kept:.3f}} MiB of each time point stay in memory: a thousand would need more than "
+    f"{LIMIT_OF_MEAN // MIB} MiB. What has to be kept of a time point that is added already?"
 )
 LARGE_WITH_FEW = (
     f"{{took}} With {len(FEW)} time points, it takes 8 times as much already. Does it load others, too? Which arrays exist at "
@@ -367,9 +388,24 @@ WITH_DASK = (
 
 
 def results_of(answer, cases, folder):
-    """What runs in the other process. Results and peaks go to files, where they take no memory; a fault is returned."""
+    """What runs in the other process: for each case, the bytes in memory while each of its time points was loaded.
+
+    Results and peaks go to files, where they take no memory. A fault is returned.
+    """
+    cells_of, in_memory = recording._cells, []
+
+    def noting(t):  # each time point may be loaded in many windows
+        gc.collect()
+        now = tracemalloc.get_traced_memory()[0] - at_first
+        in_memory[-1][t] = min(now, in_memory[-1].get(t, now))
+        return cells_of(t)
+
+    recording._cells = noting
+    gc.freeze()  # what is there already need not be looked through
     tracemalloc.start()
     for times in cases:
+        in_memory.append({})
+        at_first, _ = tracemalloc.get_traced_memory()
         tracemalloc.reset_peak()
         try:
             found = read(array, call(answer, times, given=str(times)), f"for {times} your function returns")
@@ -380,11 +416,11 @@ def results_of(answer, cases, folder):
         (folder / f"{len(times)}.txt").write_text(str(tracemalloc.get_traced_memory()[1]))
         np.save(folder / f"{len(times)}.npy", found)
         del found
-    return None
+    return [list(case.values()) for case in in_memory]
 
 
 def measured(answer, cases, folder, limit):
-    """Peaks of the arrays in bytes, by the number of time points, and whether the function died of the limit."""
+    """Peaks of the arrays in bytes, by the number of time points, and what `results_of` returns; None if it died."""
     begin("measuring your function")
     try:
         run = measure(functools.partial(results_of, answer, cases, folder), limit)
@@ -392,30 +428,40 @@ def measured(answer, cases, folder, limit):
         raise Wrong(f"your function could not be run in a process of its own: {error}.") from None
     if isinstance(run.result, Exception):
         raise run.result
-    died = run.died is not None
-    if died and not run.died.startswith(("killed, because", "MemoryError")):
+    if run.died and not run.died.startswith(("killed, because", "MemoryError")):
         raise Wrong(f"your function does not come to its end: {run.died[:200]}.")
     files = {len(times): folder / f"{len(times)}.txt" for times in cases}
-    return {count: int(file.read_text()) for count, file in files.items() if file.exists()}, died
+    return {count: int(file.read_text()) for count, file in files.items() if file.exists()}, run.result
 
 
 def make_it_fit(answer):
     is_function(answer)
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
-        peaks, died = measured(answer, [FEW, TIMES], Path(folder), LIMIT_OF_MEAN)
+        peaks, in_memory = measured(answer, [FEW, TIMES], Path(folder), LIMIT_OF_MEAN)
         for times, window in ((FEW, ALL), (TIMES, SOME_PLANES)):
             if len(times) in peaks:
                 compare(answer, times, np.load(Path(folder) / f"{len(times)}.npy", mmap_mode="r"), window)
     praise = f"{len(TIMES)} time points, within {LIMIT_OF_MEAN // MIB} MiB."
     with_dask = {"open_recording", "compute"} & names_used(answer)
-    if died:
+    if in_memory is None:
         raise Wrong(why_it_died(answer, with_dask))
-    if with_dask:  # its peaks vary from run to run, so that nothing can be said about a thousand
+    if with_dask:  # what it keeps varies from run to run, so that nothing can be said about a thousand
         return praise
-    few, many = peaks.values()
-    if many + (1000 - len(TIMES)) * (many - few) / (len(TIMES) - len(FEW)) > LIMIT_OF_MEAN:
-        raise Wrong(told(KEEPS_PIECES, {"took": in_words(peaks)}))
+    kept = kept_of_each(*in_memory)
+    if peaks[len(TIMES)] + (1000 - len(TIMES)) * kept > LIMIT_OF_MEAN:
+        raise Wrong(told(KEEPS_PIECES, {"kept": kept / MIB}))
     return f"{praise} A thousand would need no more."
+
+
+def kept_of_each(few, many):
+    """Bytes that stay in memory of each time point, or that are set aside for it at the beginning.
+
+    Batches of up to ten begin anew between the 10th time point and the 20th, and between the 30th and the 40th.
+    """
+    if len(many) < len(TIMES):  # it loads in a way of its own
+        return 0
+    added, set_aside = min(many[30:]) - min(many[10:20]), min(many) - min(few)
+    return max(added / 20, set_aside / (len(many) - len(few)))
 
 
 def compare(answer, times, found, window):
@@ -475,7 +521,7 @@ EXERCISES["0.4"] = Checked(
         **WRONG_MEANS,
         KEEPS_MORE: mean_at_once,
         KEEPS_NO_MORE: mean_of_floats,
-        KEEPS_PIECES: mean_and_columns,
+        KEEPS_PIECES: mean_by_planes,
         LARGE_WITH_FEW: mean_of_recording,
     },
     hints=[
