@@ -19,6 +19,7 @@ from zarr.storage import MemoryStore
 from course_helpers.exercises._old import checks
 from course_helpers.exercises.form import Checked, Function, Value, is_function, pairs, seen, whole_numbers
 from course_helpers.exercises.running import (
+    Raised,
     Unanswered,
     Wrong,
     about_notebook,
@@ -355,7 +356,8 @@ SCAN_CHUNKS = (256, 256)
 SCANS = [
     ((300, 520), "uint16", (128, 128), None),
     ((330, 1100), "float32", (64, 128), None),
-    ((769, 257), "uint8", (256, 256), "zlib"),
+    ((5300, 256), "uint8", (256, 256), "zlib"),  # longer than the lesson's file, and the next one wider
+    ((256, 5300), "uint8", (256, 256), None),
     ((2000, 2100), "uint16", (128, 256), None),
 ]
 MOST_MEMORY = 6 * 2**20
@@ -481,16 +483,24 @@ def judged_conversion(answer):
     return f"{len(SCANS)} files are converted, one of {largest:.1f} MiB with a peak of memory below {most:.0f} MiB."
 
 
-def peak_of(answer, tiff_path, zarr_path, given, measured):
-    """Bytes that the learner's function allocates at most; 0 where it is not measured, which takes time."""
+def run(answer, tiff_path, zarr_path, given):
+    """Call a learner's function, of which only what it writes matters."""
 
     def convert(*paths):
         answer(*paths)
-        return True  # what it returns does not matter
+        return True
 
     convert.__wrapped__ = answer  # so that its arguments are counted if it does not take two
-    if not measured:
+    try:
         call(convert, tiff_path, zarr_path, given=f"{given} and zarr_path")
+    except Raised as reason:
+        raise Wrong(f"{reason}{about_notebook(answer)}") from None
+
+
+def peak_of(answer, tiff_path, zarr_path, given, measured):
+    """Bytes that the learner's function allocates at most; 0 where it is not measured, which takes time."""
+    if not measured:
+        run(answer, tiff_path, zarr_path, given)
         return 0
     gc.collect()
     was_tracing = tracemalloc.is_tracing()  # a cell that failed half-way may have left it on, with a peak of its own
@@ -499,7 +509,7 @@ def peak_of(answer, tiff_path, zarr_path, given, measured):
     before = tracemalloc.get_traced_memory()[0]
     try:
         with dask.config.set(num_workers=4):  # the peak must not depend on the computer
-            call(convert, tiff_path, zarr_path, given=f"{given} and zarr_path")
+            run(answer, tiff_path, zarr_path, given)
         return tracemalloc.get_traced_memory()[1] - before
     finally:
         if not was_tracing:
