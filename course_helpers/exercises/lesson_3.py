@@ -19,12 +19,13 @@ from course_helpers.exercises._old import (
     check_for,
     described,
     function,
-    number,
     shown,
-    whole_number,
 )
+from course_helpers.exercises.form import Parts, Value, number, seen, whole_number
 from course_helpers.nuclei import nuclei_slide
-from course_helpers.tiling import overlap_needed, tile_cost, tiled, tiling_error
+from course_helpers.tiling import overlap_needed, tile_cost, tiled
+
+EXERCISES = {}
 
 REGION = np.s_[1400:1912, 4300:4812]
 TILE = 128
@@ -53,12 +54,6 @@ def top_hat(pixels):
     return remove_background(pixels, RADIUS)
 
 
-@functools.cache
-def errors_on_lesson_image():
-    """The largest difference for each overlap from 0 to twice the radius."""
-    return [tiling_error(top_hat, lesson_image(), TILE, overlap) for overlap in range(2 * RADIUS + 1)]
-
-
 def broken_disks(radius, tile):
     """An image on which a top-hat in tiles needs all of its reach: disks at the cuts, each without its farthest pixel.
 
@@ -73,8 +68,73 @@ def broken_disks(radius, tile):
     return image
 
 
-@check_for(
-    "3.1",
+def differing(image, overlap):
+    """How many pixels of an image a top-hat in tiles gets wrong, and by how much at most; None if it gets all right."""
+    differences = np.abs(np.subtract(tiled(top_hat, image, TILE, overlap), top_hat(image), dtype=int))
+    return {"count": np.count_nonzero(differences), "most": differences.max()} if differences.any() else None
+
+
+def fails_here(found):
+    return differing(lesson_image(), found) if 0 <= found < ALWAYS_ENOUGH else None
+
+
+def fails_on_disks(found):
+    return differing(broken_disks(RADIUS, TILE), found) if 0 <= found < ALWAYS_ENOUGH else None
+
+
+PASSES_HERE, ALWAYS_ENOUGH = 18, overlap_needed(("top-hat", RADIUS))
+ENOUGH_BUT = "enough for every image, but so is less. "
+NEGATIVE = "an overlap is a number of pixels, 0 or more."
+
+EXERCISES["3.1"] = Parts(
+    parts={
+        "passes_here": Value(
+            right=PASSES_HERE,
+            reads=whole_number,
+            mistakes={
+                "some pixels still differ. In tiles of 256 pixels a search ends here; yours have 128, and more cuts.": 16,
+                "some pixels still differ. A search ends here with radius=7, in tiles of 128; yours has radius=10.": 14,
+                "some pixels still differ. The search in the section above ends here; yours has another radius and "
+                "other tiles.": 13,
+                "some pixels still differ. A search ends here with radius=6, which remove_background takes if it is "
+                "told none.": 12,
+                "{count} pixels of the image still differ, by up to {most}. If a search found this number: did it use "
+                f"radius={RADIUS}, image and tile={TILE}?": seen(PASSES_HERE - 1, fails_here),
+                NEGATIVE: seen(-1, lambda found: found < 0),
+            },
+            otherwise="with this overlap no pixel differs, but is it the smallest one that passes? Try less.",
+        ),
+        "always_enough": Value(
+            right=ALWAYS_ENOUGH,
+            reads=whole_number,
+            mistakes={
+                "this is the radius of one filter. How many filters make a top-hat?": RADIUS,
+                "this would be enough for radius=7. Here it is 10.": overlap_needed(("top-hat", 7)),
+                "this would be enough for radius=6. Here it is 10.": overlap_needed(("top-hat", 6)),
+                f"{ENOUGH_BUT}This is the width of the disk: how far is its end from its middle?": 2 * RADIUS + 1,
+                f"{ENOUGH_BUT}Do you count a pixel in the middle of each filter? It is no distance.": 2 * RADIUS + 2,
+                f"{ENOUGH_BUT}A Gaussian filter, as in flatten, is no part of this.": ALWAYS_ENOUGH + 8,
+                f"{ENOUGH_BUT}Two filters look around. How far does the subtraction look?": 3 * RADIUS,
+                f"{ENOUGH_BUT}An overlap is counted on one side of a tile; the other side gets as many pixels again.": 2
+                * ALWAYS_ENOUGH,
+                f"{ENOUGH_BUT}An overlap of a whole tile is wide. How far does the top-hat look?": TILE,
+                "not even enough for the image of this lesson: {count} of its pixels differ.": seen(15, fails_here),
+                "it passes on the image of this lesson, but an image with a disk on two of its cuts has {count} wrong "
+                "pixels with it. A search proves nothing.": seen(PASSES_HERE, fails_on_disks),
+                NEGATIVE: seen(-1, lambda found: found < 0),
+            },
+            otherwise=f"{ENOUGH_BUT}Go backwards from one pixel of the result: how far does it see?",
+        ),
+    },
+    mistakes={
+        "you say that {always_enough} is enough for every image, but that this one needs {passes_here}. Swapped?": {
+            "passes_here": ALWAYS_ENOUGH,
+            "always_enough": PASSES_HERE,
+        },
+    },
+    also_right=((np.int64(PASSES_HERE), float(ALWAYS_ENOUGH)),),
+    praise="{passes_here} passes on this image, {always_enough} is provably enough for every image: the radii of both "
+    "filters add up.",
     hints=[
         "passes_here can be found by trying: tiling_error or smallest_overlap, with image and a tile of 128. "
         "always_enough can not be found by trying, because you cannot try every image.",
@@ -84,47 +144,6 @@ def broken_disks(radius, tile):
         "does the minimum filter look from the farthest of those?",
     ],
 )
-def enough_overlap(passes_here, always_enough):
-    here, always = whole_number(passes_here), whole_number(always_enough)
-    errors, bound = errors_on_lesson_image(), overlap_needed(("top-hat", RADIUS))
-    if min(here, always) < 0:
-        raise Wrong(f"an overlap is a number of pixels, 0 or more, but {min(here, always)} is below.")
-    if always < here == bound and not errors[always] and errors[always - 1]:
-        raise Wrong(f"you say that {always} is enough for every image, but that this image needs {here}. Swapped?")
-    if here < len(errors) and errors[here]:
-        wrong = np.count_nonzero(tiled(top_hat, lesson_image(), TILE, here) != top_hat(lesson_image()))
-        raise Wrong(
-            f"with passes_here = {here}, {wrong} pixel(s) of the image still differ, by up to {errors[here]:g}. "
-            f"If a search found this number: did it use radius={RADIUS}, image and tile={TILE}?"
-        )
-    if here and (here >= len(errors) or not errors[here - 1]):
-        raise Wrong(
-            f"with passes_here = {here} no pixel differs, but is it the smallest overlap that passes? Try less."
-        )
-    if always < bound:
-        raise Wrong(not_always_enough(here, always))
-    if always > bound:
-        width = f"{always} is the width of the disk: how far is its end from its middle, and how many filters use it?"
-        both_sides = "An overlap is counted on one side of a tile; the other side gets as many pixels again."
-        why = {2 * RADIUS + 1: width, 2 * bound: both_sides}.get(always, "")
-        raise Wrong(f"always_enough = {always} is enough for every image, but so is less. {why}")
-    return (
-        f"{here} passes on this image, {always} is provably enough for every image: the radii of both filters add up."
-    )
-
-
-def not_always_enough(here, always):
-    """Say why an overlap is not enough for every image, when another one passes on the image of the lesson."""
-    if always == RADIUS:
-        return f"always_enough = {always} is the radius of one filter. How many filters make a top-hat?"
-    if always < here:
-        return f"always_enough = {always} is not even enough for this image: you found that it needs {here}."
-    image = broken_disks(RADIUS, TILE)
-    wrong = np.count_nonzero(tiled(top_hat, image, TILE, always) != top_hat(image))
-    example = f"An image with a disk on two of its cuts has {wrong} wrong pixels with this overlap."
-    if always == here:
-        return f"{here} passes on this image, but it is not always enough. {example} A search proves nothing."
-    return f"always_enough = {always} is not always enough. {example}"
 
 
 # --- 3.2: a pipeline in tiles ---
@@ -306,8 +325,88 @@ def compare_pipeline(image, values, chunks):
 # --- 3.3: predict the cost ---
 
 
-@check_for(
-    "3.3",
+def close(found, right):
+    """Equal as far as two decimals tell."""
+    return bool(np.isclose(found, right, rtol=0.01))
+
+
+def cost_of(axes):
+    """A part of the answer: how many times as many pixels are processed in tiles with this many axes."""
+    tile, margin, right = COST_TILE, COST_MARGIN, tile_cost((COST_TILE,) * axes, COST_MARGIN)
+    long = tile + 2 * margin
+    return Value(
+        right=right,
+        reads=number,
+        same=close,
+        mistakes={
+            "there is a margin on one side only. A tile has two neighbours along each axis.": (
+                ((tile + margin) / tile) ** axes
+            ),
+            "there is twice the margin. It is 12 pixels wide on each side.": ((tile + 4 * margin) / tile) ** axes,
+            "this is the factor of a single axis. How many axes are cut?": long / tile,
+            "this is the cost with another number of axes.": (long / tile) ** (5 - axes),
+            "factors of axes are multiplied, not added.": axes * long / tile,
+            "this has strips along the sides, but not what lies at the corners between them.": (
+                1 + axes * 2 * margin / tile
+            ),
+            "this counts the extra pixels alone. How many are processed in all, per useful pixel?": right - 1,
+            "this is upside down: useful pixels per processed pixel.": 1 / right,
+            "this is a number of pixels. How many times the useful pixels is it?": long**axes,
+            "this is a number of extra pixels. How many times as many are processed?": long**axes - tile**axes,
+            "this is a percentage. How many times the useful pixels is it?": 100 * right,
+            "this is a percentage of extra pixels. How many times as many are processed?": 100 * (right - 1),
+            "parentheses are missing: the whole sum is divided by the tile.": (tile + 2 * margin / tile) ** axes,
+            "a margin cannot make you process fewer pixels than the tile has.": seen(0.2, lambda found: found < 1),
+        },
+        otherwise=lambda found, expected: (
+            f"this is too {'large' if found > expected else 'small'}. Compare the tile with and without its margin."
+        ),
+    )
+
+
+def too_expensive(found):
+    cost = tile_cost(int(found), COST_MARGIN)
+    return {"cost": cost} if cost > COST_LIMIT else None
+
+
+def is_no_power_of_two(found):
+    return found < 1 or found != int(found) or int(found) & (int(found) - 1)
+
+
+EXERCISES["3.3"] = Parts(
+    parts={
+        "cost_2d": cost_of(2),
+        "cost_3d": cost_of(3),
+        "tile_size": Value(
+            right=256,
+            reads=number,
+            mistakes={
+                "with this tile both axes together cost 1.41. For one axis alone, or with a margin on one side only, it "
+                f"would be {COST_LIMIT} or less.": 128,
+                "with this tile you process 1.89 times the pixels, or 0.89 times as many more. At most "
+                f"{COST_LIMIT} times in all is asked for.": 64,
+                "the cost is low enough, but so it is with a smaller tile. (In 3D, this one would be right.)": 512,
+                "this is the exponent. How many pixels is the side of the tile long?": 8,
+                "this tile has its margin on. How long is it without?": 256 + 2 * COST_MARGIN,
+                "this is the number of pixels in a tile. How long is its side?": 256**2,
+                "this would do if every size was allowed. A power of two, such as 32, 64 or 128, is asked for.": seen(
+                    204, lambda found: 203 < found < 205
+                ),
+                "this is no power of two, such as 32, 64 or 128.": seen(200, is_no_power_of_two),
+                "with this tile the cost is {cost:.2f}, more than " + f"{COST_LIMIT}.": seen(32, too_expensive),
+            },
+            otherwise="the cost is low enough, but so it is with a smaller tile.",
+        ),
+    },
+    mistakes={
+        "cost_2d and cost_3d are swapped: a third axis makes it more expensive.": seen(
+            {"cost_2d": 2.6, "cost_3d": 1.89, "tile_size": 256},
+            lambda cost_2d, cost_3d: close(cost_2d, (88 / 64) ** 3) and close(cost_3d, (88 / 64) ** 2),
+        ),
+    },
+    also_right=((1.89, 2.6, np.int64(256)), (np.float32((88 / 64) ** 2), np.array(2.6), 256.0)),
+    praise="{cost_2d:.2f} times the pixels in 2D and {cost_3d:.2f} in 3D; with tiles of {tile_size:g} it is "
+    f"{tile_cost(256, COST_MARGIN):.2f}.",
     hints=[
         "begin with one axis: how many pixels long is the tile with its margin, and how many without?",
         "there is a margin at both ends of each axis. Each axis contributes the same factor; multiply as many of them "
@@ -315,52 +414,6 @@ def compare_pipeline(image, values, chunks):
         "for the last number, try one tile size after the other, or solve ((tile + 2 * margin) / tile) ** 2 = 1.25.",
     ],
 )
-def predicted_cost(cost_2d, cost_3d, tile_size):
-    expected = [tile_cost((COST_TILE,) * axes, COST_MARGIN) for axes in (2, 3)]
-    costs = number(cost_2d), number(cost_3d)
-    if np.allclose(costs, expected[::-1], rtol=0.01):
-        raise Wrong("cost_2d and cost_3d are swapped: a third axis makes it more expensive.")
-    for axes, cost, right in zip((2, 3), costs, expected):
-        compare_cost(axes, cost, right)
-    side = whole_number(tile_size)
-    if side < 1 or side & (side - 1):
-        raise Wrong(f"tile_size = {shown(tile_size)} is not a power of two, such as 32, 64 or 128.")
-    if tile_cost(side, COST_MARGIN) > COST_LIMIT:
-        raise Wrong(f"with tile_size = {side} the cost is {tile_cost(side, COST_MARGIN):.2f}, more than {COST_LIMIT}.")
-    if tile_cost(side // 2 or 1, COST_MARGIN) <= COST_LIMIT:
-        raise Wrong(
-            f"with tile_size = {side} the cost is {tile_cost(side, COST_MARGIN):.2f}. "
-            "That is allowed, but so are smaller tiles."
-        )
-    return (
-        f"{expected[0]:.2f} times the pixels in 2D and {expected[1]:.2f} in 3D; with tiles of {side} it is "
-        f"{tile_cost(side, COST_MARGIN):.2f}."
-    )
-
-
-def compare_cost(axes, cost, right):
-    """Say what a wrong cost looks like."""
-    long, short, useful = COST_TILE + 2 * COST_MARGIN, COST_TILE + COST_MARGIN, COST_TILE
-    mistakes = [
-        ((short / useful) ** axes, "there is a margin on one side only. A tile has two neighbours along each axis"),
-        (long / useful, "this is the factor of a single axis. How many axes are cut?"),
-        (right - 1, "this counts the extra pixels alone. How many are processed in all, per useful pixel?"),
-        (1 / right, "this is upside down: useful pixels per processed pixel"),
-        (long**axes, "this is a number of pixels. How many times the useful pixels is it?"),
-        (long**axes - useful**axes, "this is a number of extra pixels. How many times as many are processed?"),
-        ((long / useful) ** (5 - axes), "this is the cost with another number of axes"),
-    ]
-    if np.isclose(cost, right, rtol=0.01):
-        return
-    for value, words in mistakes:
-        if np.isclose(cost, value, rtol=0.01):
-            raise Wrong(f"cost_{axes}d = {cost:g}: {words.rstrip('?')}{'?' if words.endswith('?') else '.'}")
-    if cost < 1:
-        raise Wrong(f"cost_{axes}d = {cost:g}, but a margin cannot make you process fewer pixels than the tile has.")
-    raise Wrong(
-        f"cost_{axes}d = {cost:g} is too {'large' if cost > right else 'small'}. "
-        "Compare the tile with and without its margin."
-    )
 
 
 # --- 3.4: repair a pipeline ---
