@@ -679,7 +679,8 @@ def test_picture_is_small():
     assert picture.read_bytes().startswith(b"\x89PNG") and picture.stat().st_size < 300_000
 
 
-def test_code_is_clean():
-    """Unused names, wrong order of imports and the like: `ruff check` says which."""
-    result = subprocess.run([sys.executable, "-m", "ruff", "check", "."], cwd=ROOT, capture_output=True, text=True)
+@pytest.mark.parametrize("command", [["check", "."], ["format", "--check", "."]], ids=lambda command: command[0])
+def test_code_is_clean(command):
+    """Unused names, wrong order of imports and the like; `ruff check` and `ruff format` say and mend it."""
+    result = subprocess.run([sys.executable, "-m", "ruff", *command], cwd=ROOT, capture_output=True, text=True)
     assert result.returncode == 0, result.stdout
