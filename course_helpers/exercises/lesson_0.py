@@ -311,6 +311,7 @@ def wrong(**arguments):
 WRONG_MEANS = {
     "this is the sum of the time points. It is not yet divided by their number.": wrong(divisor=1),
     "the sum has overflowed: uint16 holds numbers up to 65535 only.": wrong(dtype=np.uint16),
+    "the sum has overflowed: uint8 holds numbers up to 255 only.": wrong(dtype=np.uint8),
     "float16 holds numbers up to 65504 only.": wrong(dtype=np.float16),
     "this is rounded down. The mean has decimals.": wrong(dtype=np.float32, after=np.floor),
     "this is rounded. The mean has decimals.": wrong(dtype=np.float32, after=np.round),
@@ -323,6 +324,7 @@ WRONG_MEANS = {
     "nothing is added to the sum.": wrong(use=np.s_[:0]),
     "the first time point is in the sum twice.": wrong(use=lambda times: [times[0], *times]),
     "the sum goes one time point too far.": wrong(use=lambda times: [*times, times[-1] + 1]),
+    "the numbers of the time points are one too large.": wrong(use=lambda times: [t + 1 for t in times]),
     "the sum is divided by one too many.": wrong(off=1),
     "the sum is divided by one too few.": wrong(off=-1),
     "the sum is divided by 40. These are fewer.": wrong(divisor=40),
