@@ -44,9 +44,8 @@ def _moving(rng):
     return sum((_row(n, lengths[n], np.full(18, 0.02), kinds) for n in range(3)), [])
 
 
-def best_square(table, side, at_least, statistic="mean", rounding=np.floor, find="idxmin"):
-    """Row and column of the square with the smallest statistic of the areas, among those with enough objects."""
-    row, column = (rounding(table[name] / side).astype(int) for name in ("centroid-0", "centroid-1"))
-    squares = table["area"].groupby([row, column])
-    enough = squares.agg(statistic)[squares.size() >= at_least]
-    return tuple(int(part) for part in getattr(enough, find)()) if len(enough) else None
+def best_square(table, side, at_least):
+    """Row and column of the square with the smallest mean area, among those with enough objects in this table."""
+    row, column = ((table[name] // side).astype(int) for name in ("centroid-0", "centroid-1"))
+    areas = table["area"].groupby([row, column])
+    return tuple(int(part) for part in areas.mean()[areas.size() >= at_least].idxmin())

@@ -221,6 +221,14 @@ def test_an_endless_list_is_read_to_a_limit(example, line_of):
 
 @pytest.mark.skipif(not hasattr(signal, "raise_signal"), reason="no signals")
 def test_interrupting_ends_an_endless_function(example):
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # test runners may ignore it
+    try:
+        interrupt_an_endless_function(example)
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def interrupt_an_endless_function(example):
     example(double())
     exercise("99.1").form.seconds = 60
     before = threading.enumerate()

@@ -258,9 +258,9 @@ def test_windows_share_out_the_nuclei(height, width):
 
 def test_nuclei_of_a_window_keep_their_order_and_place():
     everything = true_nuclei((900, 1300))
-    window = true_nuclei((900, 1300), np.s_[:, 600:])
+    window = true_nuclei((900, 1300), window=np.s_[:, 600:])
     assert np.array_equal(window, everything[everything["centre"][:, 1] >= 599.5])
-    assert np.array_equal(true_nuclei((900, 1300), np.s_[-900:, 0:9999]), everything)
+    assert np.array_equal(true_nuclei((900, 1300), window=np.s_[-900:, 0:9999]), everything)
     assert true_nuclei((1, 1)).shape == true_nuclei(window=np.s_[3000:4000, 9:9]).shape == (0,)
     assert render_nuclei(window=np.s_[3000:4000, 0:10]).shape == (0, 10)
 
