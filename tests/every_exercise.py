@@ -58,11 +58,10 @@ def changed_by(statement):
         return {statement.name}
     if isinstance(statement, (ast.Import, ast.ImportFrom)):
         return {(name.asname or name.name).split(".")[0] for name in statement.names}
-    calls = [node.func for node in ast.walk(statement) if isinstance(node, ast.Call)]
     targets = [node for node in ast.walk(statement) if isinstance(getattr(node, "ctx", None), ast.Store)]
-    methods = (
-        [node.value for node in calls if isinstance(node, ast.Attribute)] if isinstance(statement, ast.Expr) else []
-    )
+    # Only a call that stands alone, such as table.sort_values(inplace=True): print(np.abs(image)) does not change np.
+    alone = isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Call)
+    methods = [statement.value.func.value] if alone and isinstance(statement.value.func, ast.Attribute) else []
     return {name for node in [*targets, *methods] for name in names_in(node, (ast.Load, ast.Store))}
 
 

@@ -33,14 +33,6 @@ def computed(value, remedy="Call .compute() on it."):
     return value
 
 
-def named(name, read, answer, **options):
-    """What `read` makes of one of several answers; if it is Wrong, the message says which answer it is about."""
-    try:
-        return read(answer, **options)
-    except Wrong as reason:
-        raise Wrong(f"{name}: {reason}") from None
-
-
 def number(answer):
     """The answer as a float; Wrong with the reason if it is not one finite number."""
     try:

@@ -11,6 +11,8 @@ import contextlib
 import os
 from pathlib import Path
 
+from course_helpers.data import data_folder
+
 SYMBOLS = {"solved": "✓", "tried": "✗", "open": "○"}
 NOT_COUNTED = "Checks are not counted here: {}. The record shows what was solved elsewhere on this computer."
 NOT_KEPT = "The record cannot be kept on this computer, and shows what was solved since this notebook was started: {}"
@@ -38,8 +40,6 @@ def reason_not_to_count():
 
 def folder():
     """Where the record is kept; DataError where there can be no data folder."""
-    from course_helpers.data import data_folder  # here, because a lesson may do without what downloads need
-
     return data_folder() / "progress"
 
 
