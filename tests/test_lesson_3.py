@@ -96,15 +96,25 @@ def test_no_whole_image(line_of, number, procedure):
         assert "the result is right, but your function puts the whole image into one piece" in line_of(number, answer)
 
 
-def test_tiles_that_are_assigned_to(line_of):
-    """A dask array can be changed, too."""
+def assigns(tiles):
+    result = lesson_3.in_tiles(tiles)
+    tiles[tiles > 100] = 0
+    return result
 
-    def in_place(tiles):
-        result = lesson_3.in_tiles(tiles)
-        tiles[tiles > 100] = 0
+
+def writes_into_blocks(tiles):
+    def one_tile(tile):
+        result = tile.copy()
+        tile[:] = 0
         return result
 
-    assert "the result is right" in line_of("3.2", in_place) and "changes tiles" in line_of("3.2", in_place)
+    return lesson_3.in_tiles(tiles.map_blocks(one_tile, dtype=tiles.dtype))
+
+
+@pytest.mark.parametrize("changes", [assigns, writes_into_blocks])
+def test_tiles_stay_as_they_are(line_of, changes):
+    line = line_of("3.2", changes)
+    assert line.startswith("✗") and "the result is right" in line and "your function changes tiles" in line
 
 
 threshold = 20  # a number of the notebook

@@ -22,7 +22,7 @@ class Watch(Callback):
     Attributes
     ----------
     most_pixels : int
-        Pixels of the largest plane on the way.
+        Entries of the largest array on the way.
     margins : (int, int)
         Rows and columns by which the pieces were made larger than a tile, both sides and all steps together.
     most_bytes : int
@@ -36,6 +36,7 @@ class Watch(Callback):
 
     def look(self, key, result, graph, state, worker):
         shape = getattr(result, "shape", ())
+        self.most_pixels = max(self.most_pixels, getattr(result, "size", 0) if shape else 0)
         if len(shape) != 2 or 1 in shape:  # a line of counts, for example
             return
         # Only growth beyond a tile is a margin: dask also builds small pieces, to fill the outer border.
@@ -45,7 +46,6 @@ class Watch(Callback):
         margins = margins + np.maximum(shape_or_tile - before, 0)
         self._pieces[key] = shape_or_tile, margins
         self.margins = np.maximum(self.margins, margins)
-        self.most_pixels = max(self.most_pixels, result.size)
 
     def count(self, graph, state, failed):
         results = [value.nbytes for value in state["cache"].values() if isinstance(value, np.ndarray)]
@@ -59,11 +59,12 @@ def bytes_in_plan(result):
 
 
 def lazy_tiles(image, side):
-    """An image cut into tiles, each made when it is needed, so that no part of the plan holds the whole image."""
+    """A copy of an image cut into tiles, each taken when it is needed: no part of the plan holds the whole image."""
+    image = image.copy()
     chunks = normalize_chunks(side, image.shape)
     windows = np.array(slices_from_chunks(chunks), dtype=object).reshape(*map(len, chunks), 2)
     return da.map_blocks(
-        lambda block_id: image[tuple(windows[block_id])].copy(), chunks=chunks, meta=np.empty((0, 0), dtype=image.dtype)
+        lambda block_id: image[tuple(windows[block_id])], chunks=chunks, meta=np.empty((0, 0), dtype=image.dtype)
     )
 
 
@@ -119,6 +120,7 @@ class InTiles(Function):
         all_right = True
         for arguments in self.all_cases(folder):
             given, expected = in_words(**arguments), self.outcome(self.right_of_whole, arguments)
+            before = self.outcome(da.asarray, arguments)
             own, found, margin = arguments["tiles"].copy(), NOTHING, (0, 0)
             try:
                 found, watched = self.pixels(answer, own, given)
@@ -130,7 +132,8 @@ class InTiles(Function):
                     self.explain(reason, arguments)
                     raise
             all_right &= self.alike(found, expected)
-            changed = ["tiles"] * (own.name != arguments["tiles"].name)
+            is_changed = own.name != arguments["tiles"].name or not np.array_equal(before, computed(da.asarray, own))
+            changed = ["tiles"] * is_changed
             yield Answered(arguments | {"margin": margin}, given, found, expected, changed)
 
     def pixels(self, answer, tiles, given):
@@ -147,7 +150,7 @@ class InTiles(Function):
             "dtype": np.dtype(self.dtype),
         }
         if says := self.recognised(facts):
-            raise Wrong(f"for {given} {says}")
+            raise Wrong(f"for {given} {says}{about_notebook(answer)}")
         begin(f"computing what your function returns for {given}")
         try:
             # Watch sees every step if nothing is optimized, and no whole image as long as the chunks stay apart.
@@ -214,12 +217,10 @@ def about_plans(right):
             lambda tiles: right(tiles) if tiles.rechunk(-1).max().compute() else tiles,
             lambda running, tiles: running.most_pixels >= tiles.size,
         ),
-        "the plan that your function returns holds {bytes} bytes of pixels, already computed one after the other: as many "
-        "as the whole image has or more. Leave pixels lazy.": seen(
+        "the plan that your function returns holds {bytes} bytes of pixels that are computed already, as many as the "
+        "whole image has or more. Leave pixels lazy.": seen(
             lambda tiles: right(da.from_array(put_together(tiles), chunks=tiles.chunks)),
-            lambda returned, tiles: (
-                {"bytes": bytes_in_plan(returned)} if bytes_in_plan(returned) >= tiles.nbytes else None
-            ),
+            lambda returned, tiles: (bytes := bytes_in_plan(returned)) >= tiles.nbytes and {"bytes": bytes},
         ),
         "the result has shape {returned.shape}.": seen(
             lambda tiles: right(tiles)[:-1], lambda returned, tiles: returned.shape != tiles.shape

@@ -227,7 +227,7 @@ EXERCISES["3.2"] = InTiles(
             lambda tiles: tiles.astype(float)
         ),
         "The pipeline is applied twice.": lambda tiles: in_tiles(in_tiles(tiles)),
-        "Your tiles have margins of {rows} rows and {columns} columns, all steps together: less than both filters look.": (
+        "Your margin, all steps together, is {rows} pixels in rows and {columns} in columns: less than both filters look.": (
             seen({"depth": (11, 9)}, lambda margin: narrow(margin, 11))
         ),
         "All of them lie at the outer border. What do the two filters find beyond it?": (
@@ -370,6 +370,10 @@ def otsu_of(pixels, bins=256):
     return counts.map_blocks(lambda hist: np.array(threshold_otsu(hist=hist)), drop_axis=0, dtype=int)
 
 
+def of_tiles_with_margins(flat):
+    return otsu_of(da.overlap.overlap(flat, depth=12, boundary="none"))
+
+
 def otsu_of_tiles(flat):
     """The thresholds that the tiles have on their own."""
     return flat.map_blocks(lambda tile: np.array([[threshold_otsu(tile)]]), chunks=(1, 1), dtype=int)
@@ -404,9 +408,12 @@ def threshold_by_loop(flat):
 
 @functools.cache
 def images_for_nuclei():
-    """Two parts of the slide with different thresholds, and disks that need the whole margin; with sides of tiles."""
+    """Two parts of the slide with different thresholds, and disks that need the whole margin; with sides of tiles.
+
+    The first part has another threshold if pixels are left out, or counted twice.
+    """
     slide = nuclei_slide()
-    crowded, sparse = slide[1400:1550, 4300:4450].compute(), slide[300:490, 300:460].compute()
+    crowded, sparse = slide[1475:1625, 4725:4875].compute(), slide[300:490, 300:460].compute()
     return (crowded, 50), (sparse // 2 + np.uint8(30), (70, 60)), (broken_disks(NUCLEUS_RADIUS, 64), 64)
 
 
@@ -477,6 +484,9 @@ EXERCISES["3.4"] = InTiles(
             lambda tiles: find_nuclei(tiles, above=lambda flat, level: tiles > level)
         ),
         "The threshold comes from every second pixel. Count all.": by(lambda flat: otsu_of(flat[::2, ::2])),
+        "The threshold comes from tiles with their margins on, where some pixels count twice.": by(
+            of_tiles_with_margins
+        ),
         "The threshold is the mean of those of the tiles. Sum their histograms instead.": by(
             lambda flat: otsu_of_tiles(flat).mean()
         ),
@@ -508,10 +518,17 @@ EXERCISES["3.4"] = InTiles(
         "Some lie in the middle of tiles, where no threshold of the image without its background gives your mask.": (
             seen({"radius": 9, "depth": 18}, fault("no threshold"))
         ),
+        "da.histogram returns counts and edges. Call .compute() on the counts alone.": seen(
+            lambda tiles: find_nuclei(tiles, lambda flat: da.histogram(flat, 256, (0, 256)).compute()),
+            lambda error: "'tuple' object has no attribute 'compute'" in error,
+        ),
+        "remove_background takes NumPy arrays. Let map_overlap call it, for one tile after the other.": seen(
+            lambda tiles: remove_background(tiles) > 20, lambda error: "image is of type Array" in error
+        ),
         "Your margin is the radius of one filter. How many filters make a top-hat?": (
             seen({"depth": 6}, lambda margin: margin == (6, 6))
         ),
-        "Your tiles have margins of {rows} rows and {columns} columns. How far does the top-hat look?": (
+        "Your margin is {rows} pixels in rows and {columns} in columns. How far does the top-hat look?": (
             seen({"depth": 11}, lambda margin: narrow(margin, 2 * NUCLEUS_RADIUS))
         ),
         "They lie at the outer border of the image. What does your boundary put there?": (
