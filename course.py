@@ -23,6 +23,7 @@ import platform
 import re
 import shutil
 import signal
+import ssl
 import subprocess
 import sys
 import tempfile
@@ -34,6 +35,7 @@ PYTHON = os.path.join(VENV, "Scripts", "python.exe") if os.name == "nt" else os.
 FINISH = os.path.join(ROOT, "tools", "finish.py")
 OLDEST, NEWEST = (3, 11), (3, 14)
 GIGABYTES_NEEDED = 1.5
+UNFINISHED = "unfinished"
 
 WRONG_PYTHON = """The course needs Python 3.11 to 3.14; this is Python {}.{}. Install one of these, and start it by its name:
 python3.14 course.py lab (on Windows: py -3.14 course.py lab)."""
@@ -41,27 +43,25 @@ INTEL_MAC = """On a Mac, the course needs an Apple chip and a Python made for it
 Without an Apple chip, use the course in a browser, with Binder or a JupyterHub."""
 SET_UP_FAILED = """
 The set-up did not succeed; the lines above say why. Usual reasons:
-- no network (a set-up needs one, later starts do not), or a proxy, mirror or certificate that pip is not told of
+- no network (a set-up needs one, later starts do not), a proxy or certificate that pip is not
+  told of, or a mirror that lacks a package
 - a full disk
 - another window that uses the course, if files cannot be replaced
 Run the same command again when that is mended: it goes on where it stopped."""
 CANNOT_WORK = """The course cannot be set up or started here: {}
 Check that you may write into this folder, that the disk is not full, and that no other window is using the course.
 Then run this again."""
-ROOT_SAID = "You are root: JupyterLab gets --allow-root. It asks for a token, and without --ip it answers this computer only."
+ROOT_SAID = (
+    "You are root: JupyterLab gets --allow-root. It asks for a token, and without --ip it answers this computer only."
+)
 
 COMMANDS = {
     "lab": ["-m", "jupyterlab", "--ServerApp.root_dir=" + os.path.join(ROOT, "notebooks")],
     "test": ["-m", "pytest"],
     "progress": ["-m", "course_helpers.exercises.collect"],
-    "kernel": [
-        "-m",
-        "ipykernel",
-        "install",
-        "--user",
-        "--name=larger-than-memory",
-        "--display-name=Larger than memory",
-    ],
+    # Where a cluster sets PYTHONPATH for its own Python, the kernel must not find those packages.
+    "kernel": ["-m", "ipykernel", "install", "--user", "--name=larger-than-memory", "--env", "PYTHONPATH", ""]
+    + ["--display-name=Larger than memory"],
     "slides": [os.path.join(ROOT, "notebooks", "source", "slides.py")],
     "book": [os.path.join(ROOT, "book")],
     "build": [os.path.join(ROOT, "notebooks", "source", "build.py")],
@@ -80,7 +80,7 @@ SETTINGS = {
     "index-url": ("UV_DEFAULT_INDEX", "UV_INDEX_URL"),
     "extra-index-url": ("UV_INDEX", "UV_EXTRA_INDEX_URL"),
     "find-links": ("UV_FIND_LINKS",),
-    "cert": ("SSL_CERT_FILE",),
+    "cert": ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"),
     "proxy": ("ALL_PROXY",),
     "trusted-host": ("UV_INSECURE_HOST",),
     "no-index": ("UV_NO_INDEX",),
@@ -98,14 +98,19 @@ def environment():
     # A terminal in JupyterLab finds this Python first. UTF-8, because a Windows console would stumble over symbols.
     path = os.pathsep.join([os.path.dirname(PYTHON), kept.get("PATH", os.defpath)])
     kept.update(PATH=path, PYTHONUTF8="1")
-    if not may_write(os.path.expanduser("~")):  # pip, uv and JupyterLab keep settings and caches there
-        kept["HOME"] = os.path.join(VENV, "home")
+    if not is_usable(os.path.expanduser("~")):  # pip, uv and JupyterLab keep settings and caches there
+        kept.update(HOME=os.path.join(VENV, "home"), UV_NO_CACHE="1")
     return kept
 
 
-def may_write(folder):
+def is_usable(folder):
+    """Whether files can be written and locked there; some network drives know no locks."""
     try:
-        tempfile.TemporaryFile(dir=folder).close()
+        with tempfile.TemporaryFile(dir=folder) as file:
+            if os.name != "nt":
+                import fcntl
+
+                fcntl.flock(file, fcntl.LOCK_EX)
     except OSError:
         return False
     return True
@@ -138,11 +143,15 @@ def fingerprint(group):
     return hashlib.sha256(text).hexdigest()
 
 
+def read(path):
+    if not os.path.isfile(path):
+        return None
+    with open(path) as file:
+        return file.read()
+
+
 def is_installed(group):
-    if not os.path.isfile(marker(group)):
-        return False
-    with open(marker(group)) as file:
-        return file.read() == fingerprint(group)
+    return read(marker(group)) == fingerprint(group)
 
 
 def works(*arguments):
@@ -198,7 +207,7 @@ def make_venv():
     if os.path.isdir(VENV):
         shutil.rmtree(TRASH, ignore_errors=True)
         os.rename(VENV, TRASH)  # a deletion that is interrupted must not leave a .venv that looks like somebody else's
-    write(marker("setup"), "unfinished")
+    write(marker("setup"), "")
     venv.create(VENV, symlinks=os.name != "nt", with_pip=True)
     shutil.rmtree(TRASH, ignore_errors=True)
 
@@ -206,24 +215,29 @@ def make_venv():
 def told():
     """The environment in which pip and uv are told the same, whichever of the two the user has told."""
     result = environment()
+    result.setdefault("XDG_CONFIG_HOME", os.path.join(os.path.expanduser("~"), ".config"))  # also if HOME leads away
     listed = subprocess.check_output([PYTHON, "-m", "pip", "config", "list"], cwd=ROOT, env=result).decode()
     of_pip = {}
     for place in ("global", "install", ":env:"):  # each goes before the one before it
         found = re.findall("^{}\\.([a-z-]+)=(.+?)\r?$".format(place), listed, re.MULTILINE)
         of_pip.update((option, ast.literal_eval(value)) for option, value in found)
     for option, names in SETTINGS.items():
-        of_uv = [result[name] for name in names if result.get(name)]
-        if of_uv and option not in of_pip:
-            result["PIP_" + option.upper().replace("-", "_")] = of_uv[0]
-        elif option in of_pip and not of_uv:
-            result[names[0]] = (" " if option != "find-links" else ",").join(of_pip[option].split())
+        value = of_pip.get(option) or next((result[name] for name in names if result.get(name)), "")
+        parts = [os.path.expanduser(part) for part in value.split()]
+        if parts and option != "proxy":
+            result.setdefault("PIP_" + option.upper().replace("-", "_"), " ".join(parts))
+        if parts:
+            result.setdefault(names[0], ("," if option == "find-links" else " ").join(parts))
     # uv would trust its own certificates only, and stop at the first mirror that has another version of a package.
-    result.setdefault("UV_SYSTEM_CERTS", "1")
+    paths = ssl.get_default_verify_paths()
+    if not sys.platform.startswith("linux") or paths.cafile or paths.capath and os.listdir(paths.capath):
+        result.setdefault("UV_SYSTEM_CERTS", "1")
     result.setdefault("UV_INDEX_STRATEGY", "unsafe-best-match")
+    result["PIP_USER"] = "0"
     return result
 
 
-def install(group):
+def install(group, again):
     """Install what is pinned, hashes verified and nothing compiled, with uv, which takes seconds."""
     with open(PINS) as file:
         pin_of_uv = re.search(r"^uv==(.*\\\n)*.*\n", file.read(), re.MULTILINE).group()
@@ -234,19 +248,23 @@ def install(group):
     uv = [PYTHON, "-m", "uv", "pip", "install", "--python", PYTHON]
     of_group = [] if group == "setup" else ["--group", group, "--constraint", PINS_OF_GROUPS, "--no-binary", "pims"]
     env = told()
+    if env.get("UV_NO_INDEX", "").lower() in ("1", "true", "yes", "on"):  # uv reads no such variable
+        uv.append("--no-index")
+    if again:  # where copying was interrupted, uv takes half a package for a whole one
+        uv.append("--reinstall")
     return run(pip + options + [only_uv], env=env) and run(uv + options + [PINS] + of_group, env=env)
 
 
 def set_up(group):
     """Make .venv, or bring it up to date. What was there stays as it is until all that is new has arrived."""
-    check_prerequisites()
-    locked = lock()  # noqa: F841 - held until this function returns
     new = not works("-m", "pip", "--version")
     size = ", once, about a minute, {} GB of disk space".format(GIGABYTES_NEEDED) if new else ""
     say("Setting up the course in .venv{}.".format(size))
     if new:
         make_venv()
-    if not install(group) or group == "setup" and not run([PYTHON, FINISH]):
+    again = read(marker(group)) == UNFINISHED
+    write(marker(group), UNFINISHED)
+    if not install(group, again) or group == "setup" and not run([PYTHON, FINISH]):
         kept = "\nThe packages you had are still there: {} -m jupyterlab notebooks"
         kept = kept.format(os.path.relpath(PYTHON, ROOT)) if works("-c", "import jupyterlab, course_helpers") else ""
         sys.exit(SET_UP_FAILED + kept)
@@ -277,7 +295,9 @@ def main(arguments):
         needed = ["setup"] + (["all"] if everything else [name] if name in GROUPS else [])
         for group in needed:
             if not is_installed(group) or group == "setup" and not works("-c", "import course_helpers"):
-                set_up(group)
+                check_prerequisites()
+                with lock():
+                    set_up(group)
         if name in ("lab", "slides") and hasattr(os, "geteuid") and os.geteuid() == 0:
             say(ROOT_SAID)
             arguments = arguments + ["--allow-root"]

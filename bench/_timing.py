@@ -1,4 +1,5 @@
 """What the benchmarks share: times of functions without arguments, in seconds."""
+
 import time
 
 import numpy as np

@@ -51,12 +51,14 @@ def print_counting():
     nuclei = {"threshold": THRESHOLD, "sigma": SIGMA}
     seed, segment = partial(seed_nuclei, **nuclei), partial(segment_nuclei, **nuclei)
     tiles = da.from_array(image, chunks=1000)
-    ways = {"lecture, mapped over tiles": lambda: map_count(lecture_count, tiles).compute().sum(),
-            "count_nuclei, mapped over tiles": lambda: map_count(count_nuclei, tiles, **nuclei).compute().sum(),
-            "count_in_tiles(segment_nuclei)": lambda: count_in_tiles(segment, tiles, OVERLAP, REACH).compute().sum(),
-            "count_in_tiles(seed_nuclei)": lambda: count_in_tiles(seed, tiles, OVERLAP, REACH).compute().sum(),
-            "seed_nuclei, whole image": lambda: seed(image).max(),
-            "segment_nuclei, whole image": lambda: segment(image).max()}
+    ways = {
+        "lecture, mapped over tiles": lambda: map_count(lecture_count, tiles).compute().sum(),
+        "count_nuclei, mapped over tiles": lambda: map_count(count_nuclei, tiles, **nuclei).compute().sum(),
+        "count_in_tiles(segment_nuclei)": lambda: count_in_tiles(segment, tiles, OVERLAP, REACH).compute().sum(),
+        "count_in_tiles(seed_nuclei)": lambda: count_in_tiles(seed, tiles, OVERLAP, REACH).compute().sum(),
+        "seed_nuclei, whole image": lambda: seed(image).max(),
+        "segment_nuclei, whole image": lambda: segment(image).max(),
+    }
     with dask.config.set(scheduler="synchronous"):
         results = [way() for way in ways.values()]
         times = best_times(list(ways.values()), 3)
@@ -76,8 +78,13 @@ def print_chunk_sizes():
     print(f"{'chunks':>8} {'lecture':>9} {'in tiles':>9} {'lecture':>10} {'in tiles':>10}")
     for chunks in (50, 100, 200, 500, 1000):
         tiles, found = da.from_array(image, chunks=chunks), []
-        times = best_times([lambda: found.append(map_count(lecture_count, tiles).compute().sum()),
-                            lambda: found.append(count_in_tiles(seed, tiles, OVERLAP, REACH).compute().sum())], 1)
+        times = best_times(
+            [
+                lambda: found.append(map_count(lecture_count, tiles).compute().sum()),
+                lambda: found.append(count_in_tiles(seed, tiles, OVERLAP, REACH).compute().sum()),
+            ],
+            1,
+        )
         print(f"{chunks:8d} {found[0]:9.1f} {found[1]:9d} {times[0]:8.2f} s {times[1]:8.2f} s")
 
 
@@ -86,19 +93,27 @@ def print_labels_and_tables():
     segment = partial(segment_nuclei, threshold=THRESHOLD, sigma=SIGMA)
     tiles, properties = da.from_array(image, chunks=1000), ("label", "area", "bbox", "centroid", "intensity_mean")
     whole = segment(image)
-    table, expected = measure_in_tiles(segment, tiles, 80, properties, REACH), measure.regionprops_table(
-        whole, image, properties=properties)
+    table, expected = (
+        measure_in_tiles(segment, tiles, 80, properties, REACH),
+        measure.regionprops_table(whole, image, properties=properties),
+    )
     expected = pd.DataFrame(expected).sort_values(["bbox-0", "area", "centroid-1"], ignore_index=True)
     table = table.sort_values(["bbox-0", "area", "centroid-1"], ignore_index=True)
     differences = [np.abs(table[name] - expected[name]).max() for name in table if name != "label"]
     print(f"\nLabels and tables of {image.shape}, tiles of 1000, overlap 80, one core, best of 2")
     print(f"rows {len(table)}, on the whole image {len(expected)}; largest difference {max(differences):.2g}")
     with dask.config.set(scheduler="synchronous"):
-        pairs = {"label image": (lambda: segment(image), lambda: label_in_tiles(segment, tiles, 80, REACH).compute()),
-                 "label image from 1 to n": (lambda: segment(image), lambda: label_in_tiles(
-                     segment, tiles, 80, REACH, renumber=True).compute()),
-                 "table": (lambda: measure.regionprops_table(segment(image), image, properties=properties),
-                           lambda: measure_in_tiles(segment, tiles, 80, properties, REACH))}
+        pairs = {
+            "label image": (lambda: segment(image), lambda: label_in_tiles(segment, tiles, 80, REACH).compute()),
+            "label image from 1 to n": (
+                lambda: segment(image),
+                lambda: label_in_tiles(segment, tiles, 80, REACH, renumber=True).compute(),
+            ),
+            "table": (
+                lambda: measure.regionprops_table(segment(image), image, properties=properties),
+                lambda: measure_in_tiles(segment, tiles, 80, properties, REACH),
+            ),
+        }
         for name, works in pairs.items():
             alone, tiled = best_times(works, 2)
             print(f"{name:>24}: whole image {alone:6.2f} s, in tiles {tiled:6.2f} s, ratio {tiled / alone:.2f}")
@@ -131,8 +146,10 @@ def print_scaling(sizes, once_up_to):
     seed = partial(seed_nuclei, threshold=THRESHOLD, sigma=SIGMA)
     count_in_tiles(seed, nuclei_slide((1000, 1000), 1000), OVERLAP, REACH).compute()
     print("\nSlides of any size, tiles of 1000 rendered on the way, all processors; memory traced in a second run")
-    print(f"{'megapixels':>11} {'tiles':>7} {'true':>9} {'count':>9} {'by patches: per megapixel':>26} {'peak':>8} "
-          f"{'at once: per megapixel':>23} {'peak':>8}")
+    print(
+        f"{'megapixels':>11} {'tiles':>7} {'true':>9} {'count':>9} {'by patches: per megapixel':>26} {'peak':>8} "
+        f"{'at once: per megapixel':>23} {'peak':>8}"
+    )
     for shape in sizes:
         counts, megapixels = count_in_tiles(seed, nuclei_slide(shape, 1000), OVERLAP, REACH), np.prod(shape) / 1e6
         found, cells = [], []

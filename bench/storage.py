@@ -74,11 +74,16 @@ def throughput(folder):
     pixels = nuclei_slide(SHAPE, chunks=(1024, 1024)).compute()
     image, megabytes = da.from_array(pixels, chunks=CHUNKS), pixels.nbytes / 1e6
     codecs = (zarr.codecs.ZstdCodec(level=3), zarr.codecs.Crc32cCodec())
-    compare("write", {
-        "da.to_zarr": lambda path: image.to_zarr(path, compressors=codecs),
-        "write_verified (reads all back)": lambda path: write_verified(image, path),
-        "numpy memmap, not compressed": lambda path: to_memmap(image, path),
-    }, folder, megabytes)
+    compare(
+        "write",
+        {
+            "da.to_zarr": lambda path: image.to_zarr(path, compressors=codecs),
+            "write_verified (reads all back)": lambda path: write_verified(image, path),
+            "numpy memmap, not compressed": lambda path: to_memmap(image, path),
+        },
+        folder,
+        megabytes,
+    )
 
     source = folder / "scan.tif"
     tifffile.imwrite(source, pixels, tile=(256, 256), compression="zlib")
@@ -88,12 +93,18 @@ def throughput(folder):
             view = da.from_zarr(zarr.open_array(file.aszarr(), mode="r"))
             view.rechunk(CHUNKS).to_zarr(path, compressors=codecs)
 
-    compare("convert a tiled TIFF", {
-        "tifffile's view, da.to_zarr": plainly,
-        "convert_tiff (reads all back)": lambda path: convert_tiff(source, path, CHUNKS, progress=iter),
-        "tifffile.imread, whole image": lambda path: zarr.create_array(
-            path, data=tifffile.imread(source), chunks=CHUNKS, compressors=codecs),
-    }, folder, megabytes)
+    compare(
+        "convert a tiled TIFF",
+        {
+            "tifffile's view, da.to_zarr": plainly,
+            "convert_tiff (reads all back)": lambda path: convert_tiff(source, path, CHUNKS, progress=iter),
+            "tifffile.imread, whole image": lambda path: zarr.create_array(
+                path, data=tifffile.imread(source), chunks=CHUNKS, compressors=codecs
+            ),
+        },
+        folder,
+        megabytes,
+    )
 
     image.to_zarr(folder / "image.zarr", compressors=codecs)
     to_memmap(image, folder / "image.npy")
@@ -102,10 +113,15 @@ def throughput(folder):
     def windows(array):
         return [np.array(array[row : row + 512, column : column + 512]) for row, column in corners]
 
-    compare("read 50 windows of 512 x 512", {
-        "zarr": lambda _: windows(zarr.open_array(folder / "image.zarr", mode="r")),
-        "numpy memmap, not compressed": lambda _: windows(np.load(folder / "image.npy", mmap_mode="r")),
-    }, folder, 50 * 512 * 512 / 1e6)
+    compare(
+        "read 50 windows of 512 x 512",
+        {
+            "zarr": lambda _: windows(zarr.open_array(folder / "image.zarr", mode="r")),
+            "numpy memmap, not compressed": lambda _: windows(np.load(folder / "image.npy", mmap_mode="r")),
+        },
+        folder,
+        50 * 512 * 512 / 1e6,
+    )
 
 
 def write_tiff(path, megabytes):
@@ -113,9 +129,15 @@ def write_tiff(path, megabytes):
     rows = 10_240
     strip = nuclei_slide((rows, 9_728), chunks=(1024, 1024)).compute()
     count = round(megabytes / (strip.nbytes / 1e6))
-    tiles = (strip[row : row + 512, column : column + 512] for _ in range(count)
-             for row in range(0, rows, 512) for column in range(0, strip.shape[1], 512))
-    tifffile.imwrite(path, tiles, shape=(rows * count, strip.shape[1]), dtype=strip.dtype, tile=(512, 512), bigtiff=True)
+    tiles = (
+        strip[row : row + 512, column : column + 512]
+        for _ in range(count)
+        for row in range(0, rows, 512)
+        for column in range(0, strip.shape[1], 512)
+    )
+    tifffile.imwrite(
+        path, tiles, shape=(rows * count, strip.shape[1]), dtype=strip.dtype, tile=(512, 512), bigtiff=True
+    )
     return count * strip.nbytes / 1e6
 
 

@@ -4,6 +4,7 @@ One thread for everything, in CPU time, which other programs disturb less. The w
 fastest of several rounds counts. Filters may be slower on arrays whose rows are a power of two long, like tiles without
 overlap: this is part of the time for all tiles, but not of the time outside the procedure.
 """
+
 from time import process_time
 
 import dask
@@ -55,25 +56,37 @@ def seconds(*ways, rounds, meter):
 def compare_background_removal():
     print("White top-hat: time / time of remove_background, and whether the result is the same.")
     print("radius  dtype    pixels       ours   disk, scikit-image  disk as sequence   rank filters    square, SciPy")
-    cases = [(6, np.uint8, (1000, 1000)), (15, np.uint8, (2000, 2000)), (15, np.uint16, (1000, 1000)),
-             (15, np.float32, (1000, 1000)), (30, np.uint8, (500, 500))]
+    cases = [
+        (6, np.uint8, (1000, 1000)),
+        (15, np.uint8, (2000, 2000)),
+        (15, np.uint16, (1000, 1000)),
+        (15, np.float32, (1000, 1000)),
+        (30, np.uint8, (500, 500)),
+    ]
     for radius, dtype, shape in cases:
         image = np.random.default_rng(0).integers(0, 256, shape).astype(dtype)
         footprint = disk(radius)
         sequence = disk(radius, decomposition="sequence")
-        ways = [lambda: remove_background(image, radius),
-                lambda: white_tophat(image, footprint),
-                lambda: white_tophat(image, sequence),
-                lambda: image - rank.maximum(rank.minimum(image, footprint), footprint),
-                lambda: ndimage.white_tophat(image, size=2 * radius + 1)]
+        ways = [
+            lambda: remove_background(image, radius),
+            lambda: white_tophat(image, footprint),
+            lambda: white_tophat(image, sequence),
+            lambda: image - rank.maximum(rank.minimum(image, footprint), footprint),
+            lambda: ndimage.white_tophat(image, size=2 * radius + 1),
+        ]
         if dtype != np.uint8:
             ways[3] = lambda: None  # the rank filters are made for uint8
         remove_background(image, radius)
         (ours, *others), (expected, *results), _ = seconds(*ways, rounds=2, meter={})
-        cells = ["-" if result is None else f"{other / ours:.0f}x {'same' if (result == expected).all() else 'other'}"
-                 for other, result in zip(others, results)]
-        print(f"{radius:6d}  {np.dtype(dtype).name:7s}  {shape[0]:4d} x {shape[1]:4d}"
-              f"  {ours * 1e9 / image.size:5.1f} ns/px" + "".join(f"{cell:>17s}" for cell in cells), flush=True)
+        cells = [
+            "-" if result is None else f"{other / ours:.0f}x {'same' if (result == expected).all() else 'other'}"
+            for other, result in zip(others, results)
+        ]
+        print(
+            f"{radius:6d}  {np.dtype(dtype).name:7s}  {shape[0]:4d} x {shape[1]:4d}"
+            f"  {ours * 1e9 / image.size:5.1f} ns/px" + "".join(f"{cell:>17s}" for cell in cells),
+            flush=True,
+        )
 
 
 def compare_tilings(name, procedure):
@@ -96,22 +109,28 @@ def compare_tilings(name, procedure):
         for tile in TILES:
             blocks = da.from_array(image, chunks=tile)
             with dask.config.set(num_workers=1, scheduler="synchronous"):
-                ways = [lambda: metered(image),
-                        lambda: tiled(metered, image, tile, overlap),
-                        lambda: blocks.map_overlap(metered, depth=overlap, boundary="none", dtype=np.uint8).compute(),
-                        lambda: apply_parallel(metered, image, (tile, tile), overlap, mode="none", dtype=image.dtype)]
+                ways = [
+                    lambda: metered(image),
+                    lambda: tiled(metered, image, tile, overlap),
+                    lambda: blocks.map_overlap(metered, depth=overlap, boundary="none", dtype=np.uint8).compute(),
+                    lambda: apply_parallel(metered, image, (tile, tile), overlap, mode="none", dtype=image.dtype),
+                ]
                 (whole, *others), results, (_, *meters) = seconds(*ways, rounds=7, meter=meter)
             extra = meters[0]["pixels"] / image.size
             same = "yes" if all((result == results[0]).all() for result in results) else "no"
             added = [other / inside["seconds"] - 1 for other, inside in zip(others, meters)]
             cells = [f"{other / whole:.2f} ({share:+.0%})" for other, share in zip(others, added)]
-            print(f"{overlap:7d} {tile:6d} {extra:7.3f}" + "".join(f"{cell:>17s}" for cell in cells) + f"{same:>10s}",
-                  flush=True)
+            print(
+                f"{overlap:7d} {tile:6d} {extra:7.3f}" + "".join(f"{cell:>17s}" for cell in cells) + f"{same:>10s}",
+                flush=True,
+            )
             if tile == 512:
                 beyond_pixels.append(others[0] / whole / extra - 1)
                 beyond_procedure.append(added[0])
-    print(f"Ours with tiles of 512 and overlaps of {OVERLAPS} pixels takes longer than the extra pixels explain by "
-          f"{', '.join(f'{share:+.0%}' for share in beyond_pixels)};")
+    print(
+        f"Ours with tiles of 512 and overlaps of {OVERLAPS} pixels takes longer than the extra pixels explain by "
+        f"{', '.join(f'{share:+.0%}' for share in beyond_pixels)};"
+    )
     print(f"outside the procedure by {', '.join(f'{share:+.0%}' for share in beyond_procedure)}.")
 
 

@@ -26,8 +26,8 @@ html_js_files = ["book.js"]
 html_copy_source = False
 html_use_index = False
 html_theme_options = {
-    "repository_url": book["REPOSITORY"],
-    "use_repository_button": True,
+    "repository_url": f"https://github.com/{book['REPOSITORY']}" if book["REPOSITORY"] else "",
+    "use_repository_button": bool(book["REPOSITORY"]),
     "use_download_button": False,
     "home_page_in_toc": True,
     "navbar_persistent": [],

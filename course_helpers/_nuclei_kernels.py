@@ -6,6 +6,7 @@ hash of the seed and of a position, so any piece can be rendered alone and alway
 A nucleus is seven numbers: row and column of its centre, its longer and its shorter diameter, the direction (row,
 column) of the longer one as a unit vector, and its brightness in grey levels.
 """
+
 import numpy as np
 from numba import njit
 
@@ -50,13 +51,13 @@ def _abundance(row, col):
     """Return the probability that something grows here: it follows the crowding, and varies over some 300 pixels."""
     x, y = (row + col / 2) / 300, (col - row / 2) / 340
     patches = _wave(x + 0.5 * _wave(0.6 * y)) * _wave(y + 0.5 * _wave(0.43 * x))
-    return 0.02 + 0.55 * _crowding(row, col)**2 * (1 + 0.6 * patches)
+    return 0.02 + 0.55 * _crowding(row, col) ** 2 * (1 + 0.6 * patches)
 
 
 @njit(nogil=True, cache=True)
 def _background(row, col):
     """Return the grey level without nuclei: uneven light, and haze where the tissue is crowded."""
-    return 9.5 + 1.5 * _wave((row + col / 3) / 1100) * _wave((col - row / 3) / 1700) + 4 * _crowding(row, col)**2
+    return 9.5 + 1.5 * _wave((row + col / 3) / 1100) * _wave((col - row / 3) / 1700) + 4 * _crowding(row, col) ** 2
 
 
 @njit(nogil=True, cache=True)
@@ -163,8 +164,12 @@ def _photograph(light, row_start, col_start, seed, picture):
         key = _hash(_hash(seed, 2), row_start + row)
         for col in range(light.shape[1]):
             bits = _hash(key, col_start + col)
-            total = ((bits & np.uint64(0xFFFF)) + ((bits >> np.uint64(16)) & np.uint64(0xFFFF))
-                     + ((bits >> np.uint64(32)) & np.uint64(0xFFFF)) + (bits >> np.uint64(48)))
+            total = (
+                (bits & np.uint64(0xFFFF))
+                + ((bits >> np.uint64(16)) & np.uint64(0xFFFF))
+                + ((bits >> np.uint64(32)) & np.uint64(0xFFFF))
+                + (bits >> np.uint64(48))
+            )
             noise = (np.int64(total) - 131070) * (np.sqrt(3.0) / 65536)
             grey = light[row, col] + noise * np.sqrt(READ_NOISE**2 + GAIN * light[row, col])
             picture[row, col] = np.uint8(min(max(grey + 0.5, 0.0), 255.0))
@@ -175,6 +180,6 @@ def fill_picture(picture, row_start, col_start, seed):
     """Fill `picture` (uint8) with what the camera sees; band by band, because the light needs four times the memory."""
     light = np.empty((min(BAND, picture.shape[0]), picture.shape[1]), np.float32)
     for row in range(0, picture.shape[0], BAND):
-        band = picture[row:row + BAND]
-        fill_light(light[:len(band)], row_start + row, col_start, seed)
-        _photograph(light[:len(band)], row_start + row, col_start, seed, band)
+        band = picture[row : row + BAND]
+        fill_light(light[: len(band)], row_start + row, col_start, seed)
+        _photograph(light[: len(band)], row_start + row, col_start, seed, band)

@@ -75,12 +75,12 @@ def render_nuclei(shape=(2000, 5000), seed=0, window=None, noise=True):
     return _render(row_start, row_stop, col_start, col_stop, whole_number(seed, "seed", 0, LAST_SEED), noise)
 
 
-def true_nuclei(shape=(2000, 5000), window=None):
-    """Return all nuclei whose centre lies on a pixel of the slide with seed 0, or of a window of it; nothing is rendered.
+def true_nuclei(shape=(2000, 5000), seed=0, window=None):
+    """Return all nuclei whose centre lies on a pixel of the slide, or of a window of it; nothing is rendered.
 
     Parameters
     ----------
-    shape : tuple of two int
+    shape, seed
         As for `nuclei_slide`.
     window : tuple of two slices, optional
         For example ``np.s_[0:100, 200:300]``, with the meaning it has in ``slide[window]``.
@@ -98,14 +98,14 @@ def true_nuclei(shape=(2000, 5000), window=None):
     Raises
     ------
     TypeError, ValueError
-        If `shape` is wrong as in `nuclei_slide`, or `window` is not two slices of step 1.
+        If `shape` or `seed` are wrong as in `nuclei_slide`, or `window` is not two slices of step 1.
 
     Examples
     --------
     >>> nuclei = true_nuclei(window=np.s_[1000:1500, 3000:3500])
     >>> bright = nuclei[nuclei["brightness"] > 100]["centre"]
     """
-    return _nuclei_within(_bounds(window, shape), seed=0)
+    return _nuclei_within(_bounds(window, shape), whole_number(seed, "seed", 0, LAST_SEED))
 
 
 def draw_nuclei(axes, nuclei, origin=(0, 0), **style):

@@ -24,7 +24,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from skimage.measure import regionprops_table
 
-from course_helpers._arguments import dask_array, per_axis
+from course_helpers._arguments import dask_array, per_axis, whole_number
 from course_helpers.tiling import compute_in_patches
 
 ABSOLUTE = ("bbox", "centroid", "centroid_weighted", "coords", "coords_scaled")  # these are places in the image
@@ -186,7 +186,7 @@ def measure_in_tiles(segment, image, overlap, properties=("label", "bbox", "cent
     return pd.concat(tables).sort_values("label", ignore_index=True) if tables else empty
 
 
-def stitch_labels(labels):
+def stitch_labels(labels, connectivity=None):
     """Join the labels of neighbouring tiles (chunks) that touch across the faces between them; the result is lazy.
 
     For objects larger than any overlap: label each tile for itself, for example with
@@ -201,8 +201,11 @@ def stitch_labels(labels):
     Parameters
     ----------
     labels : dask.array.Array of integers
-        Labels per tile, 0 for background, which must be the same when computed again. All neighbours touch, also at
-        corners, as in `skimage.measure.label`: label the tiles in the same way.
+        Labels per tile, 0 for background, which must be the same when computed again.
+    connectivity : int, optional
+        As in `skimage.measure.label`, which should label the tiles in the same way: 1 joins pixels that share a face; the
+        number of axes, by default, joins all neighbours, also at corners.
+
     Returns
     -------
     dask.array.Array of int64, shape and chunks of `labels`
@@ -210,7 +213,8 @@ def stitch_labels(labels):
     Raises
     ------
     TypeError, ValueError
-        If `labels` is no dask array of whole numbers; when computed, if labels are negative.
+        If `labels` is no dask array of whole numbers or `connectivity` not from 1 to the number of axes; when computed,
+        if labels are negative.
 
     Examples
     --------
@@ -221,7 +225,8 @@ def stitch_labels(labels):
     _check_chunks(labels, "labels")
     _check_integer(labels.dtype)
     faces = da.map_blocks(_faces, labels, chunks=_ones(labels), dtype=object, meta=_empty(labels, object))
-    joined = _gather(_join, faces)
+    connectivity = labels.ndim if connectivity is None else whole_number(connectivity, "connectivity", 1, labels.ndim)
+    joined = _gather(_join, faces, connectivity)
     labels = _read_again(labels, joined)
     return da.map_blocks(_rename, labels, joined=joined, dtype=np.int64, meta=_empty(labels, np.int64))
 
@@ -423,7 +428,7 @@ def _faces(tile):
     return _boxed((count, planes), tile.ndim)
 
 
-def _join(faces):
+def _join(faces, connectivity):
     """Return what `_rename` needs: each tile's offset; the labels that join an earlier one, and their new names.
 
     Label l of a tile has the number offset + l. Only labels at a face can touch labels of other tiles, so the lists
@@ -435,7 +440,7 @@ def _join(faces):
     for axis in range(faces.ndim):
         for seam in range(faces.shape[axis] - 1):
             near, far = _plane(faces, offsets, axis, seam, -1), _plane(faces, offsets, axis, seam + 1, 0)
-            edges.append(_touching(near, far, axis))
+            edges.append(_touching(near, far, axis, connectivity))
     nodes, ends = np.unique(np.concatenate(edges, axis=1), return_inverse=True)
     ends = ends.reshape(2, -1)
     graph = coo_array((np.ones(ends.shape[1], bool), ends), shape=(len(nodes), len(nodes)))
@@ -456,16 +461,16 @@ def _plane(faces, offsets, axis, position, end):
     return np.block(numbers.tolist())
 
 
-def _touching(near, far, axis):
+def _touching(near, far, axis, connectivity):
     """Return the pairs of numbers that touch across a seam, shape (2, n).
 
-    >>> _touching(np.array([[1, 1, 0, 2]]), np.array([[0, 5, 0, 6]]), axis=0)
+    >>> _touching(np.array([[1, 1, 0, 2]]), np.array([[0, 5, 0, 6]]), axis=0, connectivity=1)
     array([[1, 2],
            [5, 6]])
     """
     pairs = []
     for step in product((-1, 0, 1), repeat=near.ndim):
-        if step[axis] == 0:
+        if step[axis] == 0 and np.count_nonzero(step) < connectivity:
             a = near[tuple(slice(max(-s, 0), size - max(s, 0)) for s, size in zip(step, near.shape))]
             b = far[tuple(slice(max(s, 0), size - max(-s, 0)) for s, size in zip(step, near.shape))]
             both = (a > 0) & (b > 0)

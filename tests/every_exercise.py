@@ -5,6 +5,7 @@ import builtins
 import functools
 import importlib
 import re
+from functools import partial
 from pathlib import Path
 
 import jupytext
@@ -81,19 +82,18 @@ def needed(statements, names):
 
 
 def mistakes_of(number):
-    """(sentence, answers that make this mistake) for each row of an exercise's tables, the rest of the answers being right."""
+    """(sentence, function that gives the answers with this mistake, the rest being right) for each row of its tables."""
     form = form_of(number)
     for says, wrong in form.mistakes.items():
         wrong = wrong.example if isinstance(wrong, seen) else wrong
         if isinstance(form, Function):
-            yield says, [form.made_by(wrong)]
-        elif isinstance(form, Parts) and not form.in_dict:
-            yield says, list(wrong.values())
+            wrong = [form.made_by(wrong)]
         else:
-            yield says, [wrong]
+            wrong = list(wrong.values()) if isinstance(form, Parts) and not form.in_dict else [wrong]
+        yield says, partial(list, wrong)
     for name, part in getattr(form, "parts", {}).items():
         for says, wrong in part.mistakes.items():
-            yield says, with_part(number, name, wrong.example if isinstance(wrong, seen) else wrong)
+            yield says, partial(with_part, number, name, wrong.example if isinstance(wrong, seen) else wrong)
 
 
 def with_part(number, name, answer):

@@ -172,7 +172,8 @@ def test_slice_viewer_shows_the_image_that_its_slider_is_set_to(lesson, viewer):
         listed = lesson.index('print("rendered while scrolling:"')
         number = readout(slider)
         lesson.wait_until(
-            lambda: lesson.run(listed).rstrip(" ]\n").endswith(f", {number}"), "the image that is shown is the last one listed"
+            lambda: lesson.run(listed).rstrip(" ]\n").endswith(f", {number}"),
+            "the image that is shown is the last one listed",
         )
 
 

@@ -37,7 +37,7 @@ def test_the_solution_and_its_variants_are_right(line_of, number):
 )
 def test_each_mistake_gets_its_own_sentence(line_of, number, says, answers):
     """A row that fails here gives the right answer on all cases, or the same answer as a row above it."""
-    line = line_of(number, *answers)
+    line = line_of(number, *answers())
     words = ".*".join(re.escape(part) for part in re.split(r"\{.*?\}", says))
     assert line.startswith("✗") and re.search(words, line), (
         f"change its row or the cases in lesson_{number[0]}.py: {line}"

@@ -94,6 +94,8 @@ def test_seeds_differ_and_any_integer_type_will_do():
     for k, picture in enumerate(pictures):
         assert all((picture != other).mean() > 0.3 for other in pictures[:k])
     assert np.array_equal(render_nuclei(seed=np.int16(1), window=window), pictures[1])
+    assert np.array_equal(true_nuclei(seed=np.uint8(1)), true_nuclei(seed=1))
+    assert len(true_nuclei(seed=1)) != len(true_nuclei(seed=0))
 
 
 def test_memory_is_a_few_chunks():
@@ -256,9 +258,9 @@ def test_windows_share_out_the_nuclei(height, width):
 
 def test_nuclei_of_a_window_keep_their_order_and_place():
     everything = true_nuclei((900, 1300))
-    window = true_nuclei((900, 1300), np.s_[:, 600:])
+    window = true_nuclei((900, 1300), window=np.s_[:, 600:])
     assert np.array_equal(window, everything[everything["centre"][:, 1] >= 599.5])
-    assert np.array_equal(true_nuclei((900, 1300), np.s_[-900:, 0:9999]), everything)
+    assert np.array_equal(true_nuclei((900, 1300), window=np.s_[-900:, 0:9999]), everything)
     assert true_nuclei((1, 1)).shape == true_nuclei(window=np.s_[3000:4000, 9:9]).shape == (0,)
     assert render_nuclei(window=np.s_[3000:4000, 0:10]).shape == (0, 10)
 

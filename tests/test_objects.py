@@ -319,12 +319,14 @@ def test_tables_of_nothing_have_columns_and_cut_objects_no_rows():
 # --- stitch -----------------------------------------------------------------------------------------------------------
 
 
-@given(seeds)
+@given(seeds, st.integers(1, 3))
 @derandomized(max_examples=60)
-def test_stitched_labels_are_those_of_the_whole_image(seed):
+def test_stitched_labels_are_those_of_the_whole_image(seed, connectivity):
     _, image, tiles = random_case(seed, densities=(0.1, 0.8))
-    stitched = stitch_labels(tiles.map_blocks(label_mask, dtype=int))
-    whole = label_mask(image)
+    connectivity = min(connectivity, image.ndim)
+    tile_labels = tiles.map_blocks(lambda tile: measure.label(tile > 0, connectivity=connectivity), dtype=int)
+    stitched = stitch_labels(tile_labels, connectivity)
+    whole = measure.label(image > 0, connectivity=connectivity)
     assert stitched.chunks == tiles.chunks and stitched.dtype == np.int64
     result = compute(stitched)
     assert same_objects(result, whole)
@@ -344,17 +346,19 @@ def test_touching_labels_within_a_tile_stay_apart():
 
 
 @pytest.mark.parametrize(
-    "image",
+    "image, objects",
     [
-        [[1, 0], [0, 1]],
-        [[0, 1], [1, 0]],
-        [[[1, 0], [0, 0]], [[0, 0], [0, 1]]],
-        [[[0, 0], [1, 0]], [[0, 1], [0, 0]]],
-        [[[1, 0], [0, 1]], [[0, 0], [0, 0]]],
+        ([[1, 0], [0, 1]], (2, 1)),
+        ([[0, 1], [1, 0]], (2, 1)),
+        ([[[1, 0], [0, 0]], [[0, 0], [0, 1]]], (2, 2, 1)),
+        ([[[0, 0], [1, 0]], [[0, 1], [0, 0]]], (2, 2, 1)),
+        ([[[1, 0], [0, 1]], [[0, 0], [0, 0]]], (2, 1, 1)),
     ],
 )
-def test_objects_may_touch_across_corners_only(image):
-    assert stitch_labels(da.from_array(np.array(image), chunks=1)).max().compute() == 1
+def test_objects_may_touch_across_corners_only(image, objects):
+    labels = da.from_array(np.array(image), chunks=1)
+    assert tuple(int(stitch_labels(labels, c + 1).max().compute()) for c in range(labels.ndim)) == objects
+    assert stitch_labels(labels).max().compute() == 1
 
 
 def test_a_spiral_through_all_tiles_is_one_object():

@@ -210,7 +210,7 @@ def pretend_to_install(course, succeeds=True):
         course.write(course.marker("setup"), "unfinished")
         course.write(course.PYTHON, "new python")
 
-    def install(group):
+    def install(group, again):
         installed.append(group)
         if isinstance(succeeds, BaseException):
             raise succeeds
@@ -300,7 +300,7 @@ def test_old_pythons_can_read_course_py():
     later = (ast.JoinedStr, ast.NamedExpr, ast.AnnAssign, ast.Match, ast.AsyncFunctionDef)
     assert not [node.lineno for node in ast.walk(tree) if isinstance(node, later)]
     used = {alias.name for node in tree.body if isinstance(node, ast.Import) for alias in node.names}
-    in_python_2 = "ast errno hashlib os platform re shutil signal subprocess sys tempfile"
+    in_python_2 = "ast errno hashlib os platform re shutil signal ssl subprocess sys tempfile"
     assert used <= set(in_python_2.split())
 
 
@@ -360,9 +360,10 @@ def test_a_home_that_cannot_be_written_to_is_replaced(course, monkeypatch, tmp_p
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("USERPROFILE", str(tmp_path))
     assert course.environment()["HOME"] == str(tmp_path)
-    assert not course.may_write(tmp_path / "nowhere") and course.may_write(tmp_path)
-    monkeypatch.setattr(course, "may_write", lambda folder: folder != str(tmp_path))
+    assert not course.is_usable(tmp_path / "nowhere") and course.is_usable(tmp_path)
+    monkeypatch.setattr(course, "is_usable", lambda folder: folder != str(tmp_path))
     assert Path(course.environment()["HOME"]).parent == Path(course.VENV)
+    assert course.environment()["UV_NO_CACHE"] == "1"
 
 
 TOLD_TO_PIP = {"PIP_INDEX_URL": "http://127.0.0.1:9/a", "PIP_EXTRA_INDEX_URL": "http://x:9/b http://x:9/c"}
@@ -385,6 +386,12 @@ def test_uv_is_told_what_pip_is_told(course, monkeypatch, tmp_path, told_to):
         monkeypatch.setenv("PIP_CONFIG_FILE", str(tmp_path / "pip.conf"))
     told = course.told()
     assert {name: told.get(name) for name in AS_UV_SAYS} == AS_UV_SAYS
+    assert told["PIP_USER"] == "0"
+    os.mkdir(course.VENV)
+    commands = []
+    course.run = lambda command, **options: commands.append(command) or True
+    course.install("setup", False)
+    assert "--no-index" in commands[1], "of this setting, uv knows no variable"
 
 
 def test_pip_is_told_what_uv_is_told(course, monkeypatch):
@@ -407,7 +414,7 @@ def test_packages_are_installed_with_hashes_and_never_compiled(course):
     commands = []
     course.told = dict
     course.run = lambda command, **options: commands.append(command) or True
-    assert course.install("setup") and course.install("book")
+    assert course.install("setup", False) and course.install("book", True)
     assert [command[2] for command in commands] == ["pip", "uv", "pip", "uv"]
     for command in commands:
         assert "--require-hashes" in command and command[command.index("--only-binary") + 1] == ":all:"
@@ -415,8 +422,9 @@ def test_packages_are_installed_with_hashes_and_never_compiled(course):
     assert only_uv.startswith("uv==") and only_uv in PINS_TEXT and only_uv.count("--hash=sha256:") > 5
     assert course.PINS in commands[1] and "book" not in commands[1]
     assert commands[3][commands[3].index("--group") + 1] == "book" and course.PINS_OF_GROUPS in commands[3]
+    assert "--reinstall" in commands[3] and "--reinstall" not in commands[1]
     course.run = lambda command, **options: commands.append(command) and False
-    assert not course.install("setup") and len(commands) == 5, "without uv, nothing more is tried"
+    assert not course.install("setup", False) and len(commands) == 5, "without uv, nothing more is tried"
 
 
 def test_the_environment_is_completed(tmp_path):
@@ -443,6 +451,7 @@ def test_a_failed_set_up_leaves_what_was_there(course, failure):
     before = files(course)
     pretend_to_install(course, failure)
     message = message_of(course.main, ["lab"])
+    before[".venv/course-setup.txt"] = course.UNFINISHED
     assert files(course) == before
     if failure is False:
         assert "no network" in message and "disk" in message and "still there" in message
@@ -452,13 +461,24 @@ def test_a_failed_set_up_leaves_what_was_there(course, failure):
         assert str(failure) in message and "write into this folder" in message
 
 
+def test_what_was_interrupted_is_installed_again(course):
+    """Where copying stopped, uv takes half a package for a whole one."""
+    make_environment(course, "an older version of the course")
+    pretend_to_install(course, False)
+    asked = []
+    course.install = lambda group, again: asked.append(again) or len(asked) > 1
+    message_of(course.main, ["lab"])
+    course.main(["lab"])
+    assert asked == [False, True] and course.is_installed("setup")
+
+
 def test_a_broken_environment_is_made_anew_in_one_piece(course, monkeypatch):
     make_environment(course, "unfinished")
     course.write(os.path.join(course.VENV, "half"), "a package")
     made = []
     monkeypatch.setattr(venv, "create", lambda *arguments, **options: made.append(files(course)))
     course.make_venv()
-    assert ".venv/half" not in made[0] and made[0][".venv/course-setup.txt"] == "unfinished"
+    assert ".venv/half" not in made[0] and made[0][".venv/course-setup.txt"] == ""
     assert not os.path.exists(course.TRASH)
 
 
@@ -483,14 +503,14 @@ def test_what_cannot_succeed_is_said_beforehand(course, monkeypatch):
     before = files(course)
     with monkeypatch.context() as little:
         little.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10**10, 10**10 - 10**8, 10**8))
-        assert "GB needed, 0.1 GB free" in message_of(course.set_up, "setup")
+        assert "GB needed, 0.1 GB free" in message_of(course.main, ["lab"])
     with monkeypatch.context() as debian:
         debian.setitem(sys.modules, "ensurepip", None)
-        assert "apt install python3-venv" in message_of(course.set_up, "setup")
+        assert "apt install python3-venv" in message_of(course.main, ["lab"])
     with monkeypatch.context() as intel:
         intel.setattr(sys, "platform", "darwin")
         intel.setattr(platform, "machine", lambda: "x86_64")
-        assert "Apple chip" in message_of(course.set_up, "setup")
+        assert "Apple chip" in message_of(course.main, ["lab"])
     assert files(course) == before
     assert "Apple chip" in read("README.md")
 
@@ -500,7 +520,7 @@ def test_two_set_ups_do_not_disturb_each_other(course):
     pretend_to_install(course)
     with course.lock():
         if not windows:
-            script = "import course; course.set_up('setup')"
+            script = "import course; course.main(['lab'])"
             second = subprocess.run([sys.executable, "-c", script], cwd=course.ROOT, capture_output=True, text=True)
             assert "another window" in second.stderr
     assert files(course) == before
@@ -626,7 +646,9 @@ def test_badge_opens_the_first_lesson():
     text = read("README.md")
     line = next(line for line in text.splitlines() if "mybinder.org" in line)
     assert text.count("mybinder.org/v2") == 1, "one place names the repository"
-    repository, path = re.search(r"https://mybinder\.org/v2/gh/([\w.-]+/[\w.-]+)/HEAD\?urlpath=lab/tree/([^)]+)", line).groups()
+    repository, path = re.search(
+        r"https://mybinder\.org/v2/gh/([\w.-]+/[\w.-]+)/HEAD\?urlpath=lab/tree/([^)]+)", line
+    ).groups()
     assert path == f"notebooks/{SOURCES[0].stem}.ipynb" and (ROOT / path).exists()
     shown = re.sub(r"<!--.*?-->", "", text, flags=re.DOTALL)
     assert (line in shown) == (repository != "OWNER/REPOSITORY")
@@ -657,7 +679,8 @@ def test_picture_is_small():
     assert picture.read_bytes().startswith(b"\x89PNG") and picture.stat().st_size < 300_000
 
 
-def test_code_is_clean():
-    """Unused names, wrong order of imports and the like: `ruff check` says which."""
-    result = subprocess.run([sys.executable, "-m", "ruff", "check", "."], cwd=ROOT, capture_output=True, text=True)
+@pytest.mark.parametrize("command", [["check", "."], ["format", "--check", "."]], ids=lambda command: command[0])
+def test_code_is_clean(command):
+    """Unused names, wrong order of imports and the like; `ruff check` and `ruff format` say and mend it."""
+    result = subprocess.run([sys.executable, "-m", "ruff", *command], cwd=ROOT, capture_output=True, text=True)
     assert result.returncode == 0, result.stdout

@@ -139,7 +139,9 @@ def example(tmp_path_factory):
     for name in ("course_helpers", "notebooks", "tests"):
         shutil.copytree(ROOT / name, folder / name, ignore=ignore)
     shutil.copy(ROOT / "pyproject.toml", folder)
-    files = re.findall(r"`((?:notebooks|course_helpers)/[\w/]+\.(?:md|py))`.*?^````\w+\n(.*?)^````$", GUIDE, re.M | re.S)
+    files = re.findall(
+        r"`((?:notebooks|course_helpers)/[\w/]+\.(?:md|py))`.*?^````\w+\n(.*?)^````$", GUIDE, re.M | re.S
+    )
     assert [name for name, _ in files] == ["notebooks/source/08_brightness.md", "course_helpers/exercises/lesson_8.py"]
     for name, content in files:
         (folder / name).write_text(content, encoding="utf-8")

@@ -206,7 +206,7 @@ def main(arguments=None):
     table, notes = collect(folder)
     if table.empty and not notes:
         sys.exit(f"There are no notebooks in {folder}.")
-    say(as_text(table), tidy=False)
+    say(as_text(table))
     for note in notes:
         say(f"Note: {note}")
     if options.csv:
@@ -215,7 +215,7 @@ def main(arguments=None):
             write_csv(table, path)
         except OSError as error:
             sys.exit(f"{path} cannot be written: {error.strerror}. Is it open in another program, or a folder?")
-        say(f"For a spreadsheet: {path}", tidy=False)
+        say(f"For a spreadsheet: {path}")
 
 
 if __name__ == "__main__":

@@ -231,7 +231,7 @@ class Function(Form):
                 case for case in answered if case.found is not NOTHING and not self.alike(case.found, case.expected)
             ]
             if wrong:
-                begin("comparing your results with known mistakes")
+                begin("comparing your results with known mistakes", limited=False)
                 says = self.fault(answer, wrong[0], answered)
                 raise Wrong(f"for {wrong[0].given} you get {shown(wrong[0].found)}: {says}{about_changes(wrong[0])}")
         for case in answered:
@@ -270,7 +270,7 @@ class Function(Form):
                     self.explain(reason, arguments)
                     raise
                 found = NOTHING
-            begin("comparing your results")
+            begin("comparing your results", limited=False)
             expected = self.outcome(self.right, arguments)
             all_right &= self.alike(found, expected)
             changed = [name for name in own if not is_unchanged(own[name], arguments[name])]

@@ -1,33 +1,41 @@
-"""Checks of lesson 0, "Run out of memory, on purpose"."""
+"""Exercises of lesson 0, "Run out of memory, on purpose"."""
 
 import functools
+import gc
 import math
+import re
+import tempfile
+import tracemalloc
+from pathlib import Path
 
 import numpy as np
 
-from course_helpers.exercises._old import (
-    Nearly,
-    Unanswered,
-    Wrong,
+from course_helpers import recording
+from course_helpers.exercises.form import (
+    Checked,
+    Parts,
+    Value,
     array,
-    check_for,
-    computed,
-    function,
-    is_lazy,
+    choice,
+    is_function,
+    letters,
     number,
-    returned,
-    shown,
+    read,
+    seen,
+    told,
+    whole_number,
 )
-from course_helpers.exercises.form import Parts, Value, choice, whole_number
+from course_helpers.exercises.running import Unanswered, Wrong, about_notebook, begin, call, names_used
 from course_helpers.memory import measure
-from course_helpers.recording import SHAPE, load_time_point
+from course_helpers.recording import FRAMES, SHAPE, load_time_point
 
 EXERCISES = {}
 MIB, GIB = 2**20, 2**30
 PIXELS = math.prod(SHAPE)
 
+# --- 0.1: what helps? ---
+
 HELPFUL = "CEH"
-# What speaks against the other ideas.
 AGAINST = {
     "A": "A frees some of your 16 GiB. How many would you need?",
     "B": "B moves the limit to 64 GiB. How large is the recording?",
@@ -37,8 +45,38 @@ AGAINST = {
 }
 
 
-@check_for(
-    "0.1",
+def chosen(answer):
+    """The letters of an answer, whatever stands between them."""
+    return letters("ABCDEFGH")(re.sub(r"(?i)\band\b|[^a-z0-9]", " ", answer) if isinstance(answer, str) else answer)
+
+
+def what_speaks_against(found):
+    """The reasons against all letters that do not help, and whether one that helps is missing."""
+    reasons = " ".join(AGAINST[letter] for letter in found if letter in AGAINST)
+    return reasons + " And something that helps is still missing." * bool(set(HELPFUL) - set(found))
+
+
+EXERCISES["0.1"] = Value(
+    right=HELPFUL,
+    reads=chosen,
+    mistakes={
+        **{says: "".join(sorted(HELPFUL + letter)) for letter, says in AGAINST.items()},
+        "{found} helps. But it is not all that helps: ask of the others how much is in memory at a time.": seen(
+            "CE", lambda found: set(found) < set(HELPFUL)
+        ),
+    },
+    otherwise=what_speaks_against,
+    also_right=(
+        "hec",
+        "C, E, H",
+        ["C", "E", "H"],
+        {"H", "C", "E"},
+        " c e h ",
+        np.array(["C", "E", "H"]),
+        "C/E\nand H!",
+    ),
+    praise="These three bound what is in memory at the same time, whatever the length of the recording. A and B move the "
+    "limit a little, D saves disk, F saves time and costs memory, G replaces memory by something much slower.",
     hints=[
         "ask of each idea: how many bytes are in memory at the same time, on the computer that needs most?",
         "some ideas change the limit, some change the speed, some change what lies on disk. Which ones change how much is "
@@ -46,37 +84,13 @@ AGAINST = {
         "three ideas work. Each of them processes a piece, keeps a small result, and forgets the piece.",
     ],
 )
-def what_helps(answer):
-    answer = computed(answer)
-    letters = "".join(answer) if isinstance(answer, (list, tuple, set)) and all_text(answer) else answer
-    if not isinstance(letters, str):
-        raise Wrong(f'the answer is {shown(answer)}, but the letters of all ideas that help are asked for, like "AD".')
-    letters = set(letters.upper()) - set(" ,;.\"'")
-    if not letters:
-        raise Unanswered('no letter yet. Write all letters that help into one text, like "AD".')
-    if letters - set("ABCDEFGH"):
-        raise Wrong(f"the answer is {shown(answer)}, but the ideas have the letters A to H.")
-    reasons = [AGAINST[letter] for letter in sorted(letters & set(AGAINST))]
-    missing = len(set(HELPFUL) - letters)
-    if missing and letters <= set(HELPFUL):
-        raise Wrong(
-            "what you chose helps. But it is not all that helps: ask of the others how much is in memory at a time."
-        )
-    if reasons:
-        more = " And something that helps is still missing." if missing else ""
-        raise Wrong(f"{' '.join(reasons)}{more}")
-    return (
-        "These three bound what is in memory at the same time, whatever the length of the recording. A and B move the "
-        "limit a little, D saves disk, F saves time and costs memory, G replaces memory by something much slower."
-    )
 
 
-def all_text(values):
-    return all(isinstance(value, str) for value in values)
+# --- 0.2: predict a peak ---
 
 
 def share_of_bright(t):
-    """The function of exercise 0.2."""
+    """The function of the exercise, which the praise measures."""
     frame = load_time_point(t)
     scaled = (frame - frame.min()) / 255
     mask = scaled > 1
@@ -84,28 +98,102 @@ def share_of_bright(t):
 
 
 BYTES_AT_PEAK = 2 + 2 + 8  # frame, difference, scaled
-# Bytes per pixel that somebody may have counted, and what is wrong with them.
-MISCOUNTED = {
-    1: "is the mask alone. Larger arrays exist before it",
+PEAK = BYTES_AT_PEAK * PIXELS / MIB
+NO_FLOATS = (
+    "holds no array of the result of the division. What kind of number does it give, and how many bytes has that?"
+)
+TWO_FLOATS = "counts two arrays of 8 bytes per pixel. Which dtype has the difference?"
+MISCOUNTED = {  # bytes per pixel that somebody may have counted, and what is wrong with them
+    1: "is the mask alone. Larger arrays exist before it.",
     2: "is the loaded time point alone. What else exists while the function works?",
-    4: "holds no array of the result of the division. What kind of number does it give, and how many bytes has that?",
-    5: "holds no array of the result of the division. What kind of number does it give, and how many bytes has that?",
-    6: "would be right if the division gave uint16. Print (frame / 255).dtype",
-    7: "counts three arrays of 2 bytes and the mask. Which dtype does the division give? Print (frame / 255).dtype",
+    3: "holds frame and mask. Which arrays exist before there is a mask?",
+    4: NO_FLOATS,
+    5: NO_FLOATS,
+    6: "would be right if the division gave uint16. Print (frame / 255).dtype.",
+    7: "counts three arrays of 2 bytes and the mask. Which dtype does the division give? Print (frame / 255).dtype.",
     8: "holds one array of 8 bytes per pixel, or three smaller ones. Count all arrays that exist at the same time, with the "
-    "dtype that the division gives",
-    9: "lacks what the division divides: it has a place, too, while the division runs",
-    10: "lacks one array. The difference in brackets has no name, but while the division runs it has a place",
+    "dtype that the division gives.",
+    9: "lacks what the division divides: it has a place, too, while the division runs.",
+    10: "lacks one array. The difference in brackets has no name, but while the division runs it has a place.",
     11: "counts the mask, but not the difference in brackets. Do both exist at the same time? Which of the lines needs most?",
     13: "counts the difference in brackets and the mask. Do they exist at the same time?",
-    16: "counts two arrays of 8 bytes per pixel. Which dtype has the difference?",
-    18: "counts two arrays of 8 bytes per pixel. Which dtype has the difference?",
+    16: TWO_FLOATS,
+    17: TWO_FLOATS,
+    18: TWO_FLOATS,
+    19: TWO_FLOATS,
     20: "counts three arrays of 8 bytes or so. Which dtypes have frame and the difference?",
+    24: "counts three arrays of 8 bytes. Which dtypes have frame and the difference?",
+    25: "counts three arrays of 8 bytes and the mask. Which dtypes have frame and the difference?",
 }
 
 
-@check_for(
-    "0.2",
+def mib(bytes_per_pixel):
+    return bytes_per_pixel * PIXELS / MIB
+
+
+def close(found, wanted):
+    """Whether a prediction is this number of MiB, or a rounded one; or lies between two."""
+    low, high = wanted if isinstance(wanted, tuple) else (0.98 * wanted, 1.02 * wanted)
+    return low < found <= high
+
+
+def bytes_per_pixel_instead(found):
+    return f"{found:.5g} MiB are {found / mib(1):.3g} bytes per pixel"
+
+
+def less_or_more(found):
+    return (
+        f"{bytes_per_pixel_instead(found)}, which is {'less' if found < PEAK else 'more'} than there is at the peak. Which "
+        "arrays exist at the same time, and how many bytes per pixel has each?"
+    )
+
+
+def praise_of_peak():
+    begin("measuring the function")
+    measured = measure(functools.partial(share_of_bright, 0)).peak / MIB
+    return (
+        f"{BYTES_AT_PEAK} bytes per pixel are {PEAK:.1f} MiB. Measured here: {measured:.1f} MiB, with what Python and the "
+        "loading of the image need on their way."
+    )
+
+
+EXERCISES["0.2"] = Value(
+    right=PEAK,
+    reads=number,
+    same=close,
+    seconds=60,  # where a process takes long to start
+    nearly={
+        "This is in MB, of a million bytes. In MiB, of 2**20 bytes, it is a little less.": (
+            0.995 * BYTES_AT_PEAK * PIXELS / 1e6,
+            1.005 * BYTES_AT_PEAK * PIXELS / 1e6,
+        ),
+        "This is about what one measures, with what Python and the loading of the image need on their way. Can you also "
+        "count it, array by array? That gives a little less.": (1.02 * PEAK, 1.07 * PEAK),
+    },
+    mistakes={
+        **{
+            f"{{found:.5g}} MiB are {count} byte{'s' * (count > 1)} per pixel. That {says}": mib(count)
+            for count, says in MISCOUNTED.items()
+        },
+        "this is the number of pixels. How many bytes does each of them need, in all arrays together?": PIXELS,
+        "this looks like bits. A byte has 8 of them.": 8 * PEAK,
+        "so much would a time point of the real recording need, which is 64 times as large as this one.": 64 * PEAK,
+        "so much would all time points together need. The function has one.": FRAMES * PEAK,
+        "the answer is {found:g}, but the function needs some memory.": seen(0, lambda found: found <= 0),
+        "{found:g} looks like bytes per pixel. MiB are asked for: multiply by the number of pixels, divide by 2**20.": seen(
+            BYTES_AT_PEAK, lambda found: found in range(1, 21)
+        ),
+        "this looks like GiB, of 2**30 bytes. MiB are asked for, of 2**20 bytes.": seen(
+            PEAK / 1024, lambda found: found < 0.1
+        ),
+        "this looks like KiB, of 2**10 bytes. MiB are asked for, of 2**20 bytes.": seen(
+            PEAK * 1024, lambda found: 3000 < found <= 100_000
+        ),
+        "this looks like bytes. Divide by 2**20 to get MiB.": seen(11 * PIXELS, lambda found: found > 100_000),
+    },
+    otherwise=less_or_more,
+    praise=praise_of_peak,
+    also_right=(37, 38, np.float64(37.6), np.array([37.5])),
     hints=[
         "go through the function line by line, and write down which arrays exist while the line runs, each with its dtype. "
         "The line with the most bytes decides.",
@@ -115,44 +203,9 @@ MISCOUNTED = {
         "multiply by the number of pixels, and divide by 2**20.",
     ],
 )
-def predict_the_peak(answer):
-    predicted = number(answer)
-    if predicted <= 0:
-        raise Wrong(f"the answer is {predicted:g}, but the function needs some memory.")
-    bytes_per_pixel = predicted * MIB / PIXELS
-    if predicted == PIXELS:
-        raise Wrong("this is the number of pixels. How many bytes does each of them need, in all arrays together?")
-    if predicted > 100_000:
-        raise Wrong("this looks like bytes. Divide by 2**20 to get MiB.")
-    if predicted in range(1, 14):
-        raise Wrong(
-            f"{predicted:g} looks like bytes per pixel. MiB are asked for: multiply by the number of pixels, divide by 2**20."
-        )
-    if abs(bytes_per_pixel / BYTES_AT_PEAK * (1e6 / MIB) - 1) < 0.005:
-        raise Nearly("This is in MB, of a million bytes. In MiB, of 2**20 bytes, it is a little less.")
-    if abs(bytes_per_pixel / BYTES_AT_PEAK - 1) < 0.02:
-        measured = measure(functools.partial(share_of_bright, 0))
-        return (
-            f"{BYTES_AT_PEAK} bytes per pixel are {BYTES_AT_PEAK * PIXELS / MIB:.1f} MiB. Measured here: "
-            f"{measured.peak / MIB:.1f} MiB, with "
-            "what Python and the loading of the image need on their way."
-        )
-    if 1 < bytes_per_pixel / BYTES_AT_PEAK < 1.07:
-        raise Nearly(
-            "This is about what one measures, with what Python and the loading of the image need on their way. Can you "
-            "also count it, array by array? That gives a little less."
-        )
-    nearest = min(MISCOUNTED, key=lambda count: abs(count - bytes_per_pixel))
-    if abs(nearest - bytes_per_pixel) < 0.15:
-        comment = MISCOUNTED[nearest]
-        stop = "" if comment.endswith("?") else "."
-        raise Wrong(f"{shown(answer)} MiB is {nearest} bytes per pixel. That {comment}{stop}")
-    direction = "less" if bytes_per_pixel < BYTES_AT_PEAK else "more"
-    raise Wrong(
-        f"{shown(answer)} MiB is {bytes_per_pixel:.3g} bytes per pixel, which is {direction} than there is at the peak. "
-        "Which arrays exist at the same time, and how many bytes per pixel has each?"
-    )
 
+
+# --- 0.3: choose a strategy ---
 
 FREE, BYTES_PER_PIXEL = 10 * GIB, 7
 TIME_POINT = 1024 * 2048 * 100 * BYTES_PER_PIXEL
@@ -225,26 +278,254 @@ EXERCISES["0.3"] = Parts(
 )
 
 
-LIMIT_OF_MEAN, TIMES = 64 * MIB, range(3, 43)
+# --- 0.4: make it fit ---
+
+LIMIT_OF_MEAN = 64 * MIB
+FEW, MORE, TIMES = range(60, 67), range(23, 43), range(3, 43)
+ALL, SOME_PLANES = np.s_[:, :, :], np.s_[10:13, :, :]  # known mistakes are compared on some planes, which is faster
 
 
-@functools.cache
-def true_mean():
-    """The mean of the time points of exercise 0.4."""
+def mean_of(times, window=ALL, use=np.s_[:], off=0, divisor=None, dtype=np.float64, after=np.asarray):
+    """The mean of time points; with another argument a wrong one."""
+    total = np.zeros([len(range(*part.indices(size))) for part, size in zip(window, SHAPE)], dtype)
+    for t in use(times) if callable(use) else times[use]:
+        total += load_time_point(t, window)
+    return after(total / (divisor or len(times) + off))
+
+
+def halves(times, window=ALL, begun=0):
+    mean = load_time_point(times[0], window) * float(begun)
+    for t in times[begun:]:
+        mean = (mean + load_time_point(t, window)) / 2
+    return mean
+
+
+def rounded_parts(times, window=ALL):
+    return sum(load_time_point(t, window) // len(times) for t in times)
+
+
+def wrong(**arguments):
+    return functools.partial(mean_of, **arguments)
+
+
+WRONG_MEANS = {
+    "this is the sum of the time points. It is not yet divided by their number.": wrong(divisor=1),
+    "the sum has overflowed: uint16 holds numbers up to 65535 only.": wrong(dtype=np.uint16),
+    "the sum has overflowed: uint8 holds numbers up to 255 only.": wrong(dtype=np.uint8),
+    "float16 holds numbers up to 65504 only.": wrong(dtype=np.float16),
+    "this is rounded down. The mean has decimals.": wrong(dtype=np.float32, after=np.floor),
+    "this is rounded. The mean has decimals.": wrong(dtype=np.float32, after=np.round),
+    "each time point is rounded down when it is divided. The mean has decimals.": rounded_parts,
+    "the first time point is missing in the sum.": wrong(use=np.s_[1:]),
+    "the last time point is missing in the sum.": wrong(use=np.s_[:-1]),
+    "this is the mean of all but the first time point.": wrong(use=np.s_[1:], off=-1),
+    "this is the mean of all but the last time point.": wrong(use=np.s_[:-1], off=-1),
+    "only every other time point is used.": wrong(use=np.s_[::2], divisor=4),
+    "nothing is added to the sum.": wrong(use=np.s_[:0]),
+    "the first time point is in the sum twice.": wrong(use=lambda times: [times[0], *times]),
+    "the sum goes one time point too far.": wrong(use=lambda times: [*times, times[-1] + 1]),
+    "the numbers of the time points are one too large.": wrong(use=lambda times: [t + 1 for t in times]),
+    "the sum is divided by one too many.": wrong(off=1),
+    "the sum is divided by one too few.": wrong(off=-1),
+    "the sum is divided by 40. These are fewer.": wrong(divisor=40),
+    "the sum is divided by the number of all time points of the recording. These are fewer.": wrong(divisor=FRAMES),
+    "this is the first time point alone. Does return wait for the end of the loop?": wrong(use=np.s_[:1], divisor=1),
+    "this is the first time point divided by their number. Does return wait for the end of the loop?": wrong(
+        use=np.s_[:1]
+    ),
+    "this is the last time point alone. Does the loop add to what was there before?": wrong(use=np.s_[-1:], divisor=1),
+    "this is the last time point divided by their number. Does the loop add to what was there before?": wrong(
+        use=np.s_[-1:]
+    ),
+    "the loop uses the time points from 0 on. times holds the numbers of those to use.": wrong(
+        use=lambda times: range(len(times))
+    ),
+    "this is the mean of range(3, 43). Does your function use times?": wrong(
+        use=lambda times: TIMES, divisor=len(TIMES)
+    ),
+    "halving in each round lets the last time points count most.": functools.partial(halves, begun=1),
+    "halving in each round, from zero on, lets the last time points count most.": halves,
+}
+
+
+def mean_at_once(times):
+    return np.mean([load_time_point(t) for t in times], axis=0)
+
+
+def mean_of_recording(times):
+    return np.mean([load_time_point(t).astype(float) for t in range(FRAMES)], axis=0)
+
+
+def mean_by_planes(times):
+    planes = [np.s_[z : z + 1, :, :] for z in range(SHAPE[0])]
+    return np.concatenate([np.mean([load_time_point(t, plane) for t in times], axis=0) for plane in planes])
+
+
+def mean_of_floats(times):
     total = np.zeros(SHAPE)
-    for t in TIMES:
-        total += load_time_point(t)
-    return total / len(TIMES)
+    for t in times:
+        frame = load_time_point(t).astype(float)
+        total = total + frame
+    return total / len(times)
 
 
-def work_of(answer, times):
-    """What runs in the other process: the learner's function; a plan of dask's is not sent back."""
-    result = answer(times)
-    return "lazy" if is_lazy(result) else result
+KEEPS_MORE = (
+    "{took}. It keeps more, the more time points it gets. What has to be kept of a time point that is added already?"
+)
+KEEPS_NO_MORE = (
+    "{took}. It does not keep more if it gets more time points. Which arrays exist at the same time, with which dtypes?"
+)
+KEEPS_PIECES = (
+    f"for {TIMES} the result is right, but {{kept:.3f}} MiB of each time point stay in memory: a thousand would need more than "
+    f"{LIMIT_OF_MEAN // MIB} MiB. What has to be kept of a time point that is added already?"
+)
+LARGE_WITH_FEW = (
+    f"{{took}} With {len(FEW)} time points, it takes 8 times as much already. Does it load others, too? Which arrays exist at "
+    "the same time?"
+)
+WITH_DASK = (
+    "{took}. For a mean over time, dask keeps partial results of many chunks, with one worker as well. Add up one time point "
+    "after the other with load_time_point."
+)
 
 
-@check_for(
-    "0.4",
+def results_of(answer, cases, folder):
+    """What runs in the other process: for each case, the bytes in memory while each of its time points was loaded.
+
+    Results and peaks go to files, where they take no memory. A fault is returned.
+    """
+    cells_of, in_memory = recording._cells, []
+
+    def noting(t):  # each time point may be loaded in many windows
+        gc.collect()
+        now = tracemalloc.get_traced_memory()[0] - at_first
+        in_memory[-1][t] = min(now, in_memory[-1].get(t, now))
+        return cells_of(t)
+
+    recording._cells = noting
+    gc.freeze()  # what is there already need not be looked through
+    tracemalloc.start()
+    for times in cases:
+        in_memory.append({})
+        at_first, _ = tracemalloc.get_traced_memory()
+        tracemalloc.reset_peak()
+        try:
+            found = read(array, call(answer, times, given=str(times)), f"for {times} your function returns")
+        except (Wrong, Unanswered) as reason:
+            if "MemoryError" in getattr(reason, "error", ""):
+                raise MemoryError from None
+            return reason
+        (folder / f"{len(times)}.txt").write_text(str(tracemalloc.get_traced_memory()[1]))
+        np.save(folder / f"{len(times)}.npy", found)
+        del found
+    return [list(case.values()) for case in in_memory]
+
+
+def measured(answer, cases, folder, limit):
+    """Peaks of the arrays in bytes, by the number of time points, and what `results_of` returns; None if it died."""
+    begin("measuring your function")
+    try:
+        run = measure(functools.partial(results_of, answer, cases, folder), limit)
+    except (TypeError, RuntimeError) as error:
+        raise Wrong(f"your function could not be run in a process of its own: {error}.") from None
+    if isinstance(run.result, Exception):
+        raise run.result
+    if run.died and not run.died.startswith(("killed, because", "MemoryError")):
+        raise Wrong(f"your function does not come to its end: {run.died[:200]}.")
+    files = {len(times): folder / f"{len(times)}.txt" for times in cases}
+    return {count: int(file.read_text()) for count, file in files.items() if file.exists()}, run.result
+
+
+def make_it_fit(answer):
+    is_function(answer)
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        peaks, in_memory = measured(answer, [FEW, TIMES], Path(folder), LIMIT_OF_MEAN)
+        for times, window in ((FEW, ALL), (TIMES, SOME_PLANES)):
+            if len(times) in peaks:
+                compare(answer, times, np.load(Path(folder) / f"{len(times)}.npy", mmap_mode="r"), window)
+    praise = f"{len(TIMES)} time points, within {LIMIT_OF_MEAN // MIB} MiB."
+    with_dask = {"open_recording", "compute"} & names_used(answer)
+    if in_memory is None:
+        raise Wrong(why_it_died(answer, with_dask))
+    if with_dask:  # what it keeps varies from run to run, so that nothing can be said about a thousand
+        return praise
+    kept = kept_of_each(*in_memory)
+    if peaks[len(TIMES)] + (1000 - len(TIMES)) * kept > LIMIT_OF_MEAN:
+        raise Wrong(told(KEEPS_PIECES, {"kept": kept / MIB}))
+    return f"{praise} A thousand would need no more."
+
+
+def kept_of_each(few, many):
+    """Bytes that stay in memory of each time point, or that are set aside for it at the beginning.
+
+    Batches of up to ten begin anew between the 10th time point and the 20th, and between the 30th and the 40th.
+    """
+    if len(many) < len(TIMES):  # it loads in a way of its own
+        return 0
+    added, set_aside = min(many[30:]) - min(many[10:20]), min(many) - min(few)
+    return max(added / 20, set_aside / (len(many) - len(few)))
+
+
+def compare(answer, times, found, window):
+    """Wrong, with the first difference, if a result is not the mean of these time points."""
+    begin("comparing your results")
+    if found.shape != SHAPE:
+        what = f"an array of shape {found.shape}" if found.ndim else "one number"
+        raise Wrong(f"for {times} your function returns {what}, but a time point has shape {SHAPE}.")
+    expected = mean_of(times, window)
+    different = ~(np.abs(found[window] - expected) <= 0.01)
+    if not different.any():
+        return
+    place = tuple(np.argwhere(different)[0])
+    plane, row, column = np.add(place, [part.start or 0 for part in window])
+    says = (
+        f"{np.count_nonzero(different) / different.size:.0%} of the pixels differ. Does it use every time point once, "
+        f"all with the same weight, and without rounding?{about_notebook(answer)}"
+    )
+    if times == FEW:
+        in_some = found[SOME_PLANES]
+        alike = (
+            known
+            for known, mistake in WRONG_MEANS.items()
+            if np.allclose(in_some, mistake(times, window=SOME_PLANES), rtol=1e-5, atol=0.02)
+        )
+        says = next(alike, says)
+    raise Wrong(
+        f"for {times} you get {found[window][place]:.6g} in plane {plane}, row {row}, column {column}, where the mean is "
+        f"{expected[place]:.6g}: {says}"
+    )
+
+
+def in_words(peaks):
+    return f"Its arrays take {', '.join(f'{peak / MIB:.0f} MiB with {count}' for count, peak in peaks.items())} time points"
+
+
+def why_it_died(answer, with_dask):
+    """A sentence on a function that used more than the limit, with the peaks that it has under a larger one."""
+    cases, most = [FEW, MORE, TIMES], 8 * LIMIT_OF_MEAN
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        peaks, _ = measured(answer, cases, Path(folder), most)
+    took = f"your function died: it used more than {LIMIT_OF_MEAN // MIB} MiB."
+    if not peaks:
+        return told(LARGE_WITH_FEW, {"took": took})
+    # Where it died once more, it takes more than that. Batches of ten are full for twenty and for forty: only what grows
+    # all the way is kept of every time point.
+    reached = [*peaks.values(), most][: len(cases)]
+    growth = np.diff(reached) / np.diff([len(times) for times in cases[: len(reached)]])
+    says = WITH_DASK if with_dask else KEEPS_MORE if growth.min() > MIB / 8 else KEEPS_NO_MORE
+    return told(says, {"took": f"{took} {in_words(peaks)}"})
+
+
+EXERCISES["0.4"] = Checked(
+    check=make_it_fit,
+    seconds=120,  # for each measurement, on a slow computer
+    mistakes={
+        **WRONG_MEANS,
+        KEEPS_MORE: mean_at_once,
+        KEEPS_NO_MORE: mean_of_floats,
+        KEEPS_PIECES: mean_by_planes,
+        LARGE_WITH_FEW: mean_of_recording,
+    },
     hints=[
         "a mean is a sum divided by a number. What do you have to keep of a time point once it is added to the sum?",
         "begin with an array of zeros with the shape of a time point, and add one time point after the other in a loop. "
@@ -253,74 +534,3 @@ def work_of(answer, times):
         "return total / len(times).",
     ],
 )
-def make_it_fit(answer):
-    function(answer)
-    try:
-        run = measure(functools.partial(work_of, answer, TIMES), LIMIT_OF_MEAN)
-    except (TypeError, RuntimeError) as error:
-        raise Wrong(f"your function could not be run in a process of its own: {error}.") from None
-    if run.died:
-        raise Wrong(why_it_died(answer, run))
-    if isinstance(run.result, str) and run.result == "lazy":
-        raise Wrong("your function returns a plan of dask's, nothing is computed yet. Call .compute() on it.")
-    compare_means(array(returned(answer, run.result, str(TIMES)), shape=SHAPE))
-    few = range(5)
-    if np.abs(np.asarray(answer(few)) - np.mean([load_time_point(t) for t in few], axis=0)).max() > 0.01:
-        raise Wrong(
-            f"for {TIMES} your function is right, but not for {few}. Does it divide by the number of its times?"
-        )
-    return f"{len(TIMES)} time points, within {LIMIT_OF_MEAN // MIB} MiB. A thousand would need no more."
-
-
-def why_it_died(answer, run):
-    """A sentence on a function that did not reach the end."""
-    limit = f"{LIMIT_OF_MEAN // MIB} MiB"
-    if not run.died.startswith(("killed, because", "MemoryError")) and "_ArrayMemoryError" not in run.died:
-        return f"called with {TIMES}, your function does not come to its end: {run.died[:200]}."
-    if {"open_recording", "compute"} & set(getattr(getattr(answer, "__code__", None), "co_names", ())):
-        return (
-            f"your function died: it used more than {limit}. For a mean over time, dask keeps partial results of many chunks, "
-            "with one worker as well. Add up one time point after the other with load_time_point."
-        )
-    few, more = (measure(functools.partial(work_of, answer, TIMES[:count]), 8 * LIMIT_OF_MEAN) for count in (4, 20))
-    growth = (more.peak - few.peak) / 16 / (2 * PIXELS)
-    if few.died or more.died or growth > 0.12:
-        return (
-            f"your function died: it used more than {limit}. It keeps more, the more time points it gets. What has to be kept "
-            "of a time point that is added already?"
-        )
-    return (
-        f"your function died: it used more than {limit}, although it does not keep more if it gets more time points. Which "
-        "arrays exist at the same time, with which dtypes?"
-    )
-
-
-def compare_means(values):
-    """Wrong with the reason if this is not the mean of the time points."""
-    right = true_mean()
-    if not np.isfinite(values).all():
-        raise Wrong("the result holds values that are no finite numbers.")
-    if np.abs(values - right).max() <= 0.01:
-        return
-    total = right * len(TIMES)
-    for mistake, wrong in {
-        "is the sum of the time points, not yet divided by their number": total,
-        "comes from a sum that overflowed: uint16 holds numbers up to 65535 only. Add up in float32": (
-            np.round(total) % 65536 / len(TIMES)
-        ),
-        "is rounded to whole numbers. The mean has decimals": np.floor(right),
-        "lacks the first time point of times": (total - load_time_point(TIMES[0])) / (len(TIMES) - 1),
-        "lacks the last time point of times": (total - load_time_point(TIMES[-1])) / (len(TIMES) - 1),
-        "is divided by one too many": total / (len(TIMES) + 1),
-        "is divided by one too few": total / (len(TIMES) - 1),
-    }.items():
-        if np.allclose(values, wrong, rtol=1e-4, atol=0.02) or (
-            "rounded" in mistake and np.abs(values - right).max() <= 1.0
-        ):
-            raise Wrong(f"your result {mistake}.")
-    if np.allclose(values, load_time_point(TIMES[-1])):
-        raise Wrong("your result is the last time point alone. Does the loop add to what was there before?")
-    raise Wrong(
-        f"your result differs from the mean by up to {np.abs(values - right).max():.4g} grey values. Does it use every time "
-        f"point of {TIMES} once, all with the same weight, and without rounding?"
-    )

@@ -51,9 +51,7 @@ def spread_of(level):
 def first_uniform(answer, rendered=None):
     level = whole_number(answer)
     if not 0 <= level < NUMBER_OF_IMAGES:
-        raise Wrong(
-            f"{shown(answer)} is no position in the stack: its images are numbered from 0 to {LAST}."
-        )
+        raise Wrong(f"{shown(answer)} is no position in the stack: its images are numbered from 0 to {LAST}.")
     if not isinstance(rendered, list):
         raise Wrong("hand over the list of rendered levels as well: .check(first_uniform, rendered).")
     image = render_level(level)
@@ -122,7 +120,9 @@ def spread(answer):
                 f"spread({level}) gives {shown(plan)} at once. It should return a plan: is the function delayed?"
             )
         if renders:
-            raise Wrong(f"spread({level}) gives a plan, but by then it has rendered an image. Delay the rendering as well.")
+            raise Wrong(
+                f"spread({level}) gives a plan, but by then it has rendered an image. Delay the rendering as well."
+            )
         try:
             value = dask.compute(plan, scheduler="synchronous")[0]
         except Exception as error:
@@ -153,9 +153,13 @@ def compare_spread(level, value):
             "subtraction, and that unsigned numbers have no values below zero."
         )
     if value == largest:
-        raise Wrong(f"spread({level}) is {value:.0f}, the largest count of this image. Does your function use its level, and the smallest count?")
+        raise Wrong(
+            f"spread({level}) is {value:.0f}, the largest count of this image. Does your function use its level, and the smallest count?"
+        )
     if value == smallest:
-        raise Wrong(f"spread({level}) is {value:.0f}, the smallest count of this image. Does your function use the largest one as well?")
+        raise Wrong(
+            f"spread({level}) is {value:.0f}, the smallest count of this image. Does your function use the largest one as well?"
+        )
     raise Wrong(f"spread({level}) is {value:g}. The counts of this image range from {smallest} to {largest}.")
 
 
@@ -189,7 +193,9 @@ class LargestResults(Callback):
 )
 def brightness(answer):
     if isinstance(answer, (list, tuple)) and any(map(is_lazy, answer)):
-        raise Wrong(f"the answer is {shown(answer)}, each of them lazy. One dask array is asked for: can you do without a loop?")
+        raise Wrong(
+            f"the answer is {shown(answer)}, each of them lazy. One dask array is asked for: can you do without a loop?"
+        )
     if isinstance(answer, (np.ndarray, list, tuple, float, np.number)):
         raise Wrong(f"the answer is {shown(answer)}, already computed. Leave it lazy: no .compute(), no np.asarray.")
     if not isinstance(answer, da.Array):

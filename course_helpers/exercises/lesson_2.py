@@ -1,280 +1,809 @@
-"""Checks of lesson 2, "Cut an image into tiles"."""
-import operator
-from collections import Counter
+"""Exercises of lesson 2, "Cut an image into tiles"."""
+
+import functools
+from collections.abc import Callable, Set
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import dask.array as da
 import numpy as np
-from skimage.filters import gaussian
 
-from course_helpers.exercises._old import Wrong, array, call, check_for, computed, function, shown
+from course_helpers.exercises.form import NOTHING, Answered, Function, Value, array, pairs, seen, told
+from course_helpers.exercises.running import Unanswered, Wrong, begin, call, shown
 
-SHAPE = (512, 512)
-CHUNKS = (200, 300)
-SIGMA = 2.2
+EXERCISES = {}
+SHAPE, CHUNKS = (512, 512), (200, 300)
 
+# --- 2.1: predict the calls ---
 
-@check_for("2.1", hints=[
-    "Count the calls before compute() and the calls during compute() separately.",
-    "Before compute(): the task states the dtype. Which of the two trial calls does this stop?",
-    "During compute(): one call per tile. Combine each chunk of the rows with each of the columns, leftovers too.",
-])
-def shapes_of_calls(answer):
-    given = Counter(_shapes(answer))
-    called = Counter(_shapes_that_arrive())
-    trial = (0, 0)
-    tiles, true_tiles = (Counter({s: n for s, n in calls.items() if s != trial}) for calls in (given, called))
-    swapped = Counter({shape[::-1]: n for shape, n in tiles.items()})
-    area = sum(n * height * width for (height, width), n in tiles.items())
-    if (1, 1) in given:
-        other = "" if trial in given else " And a trial call of another shape is missing."
-        raise Wrong("the trial with a single pixel asks for the dtype. Is there anything left to ask in this task?" + other)
-    if swapped == true_tiles:
-        raise Wrong("the sizes of your tiles are right, but a shape is (rows, columns): yours are the other way round.")
-    if set(tiles) == set(true_tiles) and tiles != true_tiles:
-        raise Wrong("all these shapes occur, but not as often as you say. Hand in one entry for every call.")
-    if set(tiles) == {CHUNKS}:
-        raise Wrong("all your tiles have the same size. Does 512 divide evenly?")
-    if area != SHAPE[0] * SHAPE[1]:
-        raise Wrong(f"your tiles have {area} pixels together, but the image has {SHAPE[0] * SHAPE[1]}.")
-    if tiles != true_tiles:
-        raise Wrong("your tiles cover the image, but the chunks are others. Full chunks come first, leftovers last.")
-    if trial not in given:
-        raise Wrong("these are the calls during compute(). Is the function called before that?")
-    if given[trial] != called[trial]:
-        raise Wrong("the tiles are right, but count the trial calls again.")
-    return f"{sum(called.values())} calls, {sum(true_tiles.values())} of them with a tile."
+TRIALS = (0, 0), (1, 1)
 
 
-def _shapes(answer):
-    """The answer as a list of pairs of int; Wrong if it is none."""
-    answer = computed(answer)
-    if isinstance(answer, (set, frozenset, dict)):
-        raise Wrong(f"a {type(answer).__name__} keeps equal entries once. Hand in a list, one entry for every call.")
-    try:
-        shapes = [tuple(operator.index(side) for side in shape) for shape in answer]
-    except TypeError:
-        shapes = None
-    if shapes is None or any(len(shape) != 2 for shape in shapes):
-        raise Wrong(f"the answer is {shown(answer)}, but a list of shapes such as [(3, 4), (5, 6)] is asked for.")
-    if not shapes:
-        raise Wrong("the list is empty, but the function is called several times.")
-    return shapes
-
-
-def _shapes_that_arrive():
-    """What dask really does: the shape of every array that a function mapped over the tiles is given."""
+def calls(chunks, **promises):
+    """What dask really does: the shapes of all arrays that a function gets which is mapped over the tiles, sorted."""
     shapes = []
 
-    def note(tile):
+    def report(tile):
         shapes.append(tile.shape)
         return tile
 
-    image = da.zeros(SHAPE, chunks=CHUNKS, dtype=np.uint8)
-    image.map_blocks(note, dtype=np.uint8).compute(scheduler="synchronous")
-    return shapes
+    image = da.zeros(SHAPE, chunks=chunks, dtype=np.uint8)
+    image.map_blocks(report, **promises).compute(scheduler="synchronous")
+    return sorted(shapes)
 
 
-@check_for("2.2", hints=[
-    "A pixel may be wrong if the filter looks across a cut when it computes this pixel. Where are the cuts?",
-    "Begin with np.zeros((512, 512), dtype=bool). Each cut gives one band of True that runs through the whole image.",
-    "A band begins one radius before the cut and ends one radius behind it. The first cut is between rows 199 and 200.",
-])
-def mask_of_artifacts(answer):
-    if isinstance(answer, (bool, int, float, str, np.generic)):
-        raise Wrong(f"the answer is {shown(answer)}, but a mask is asked for: True or False for each pixel.")
-    mask = array(answer, SHAPE)
-    if not np.isin(mask, (0, 1)).all():
-        raise Wrong("a mask holds nothing but True and False, but there are other values in yours.")
-    mask = mask.astype(bool)
-    wrong = _truly_wrong()
-    if not mask.any() or mask.all():
-        raise Wrong(f"your mask marks {'every' if mask.any() else 'no'} pixel.")
-    if (mask == ~wrong).all():
-        raise Wrong("your mask is inside out: it should be True where a pixel may be wrong.")
-    if (mask == wrong.T).all():
-        raise Wrong("rows and columns are swapped: the first number of chunks counts rows, the second one columns.")
-    rows, columns = mask.all(axis=1), mask.all(axis=0)
-    if (mask == np.logical_and.outer(mask.any(axis=1), mask.any(axis=0))).all() and not (rows.any() or columns.any()):
-        raise Wrong("you mark only where bands cross. To be near a cut in one direction is enough.")
-    if (mask != np.logical_or.outer(rows, columns)).any():
-        missed, unspoiled = (wrong & ~mask).sum(), (mask & ~wrong).sum()
-        raise Wrong(f"you miss {missed} of the wrong pixels, and mark {unspoiled} too many. Whatever the image shows, "
-                    "the wrong ones form bands that run from edge to edge.")
-    _compare_bands(rows, wrong.all(axis=1), range(CHUNKS[0], SHAPE[0], CHUNKS[0]), "row")
-    _compare_bands(columns, wrong.all(axis=0), range(CHUNKS[1], SHAPE[1], CHUNKS[1]), "column")
-    return f"{wrong.sum()} pixels, {wrong.mean():.1%} of the image: the pixels that differ when it is tried on noise."
+CALLS = calls(CHUNKS, dtype=np.uint8)
+TILES = calls(CHUNKS, meta=np.empty((0, 0), dtype=np.uint8))
 
 
-def _truly_wrong():
-    """Where tiled and whole differ in at least one of three images of noise, in which no two pixels are equal."""
-    wrong = np.zeros(SHAPE, dtype=bool)
-    for seed in range(3):
-        noise = np.random.default_rng(seed).random(SHAPE)
-        tiles = da.from_array(noise, chunks=CHUNKS).map_blocks(gaussian, sigma=SIGMA, dtype=float)
-        wrong |= np.abs(tiles.compute(scheduler="synchronous") - gaussian(noise, sigma=SIGMA)) > 1e-12
-    return wrong
+def shapes_of_calls(answer):
+    """A list of shapes, sorted."""
+    if isinstance(answer, Set):
+        raise Wrong("a set keeps equal entries once. Hand in a list, one entry for every call.")
+    found = pairs(answer)
+    if not found:
+        raise Wrong("the function is called several times.")
+    return found
 
 
-def _compare_bands(marked, wrong, cuts, line):
-    """Compare the marked lines (rows or columns) with the wrong ones; Wrong with the first thing that differs."""
-    if (marked == wrong).all():
-        return
-    if not marked.any():
-        raise Wrong(f"no {line} is marked from edge to edge, but the image is also cut between {line}s.")
-    if marked[0] or marked[-1]:
-        raise Wrong(f"you mark {line}s at the outer edge. Is there anything beyond it that the whole image could see?")
-    if not any(marked[cut - 1] or marked[cut] for cut in cuts):
-        raise Wrong(f"you mark {line}s, but none of them lies at a cut. Where do the chunks of this task end?")
-    for cut in cuts:
-        before, behind = _reach(marked[:cut][::-1]), _reach(marked[cut:])
-        plural = line if before == 1 else f"{line}s"
-        if not before and not behind:
-            raise Wrong(f"there are {len(cuts)} cuts between {line}s, and at one of them you mark nothing.")
-        if not before or not behind:
-            raise Wrong(f"you mark {line}s on one side of a cut only, but the tiles on both sides lack a neighbour.")
-        if before != behind:
-            raise Wrong(f"you mark {before} {plural} before a cut and {behind} behind it, but the filter looks "
-                        "equally far in both directions.")
-        if before != _reach(wrong[cut:]):
-            further = "looks further" if before < _reach(wrong[cut:]) else "does not look that far"
-            raise Wrong(f"you mark {before} {plural} on each side of a cut, but the filter {further}.")
-    raise Wrong(f"the {line}s at the cuts are right, but you mark others too, away from any cut.")
+def tiles_in(found):
+    return [shape for shape in found if shape not in TRIALS]
 
 
-def _reach(lines):
+def area(found):
+    return sum(height * width for height, width in tiles_in(found))
+
+
+def square_tiles(found):
+    """The side of the square chunks whose tiles these are, if they are such."""
+    side = max(max(shape) for shape in found)
+    is_such = 0 < side < SHAPE[0] and tiles_in(found) == tiles_in(calls((side, side), dtype=np.uint8))
+    return {"side": side} if is_such else None
+
+
+EXERCISES["2.1"] = Value(
+    right=CALLS,
+    reads=shapes_of_calls,
+    mistakes={
+        "these are the calls during compute(). Is the function called before that?": TILES,
+        "the trial with a single pixel asks for the dtype, which is stated here. Does this stop the other trial, too?": [
+            (1, 1),
+            *TILES,
+        ],
+        "this is the call before compute(). With what is the function called during compute()?": [(0, 0)],
+        "the trial with a single pixel asks for the dtype. Is there anything left to ask in this task?": seen(
+            calls(CHUNKS), lambda found: (1, 1) in found
+        ),
+        "the sizes of your tiles are right, but a shape is (rows, columns): yours are the other way round.": seen(
+            calls(CHUNKS[::-1], dtype=np.uint8), lambda found: sorted(shape[::-1] for shape in tiles_in(found)) == TILES
+        ),
+        "your list has {count} trial calls, and the right tiles. Which trial does dtype leave?": seen(
+            [(0, 0), *CALLS], lambda found: tiles_in(found) == TILES and {"count": len(found) - len(TILES)}
+        ),
+        "all your tiles have the same size. Does 512 divide evenly?": seen(
+            [(0, 0), *[CHUNKS] * 6], lambda found: set(tiles_in(found)) == {CHUNKS}
+        ),
+        "all these shapes occur, but not as often as you say. Hand in one entry for every call.": seen(
+            [(0, 0), *sorted(set(TILES))], lambda found: set(tiles_in(found)) == set(TILES)
+        ),
+        "in your list the image is one tile. Where is it cut?": seen(
+            calls(SHAPE, dtype=np.uint8), lambda found: tiles_in(found) == [SHAPE]
+        ),
+        "these are the tiles of chunks=({side}, {side}). This task has other chunks.": seen(
+            calls((128, 128), dtype=np.uint8), square_tiles
+        ),
+        "you cut along one axis only: a tile of {longest} pixels goes from edge to edge.": seen(
+            calls((200, 512), dtype=np.uint8),
+            lambda found: {"longest": "{} x {}".format(*max(found))} if 512 in np.ravel(found) else None,
+        ),
+        "no tile in your list has what is left over from both axes. What lies in the last corner of the image?": seen(
+            [shape for shape in CALLS if shape != (112, 212)],
+            lambda found: {(112, 300), (200, 212)} <= set(found) and (112, 212) not in found,
+        ),
+        "your tiles have {area} pixels together, but the image has 262144.": seen(
+            [shape for shape in CALLS if shape[0] != 112],
+            lambda found: {"area": area(found)} if area(found) != 512 * 512 else None,
+        ),
+    },
+    otherwise="your tiles cover the image, but the chunks are others. Full chunks come first, leftovers last.",
+    also_right=(tuple(CALLS[::-1]), np.array(CALLS), [list(shape) for shape in CALLS]),
+    praise=f"{len(CALLS)} calls, {len(TILES)} of them with a tile.",
+    hints=[
+        "count the calls before compute() and the calls during compute() separately.",
+        "before compute(): the task states the dtype. Which of the two trial calls does this stop?",
+        "during compute(): one call per tile. Combine each chunk of the rows with each of the columns, leftovers too.",
+    ],
+)
+
+
+# --- 2.2: predict the artifacts ---
+
+CUTS = {"row": (200, 400), "column": (300,)}
+SIGMA, REACH = 2.2, 9
+
+
+def bands(rows=CUTS["row"], columns=CUTS["column"], before=REACH, behind=REACH):
+    """A mask of bands along cuts before these rows and columns; tests/test_lesson_2.py measures that it is right."""
+    mask = np.zeros(SHAPE, dtype=bool)
+    for row in rows:
+        mask[max(row - before, 0) : row + behind] = True
+    for column in columns:
+        mask[:, max(column - before, 0) : column + behind] = True
+    return mask
+
+
+def mask_of_pixels(answer):
+    """A mask of the shape of the image, as booleans."""
+    values = array(answer)
+    if values.shape != SHAPE:
+        raise Wrong(f"a mask of shape {SHAPE} is asked for: True or False for each pixel.")
+    if not np.isin(values, (0, 1)).all():
+        raise Wrong("a mask holds nothing but True and False. In this one are other values.")
+    return values.astype(bool)
+
+
+def are_bands(mask):
+    return np.array_equal(mask, np.logical_or.outer(mask.all(axis=1), mask.all(axis=0)))
+
+
+def are_crossings(mask):
+    return np.array_equal(mask, np.logical_and.outer(mask.any(axis=1), mask.any(axis=0)))
+
+
+def with_a_stray_pixel(mask):
+    return mask | (np.indices(mask.shape) == 50).all(axis=0)
+
+
+def how_many_differ(found, expected):
+    missed, extra = (expected & ~found).sum(), (found & ~expected).sum()
+    return None if are_bands(found) else {"missed": missed, "extra": extra}
+
+
+def length(marked):
     """How many lines are marked without a gap, counted from the first."""
-    return len(lines) if lines.all() else int(np.argmin(lines))
+    return len(marked) if marked.all() else int(np.argmin(marked))
 
 
-@check_for("2.3", hints=[
-    "Compute once, keep the result. Compare shapes and dtypes first: arrays of different shapes cannot be subtracted.",
-    "Too bright and too dark must not cancel, and one wrong pixel is enough: no sum, mean or maximum without np.abs.",
-    "Every comparison with nan is False. So do not ask whether one difference is large, but whether all are small.",
-])
-def detector(answer):
-    is_wrong = function(answer)
-    results = _results()
-    for tiled, whole, truth, words in results:
-        # Some words end with a sentence of their own.
-        returned = call(is_wrong, tiled, whole, given=f"a result {words.split('. ')[0]}")
-        verdict = computed(returned, "Let your function call .compute().")
-        if np.ndim(verdict) != 0 or np.asarray(verdict).dtype.kind not in "bi" or verdict not in (0, 1):
-            raise Wrong(f"your function returns {shown(verdict)}, but one True or False is asked for.")
-        if bool(verdict) != truth:
-            raise Wrong(f"your function returns {bool(verdict)} for a result {words}.")
-    right = sum(not truth for _, _, truth, _ in results)
-    return f"Your function tells {len(results) - right} wrong results from {right} right ones."
+def in_an_axis(when):
+    """A function that finds the first axis whose marked lines are not right and for which `when` is true.
+
+    ``when(marked, reaches)`` is given the lines, and for each cut how many are marked before it and behind it.
+    """
+
+    def look(found, expected):
+        for axis, (line, cuts) in enumerate(CUTS.items()):
+            marked = found.all(axis=1 - axis)
+            if not np.array_equal(marked, expected.all(axis=1 - axis)):
+                reaches = [(length(marked[:cut][::-1]), length(marked[cut:])) for cut in cuts]
+                if when(marked, reaches):
+                    before, behind = next((sides for sides in reaches if sides != (REACH, REACH)), reaches[0])
+                    return {"line": line, "before": before, "behind": behind, "cuts": len(cuts)}
+        return None
+
+    return look
 
 
-def _results():
-    """Tiled results: a dask array, what it should be, whether it is wrong, and words for it."""
-    whole = np.random.default_rng(2).random((60, 80)) * 200 + 20
-    counts = whole.astype(np.uint8)
-    cancelling = np.where(np.arange(80) % 2, 5.0, -5.0)
-    one_count, one_pixel, gap = counts.copy(), whole.copy(), whole.copy()
-    one_count[29, 40] += 1
-    one_pixel[np.unravel_index(whole.argmax(), whole.shape)] += 1e-5
-    gap[30, 0] = np.nan
-    flat = np.full(whole.shape, 7.0)
-    largest = whole.reshape(2, 30, 2, 40).max(axis=(1, 3))
-
-    def lazy(result, chunks=(30, 40)):
-        return da.from_array(result, chunks=chunks)
-
-    def becoming(change):
-        return lazy(flat, chunks=-1).map_blocks(change, dtype=flat.dtype)
-
-    return [
-        (lazy(counts), counts, False, "of shape (60, 80) that is equal in every pixel, shape and dtype"),
-        (lazy(counts), counts.astype(float), False, "that has the pixels of whole as uint8 instead of float64"),
-        (lazy(whole + 1e-7), whole, False, "that differs by 1e-7 in every pixel. This counts as rounding"),
-        (lazy(whole + 5), whole, True, "that is 5 too bright everywhere"),
-        (lazy(whole - 5), whole, True, "that is 5 too dark everywhere. A negative difference is a difference, too"),
-        (lazy(whole + cancelling), whole, True, "in which half of the pixels are 5 too bright, the others 5 too dark"),
-        (lazy(one_count), counts, True, "in which a single pixel is wrong by 1"),
-        (lazy(one_pixel), whole, True, f"in which a single pixel of {whole.max():.0f} is wrong by 1e-5. "
-         "(np.allclose also allows a share of the pixel's value, rtol)"),
-        (lazy(whole).map_blocks(lambda tile: tile, dtype=np.uint8), whole, True,
-         "that declares uint8, but gives float64 once it is computed"),
-        (lazy(counts).map_blocks(lambda tile: tile, dtype=float), counts.astype(float), True,
-         "that declares float64, but gives uint8 once it is computed"),
-        (lazy(flat[:1]), flat, True, "with 1 row instead of 60. NumPy stretches a single row when you compare it"),
-        (lazy(flat[np.newaxis], chunks=-1), flat, True, "of shape (1, 60, 80) instead of (60, 80)"),
-        (lazy(whole).map_blocks(lambda tile: tile.max(keepdims=True), dtype=float), largest, True,
-         "that declares shape (60, 80), while it has one number per tile once it is computed"),
-        (becoming(lambda tile: tile[:1]), flat, True, "that declares shape (60, 80), but has 1 row when computed"),
-        (becoming(np.transpose), flat.T, True, "that declares shape (60, 80), but has (80, 60) when computed"),
-        (lazy(gap), whole, True, "in which one pixel is not a number (nan). Try np.nan > 1e-6 in a cell"),
-        (lazy(gap), gap, True, "in which a pixel is not a number (nan), and in whole, too"),
-    ]
-
-
-@check_for("2.4", hints=[
-    "Three things are broken: the number that is subtracted, what happens to a dark pixel, and the declared dtype.",
-    "The haze is one number for all tiles: round(...) of the computed mean. Hand it over as for stretch_by.",
-    "For one tile: convert to a type with a sign that also holds 255, subtract the haze, cut off below zero, convert back to uint8. Return "
-    "tiles.map_blocks(your_function, haze, dtype=...) with the dtype that your function returns.",
-])
-def repaired_pipeline(answer):
-    remove_haze = function(answer)
-    # Tiles of different brightness and size, and all 256 values. One mean is rounded up, the other one down.
-    dark = (np.arange(35 * 54) ** 2 * 256 // (35 * 54) ** 2).reshape(35, 54).astype(np.uint8)
-    for pixels in (dark, 255 - dark):
-        _check_haze_removal(remove_haze, pixels)
-    return "All pixels of two test images are right, and the plans tell the truth about them."
-
-
-def _check_haze_removal(remove_haze, pixels):
-    """Try the learner's function on one image; Wrong with the first thing that is not as the task says."""
-    read = []
-
-    def note(tile):
-        read.append(tile.shape)
-        return tile
-
-    tiles = da.from_array(pixels, chunks=(16, 20)).map_blocks(note, meta=np.empty((0, 0), dtype=np.uint8))
-    result = call(remove_haze, tiles)
-    read.clear()  # to measure the haze, the tiles may be read
-    if isinstance(result, np.ndarray):
-        raise Wrong("your function returns a NumPy array, but a dask array is asked for. Only the mean may be computed: "
-                    "let it return a plan, without .compute() at the end.")
-    if not isinstance(result, da.Array):
-        raise Wrong(f"your function returns {shown(result)}, but a dask array is asked for.")
-    if result.chunks != tiles.chunks:
-        raise Wrong(f"the input has chunks {tiles.chunks}, but the result {result.chunks}.")
-    if result.dtype != np.uint8:
-        raise Wrong(f"the result declares {result.dtype}, but uint8 is asked for.")
-    values = array(call(da.Array.compute, result))
-    if values.dtype != np.uint8:
-        raise Wrong(f"the result declares uint8, but computing it gives {values.dtype}.")
-    if values.shape != pixels.shape:
-        raise Wrong(f"the result declares shape {pixels.shape}, but computing it gives {values.shape}.")
-    _compare_pixels(pixels, values)
-    if len(read) < tiles.npartitions:
-        raise Wrong("the pixels are right, but computed before they are asked for: let your function return a plan.")
+EXERCISES["2.2"] = Value(
+    right=bands(),
+    reads=mask_of_pixels,
+    mistakes={
+        "your mask marks no pixel.": bands((), ()),
+        "your mask marks every pixel.": ~bands((), ()),
+        "rows and columns are swapped: the first number of chunks counts rows, the second one columns.": bands().T,
+        "these are the cuts of chunks=(128, 128). This task has other chunks.": bands(*[(128, 256, 384)] * 2),
+        "these are the cuts of chunks=(256, 256). This task has other chunks.": bands((256,), (256,)),
+        "this is the radius of sigma=3. Here sigma is another one.": bands(before=12, behind=12),
+        "you mark 2 lines on each side of a cut, as many as sigma. The filter looks further than one sigma.": bands(
+            before=2, behind=2
+        ),
+        "you mark 8 lines on each side of a cut. The radius is 4 * sigma as a whole number: is it cut off or rounded?": bands(
+            before=8, behind=8
+        ),
+        "you mark 18 lines on each side of a cut: the width of a band, which lies half before the cut, half behind.": bands(
+            before=18, behind=18
+        ),
+        "where two bands cross, your mask is False. A pixel that is close to two cuts may be wrong as well.": (
+            bands(columns=()) ^ bands(rows=())
+        ),
+        "your mask is inside out: it should be True where a pixel may be wrong.": seen(
+            ~bands(), lambda found: found.mean() > 0.5 and are_bands(~found)
+        ),
+        "you mark only where bands cross. To be near a cut in one direction is enough.": seen(
+            bands(columns=()) & bands(rows=()), lambda found: are_crossings(found) and not are_bands(found)
+        ),
+        "you miss {missed} of the wrong pixels, and mark {extra} too many. Whatever the image shows, the wrong ones form "
+        "bands that run from edge to edge.": seen(with_a_stray_pixel(bands()), how_many_differ),
+        "no {line} is marked from edge to edge, but the image is also cut between {line}s.": seen(
+            bands(rows=()), in_an_axis(lambda marked, reaches: not marked.any())
+        ),
+        "you mark {line}s at the outer edge. Is there anything beyond it that the whole image could see?": seen(
+            bands(rows=(0, 200, 400, 512)), in_an_axis(lambda marked, reaches: marked[0] or marked[-1])
+        ),
+        "you mark {line}s, but none of them lies at a cut. Where do the chunks of this task end?": seen(
+            bands(columns=(256,)), in_an_axis(lambda marked, reaches: not np.any(reaches))
+        ),
+        "there are {cuts} cuts between {line}s, and at one of them you mark nothing.": seen(
+            bands(rows=(200,)), in_an_axis(lambda marked, reaches: (0, 0) in reaches)
+        ),
+        "you mark {line}s on one side of a cut only, but the tiles on both sides lack a neighbour.": seen(
+            bands(before=0), in_an_axis(lambda marked, reaches: not np.all(reaches))
+        ),
+        "before a cut between {line}s you mark {before} of them, and {behind} behind it, but the filter looks equally "
+        "far in both directions.": seen(
+            bands(before=8, behind=10), in_an_axis(lambda marked, reaches: any(a != b for a, b in reaches))
+        ),
+        "on each side of a cut between {line}s you mark {before} of them, but the filter looks further.": seen(
+            bands(before=1, behind=1), in_an_axis(lambda marked, reaches: np.min(reaches) < REACH)
+        ),
+        "on each side of a cut between {line}s you mark {before} of them, but the filter does not look that far.": seen(
+            bands(before=10, behind=10), in_an_axis(lambda marked, reaches: np.max(reaches) > REACH)
+        ),
+        "the {line}s at the cuts are right, but you mark others too, away from any cut.": seen(
+            bands(rows=(100, 200, 300, 400)), in_an_axis(lambda marked, reaches: True)
+        ),
+    },
+    also_right=(bands().astype(np.uint8), bands().astype(float), bands().tolist()),
+    praise=f"{bands().sum()} pixels, {bands().mean():.1%} of the image: the pixels that differ when it is tried on noise.",
+    hints=[
+        "a pixel may be wrong if the filter looks across a cut when it computes this pixel. Where are the cuts?",
+        "begin with np.zeros((512, 512), dtype=bool). Each cut gives one band of True that runs through the whole image.",
+        "a band begins one radius before the cut and ends one radius behind it. The first cut is between rows 199 and 200.",
+    ],
+)
 
 
-def _compare_pixels(pixels, values):
-    """Compare with what haze removal should give; Wrong with a sentence about a pixel that differs."""
-    mean = pixels.mean()
-    haze = round(mean)
-    expected = np.maximum(pixels.astype(int) - haze, 0)
-    wrong = values != expected
-    if not wrong.any():
-        return
-    if (values == pixels).all():
-        raise Wrong("your function returns the pixels unchanged.")
-    for pixel in np.unique(pixels):
-        becomes = np.unique(values[pixels == pixel])
-        if len(becomes) > 1:
-            raise Wrong(f"a pixel of {pixel} becomes {becomes[0]} in one place and {becomes[-1]} in another. "
-                        "Is the same haze subtracted from all tiles?")
-    if (values == pixels - np.uint8(haze)).all():
-        raise Wrong(f"a pixel of 30 becomes {values[pixels == 30][0]}: it went below zero and came back at the top. "
-                    "Which of your steps should prevent this, and does it come at the right time?")
-    first = np.argmax(wrong)
-    if pixels[wrong].min() > 127 and not values[wrong].any():
-        raise Wrong(f"a pixel of {pixels.flat[first]} becomes 0, but {expected.flat[first]} is right. "
-                    f"Can the type you convert to hold {pixels.flat[first]}?")
-    raise Wrong(f"a pixel of {pixels.flat[first]} becomes {values.flat[first]}, but {expected.flat[first]} is right: "
-                f"the mean of this test image is {mean:.2f}.")
+# --- 2.3: detect a silently wrong result ---
+
+
+def lazy(pixels, chunks=-1, **promises):
+    """A dask array of these pixels. With promises, it declares another dtype or shape than computing it gives."""
+    return da.from_array(pixels, chunks=chunks, name=False).map_blocks(np.copy, **{"dtype": pixels.dtype, **promises})
+
+
+def one_pixel(pixels, place, difference):
+    changed = pixels.copy()
+    changed[place] = changed[place].item() + difference
+    return changed
+
+
+DECIMALS = np.random.default_rng(2).random((60, 80)) * 200 + 20
+COUNTS = np.random.default_rng(3).integers(20, 220, (48, 31), dtype=np.uint8)
+STACK = np.random.default_rng(4).random((3, 20, 30)) * 50
+FLAT, DARK = np.full((60, 80), 7.0), np.zeros((40, 50))
+SIGNED = np.full((9, 7), -64, np.int8)
+GAP = one_pixel(DECIMALS, (30, 0), np.nan)
+LARGEST = DECIMALS.reshape(2, 30, 2, 40).max(axis=(1, 3))
+
+
+def largest_of_tiles(**promises):
+    return lazy(DECIMALS, (30, 40)).map_blocks(lambda tile: tile.max(keepdims=True), **promises)
+
+
+def right_results():
+    """Tiled results that are right, and what they should be."""
+    yield lazy(COUNTS, (30, 20)), COUNTS
+    yield lazy(COUNTS, (30, 20)), COUNTS.astype(float)
+    yield lazy(DECIMALS + 3e-7, (30, 40)), DECIMALS
+    yield lazy(STACK, (1, 20, 30)), STACK
+    yield lazy(one_pixel(STACK, (1, 2, 3), 3e-7), (1, 20, 30)), STACK
+    yield lazy(one_pixel(DARK, (9, 9), 1e-6)), DARK
+    yield largest_of_tiles(dtype=float, chunks=(1, 1)), LARGEST
+
+
+def results_with_wrong_pixels():
+    alternating = np.where(np.arange(80) % 2, 5.0, -5.0)
+    brightest = np.unravel_index(DECIMALS.argmax(), DECIMALS.shape)
+    yield lazy(DECIMALS + 5, (30, 40)), DECIMALS
+    yield lazy(DECIMALS - 5, (30, 40)), DECIMALS
+    yield lazy(DECIMALS + alternating, (60, 40)), DECIMALS
+    yield lazy(one_pixel(COUNTS, (47, 30), 1), (30, 20)), COUNTS
+    yield lazy(one_pixel(COUNTS, (0, 0), -1), (30, 20)), COUNTS
+    yield lazy(one_pixel(SIGNED, (5, 0), 128), (3, 7)), SIGNED
+    yield lazy(one_pixel(STACK, (2, 0, 29), -0.25), (1, 20, 30)), STACK
+    yield lazy(one_pixel(DECIMALS, brightest, 1e-5), (30, 40)), DECIMALS
+    yield lazy(DARK + 1.1e-6), DARK
+    yield lazy(DARK - 1.1e-6), DARK
+
+
+def results_with_wrong_promises_or_shapes():
+    yield lazy(DECIMALS, (30, 40), dtype=np.uint8), DECIMALS
+    yield lazy(COUNTS, (30, 20), dtype=np.float64), COUNTS.astype(float)
+    yield lazy(FLAT, dtype=np.int64), FLAT
+    yield lazy(FLAT[:1]), FLAT
+    yield lazy(FLAT[:, :1]), FLAT
+    yield lazy(FLAT), FLAT[:1]
+    yield lazy(FLAT[np.newaxis]), FLAT
+    yield lazy(FLAT.T), FLAT
+    yield lazy(DECIMALS[:59], (30, 40)), DECIMALS
+    yield largest_of_tiles(dtype=float), LARGEST
+    yield largest_of_tiles(dtype=np.uint8), LARGEST
+    yield lazy(FLAT).map_blocks(lambda tile: tile[:1], dtype=float), FLAT
+    yield lazy(FLAT).map_blocks(lambda tile: tile[:, :1], dtype=float), FLAT[:, :1]
+    yield lazy(FLAT).map_blocks(np.transpose, dtype=float), FLAT.T
+
+
+def results_with_nan():
+    yield lazy(GAP, (30, 40)), DECIMALS
+    yield lazy(one_pixel(GAP, (59, 9), 3), (30, 40)), DECIMALS
+    yield lazy(DECIMALS, (30, 40)), GAP
+    yield lazy(GAP, (30, 40)), GAP
+
+
+@functools.cache
+def results():
+    """All of them, made once: the learner's function gets a copy of each array."""
+    return (
+        *right_results(),
+        *results_with_wrong_pixels(),
+        *results_with_wrong_promises_or_shapes(),
+        *results_with_nan(),
+    )
+
+
+@functools.cache
+def computed_by_name():
+    """The computed results by the names of their plans: dozens of known mistakes are tried on them."""
+    return {tiled.name: tiled.compute(scheduler="synchronous") for tiled, _ in results()}
+
+
+def kind(array):
+    return f"shape {array.shape} and dtype {array.dtype}"
+
+
+def in_words(tiled, whole):
+    """What is in a result, as far as this matters."""
+    computed = computed_by_name()[tiled.name]
+    words = f"a result of {kind(tiled)}"
+    if kind(computed) != kind(tiled):
+        words += f", which has {kind(computed)} once it is computed"
+    if kind(computed) != kind(whole):
+        words += f", with whole of {kind(whole)}"
+    if computed.shape != whole.shape:
+        return words
+    differences = (computed.astype(float) - whole)[computed != whole]
+    if not differences.size:
+        return f"{words}, equal in every pixel"
+    nans = np.isnan(differences).sum()
+    if nans:
+        both = " both here and in whole" if np.isnan(whole).sum() and np.isnan(computed).sum() else ""
+        return f"{words}, with a pixel that is not a number (nan){both}"
+    if differences.size == 1:
+        return f"{words}, in which one pixel of {whole[computed != whole][0]:.0f} differs by {differences[0]:.3g}"
+    return f"{words}, which differs by {differences.min():.2g} to {differences.max():.2g}"
+
+
+def is_far(found, expected, limit=1e-6):
+    return not (np.abs(found - expected) <= limit).all()
+
+
+def by(is_far):
+    """Another comparison of the pixels for `is_wrong`."""
+    return {"far": lambda: is_far}
+
+
+def by_close(**options):
+    return by(lambda a, b: not np.allclose(a, b, **options))
+
+
+def is_wrong(tiled, whole, promised=("shape", "dtype"), of_whole=("shape",), dtype=float, far=is_far):
+    """Whether a tiled result is wrong; it compares these attributes with what is declared, and these with the whole."""
+    computed = computed_by_name()[tiled.name]
+    if any(getattr(computed, name) != getattr(tiled, name) for name in promised):
+        return True
+    if any(getattr(computed, name) != getattr(whole, name) for name in of_whole):
+        return True
+    return bool(far(computed.astype(dtype or computed.dtype), whole))
+
+
+def trusting(tiled, whole):
+    """Compares what is declared with the whole, and not with what is computed."""
+    computed = computed_by_name()[tiled.name]
+    return tiled.shape != whole.shape or tiled.dtype != computed.dtype or is_far(computed.astype(float), whole)
+
+
+def if_both_differ(tiled, whole):
+    computed = computed_by_name()[tiled.name]
+    broken = computed.shape != tiled.shape and computed.dtype != tiled.dtype
+    return broken or is_wrong(tiled, whole, promised=())
+
+
+def by_rows(tiled, whole):
+    computed = computed_by_name()[tiled.name]
+    if len(computed) != len(tiled) or computed.dtype != tiled.dtype or len(computed) != len(whole):
+        return True
+    return is_far(computed.astype(float), whole)
+
+
+def rule(tiled, whole, expected):
+    """What makes a result wrong, or right."""
+    computed = computed_by_name()[tiled.name]
+    if computed.dtype != tiled.dtype or computed.shape != tiled.shape:
+        return "it is wrong, because it is not what it declares."
+    if computed.shape != whole.shape:
+        return "it is wrong, because whole has another shape."
+    if expected:
+        return "it is wrong, because a pixel differs by more than 1e-6, or is not a number."
+    return "it is right: it is what it declares, no pixel differs by more than 1e-6, and the dtype of whole does not matter."
+
+
+def verdict(answer):
+    """One True or False, also as 1 or 0."""
+    value = np.asarray(answer)
+    if value.ndim or value.dtype.kind not in "bi" or value not in (0, 1):
+        raise Wrong("one True or False is asked for.")
+    return bool(value)
+
+
+EXERCISES["2.3"] = Function(
+    right=is_wrong,
+    cases=results,
+    given=in_words,
+    reads=verdict,
+    mistakes={
+        "right ones get True as well. Is a comparison turned round, or does it go by something of image, such as 512 x 512 pixels?": (
+            lambda tiled, whole: True
+        ),
+        "and so for most wrong results. Which way through your function leads to True?": lambda tiled, whole: False,
+        "your answers are inside out: True is for a wrong result.": lambda tiled, whole: not is_wrong(tiled, whole),
+        "the dtype of whole does not matter. Compare the computed dtype with the declared one.": {
+            "of_whole": ("shape", "dtype")
+        },
+        "such a difference counts as rounding, but np.array_equal allows none.": (
+            lambda tiled, whole: not np.array_equal(computed_by_name()[tiled.name], whole)
+        ),
+        "len tells the rows alone. Compare the whole shape.": by_rows,
+        "does your function compare the pixels?": by(lambda a, b: False),
+        "only pixels are compared, and their shape. It has to keep its promises as well, and nan to be noticed.": {
+            "promised": (),
+            "far": lambda: lambda found, expected: np.abs(found - expected).max() > 1e-6,
+        },
+        "only pixels are compared. Compare shapes and dtypes as well, and notice nan.": {
+            "promised": (),
+            "of_whole": (),
+            "far": lambda: lambda found, expected: np.abs(found - expected).max() > 1e-6,
+        },
+        "only pixels are compared. Compare shapes and dtypes as well.": {"promised": (), "of_whole": ()},
+        "it declares another dtype than it has once it is computed. Compare the two.": {"promised": ("shape",)},
+        "it declares another shape than it has once it is computed. Compare the two.": {"promised": ("dtype",)},
+        "what it declares is not what is computed. Compare the shape and the dtype of both.": {"promised": ()},
+        "one broken promise is enough: another shape or another dtype. Is there an and in your function?": if_both_differ,
+        "two dtypes may take the same number of bytes. Compare dtype.": {"promised": ("shape", "itemsize")},
+        "you look at the shape of the plan. Look at that of the computed array.": trusting,
+        "the computed array has another shape than whole. NumPy stretches a single row when you compare it.": {
+            "of_whole": ()
+        },
+        "two shapes that differ may have as many pixels in all. Compare the whole shape with that of whole.": {
+            "of_whole": ("size",)
+        },
+        "two shapes that differ may have as many pixels in all. Compare the whole shape with what is declared.": {
+            "promised": ("size", "dtype")
+        },
+        "two shapes that differ may have as many axes. Compare every side.": {"of_whole": ("ndim",)},
+        "such a difference counts as rounding. Compare with 1e-6, not for equality.": by(lambda a, b: (a != b).any()),
+        "many small differences add up. Look at each of them, without a sum.": by(
+            lambda a, b: not np.abs(a - b).sum() <= 1e-6
+        ),
+        "a difference of 1e-6 is not more than 1e-6.": by(lambda a, b: not (np.abs(a - b) < 1e-6).all()),
+        "without rtol=0, np.allclose also allows a share of the pixel's value, and without atol, only 1e-8.": by_close(),
+        "np.allclose also allows a share of the pixel's value. Which option switches this off?": by_close(atol=1e-6),
+        "np.allclose allows 1e-8, unless atol says something else.": by_close(rtol=0, atol=1e-8, equal_nan=True),
+        "nan in both of them is a difference as well. Which option of yours makes them equal?": by_close(
+            rtol=0, atol=1e-6, equal_nan=True
+        ),
+        "int8 has no 128, and begins again at -128. Convert to float before you subtract.": {"dtype": None},
+        "a negative difference is a difference, too.": by(lambda a, b: (a - b).max() > 1e-6),
+        "a positive difference is a difference, too.": by(lambda a, b: (b - a).max() > 1e-6),
+        "differences of both signs cancel in a sum or a mean. Take np.abs of each before.": by(
+            lambda a, b: abs((a - b).mean()) > 1e-6
+        ),
+        "a single wrong pixel hardly changes a mean. Look at the largest difference.": by(
+            lambda a, b: np.abs(a - b).mean() > 1e-6
+        ),
+        "one wrong pixel is enough. Does your function ask for all of them?": by(
+            lambda a, b: (np.abs(a - b) > 1e-6).all()
+        ),
+        "the largest difference of one tile may be small, and that of another large. Do you look at all tiles?": by(
+            lambda a, b: is_far(a[:30, :20], b[:30, :20])
+        ),
+        "two images may have the same maximum, and other pixels. Compare pixel by pixel.": by(
+            lambda a, b: abs(a.max() - b.max()) > 1e-6
+        ),
+        "it differs by more than 1e-6. Does your function allow more?": by(lambda a, b: is_far(a, b, 1e-3)),
+        "a single number of 32 bits is too coarse for a difference of 1e-5 here. Take float64.": by(
+            lambda a, b: is_far(a.astype(np.float32), b.astype(np.float32))
+        ),
+        "whole numbers hide what is behind the point. Do you cut decimals off?": by(
+            lambda a, b: (a.astype(int) != b.astype(int)).any()
+        ),
+        "every comparison with nan is False: try np.nan > 1e-6 in a cell.": by(lambda a, b: np.abs(a - b).max() > 1e-6),
+        "here it is whole that has a pixel which is not a number. Do you look for it in tiled alone?": by(
+            lambda a, b: np.isnan(a).any() or np.abs(a - b).max() > 1e-6
+        ),
+        "a pixel that is not a number counts as different. (np.nanmax and its relatives pass over it.)": by(
+            lambda a, b: np.nanmax(np.abs(a - b)) > 1e-6
+        ),
+    },
+    also_right=(
+        lambda tiled, whole: is_wrong(tiled, whole, far=lambda a, b: not np.allclose(a, b, rtol=0, atol=1e-6)),
+        lambda tiled, whole: int(is_wrong(tiled, whole)),
+        lambda tiled, whole: np.array(is_wrong(tiled, whole)),
+    ),
+    otherwise=rule,
+    praise="Your function tells wrong results from right ones in {count} cases.",
+    hints=[
+        "compute once, keep the result. Compare shapes and dtypes first: arrays of different shapes cannot be subtracted.",
+        "too bright and too dark must not cancel, and one wrong pixel is enough: no sum, mean or maximum without np.abs.",
+        "every comparison with nan is False. So do not ask whether one difference is large, but whether all are small.",
+    ],
+)
+
+
+# --- 2.4: repair a pipeline ---
+
+
+class Source:
+    """Pixels that are read tile by tile, as from a file: `reads` tells what was read."""
+
+    def __init__(self, pixels):
+        self.pixels, self.reads = pixels, []
+        self.shape, self.dtype, self.ndim = pixels.shape, pixels.dtype, pixels.ndim
+
+    def __getitem__(self, place):
+        self.reads.append(place)
+        return self.pixels[place]
+
+
+class Computed(NamedTuple):
+    """A plan, what computing it gives, and whether all tiles were read for this, and not before."""
+
+    plan: da.Array
+    pixels: np.ndarray
+    waits: bool = True
+
+    shape = property(lambda self: self.pixels.shape)
+    dtype = property(lambda self: self.pixels.dtype)
+
+
+def computed(plan, given):
+    """What the plan of a learner gives."""
+    if not isinstance(plan, da.Array):
+        remedy = " Let it return a plan, without .compute() at the end." * isinstance(plan, np.ndarray)
+        raise Wrong(f"for {given} your function returns {shown(plan)}, but a dask array is asked for.{remedy}")
+    return Computed(plan, np.asarray(call(plan.compute, given=given)))
+
+
+def same_promises_and_pixels(one, other):
+    declared = [(each.plan.chunks, each.plan.dtype, each.dtype, each.waits) for each in (one, other)]
+    return declared[0] == declared[1] and np.array_equal(one.pixels, other.pixels)
+
+
+@dataclass(kw_only=True)
+class Plans(Function):
+    """A function that makes a plan for a dask array. What this declares is compared, and what it gives once it is computed.
+
+    It is written here because the results of a `Function` are no plans.
+    """
+
+    same: Callable = same_promises_and_pixels
+
+    def answered(self, answer, folder):
+        all_right = True
+        for arguments in self.all_cases(folder):
+            pixels, given = arguments["tiles"].compute(), told(self.given, arguments)
+            source = Source(pixels.copy())
+            tiles = da.from_array(source, arguments["tiles"].chunks, name=False, meta=pixels[:0, :0])
+            try:
+                plan = call(answer, tiles, given=given)
+                source.reads.clear()  # to measure the haze, the tiles may be read
+                found = computed(plan, given)
+                found = found._replace(waits=len(source.reads) >= tiles.npartitions)
+            except (Wrong, Unanswered) as reason:
+                if all_right:
+                    self.explain(reason, arguments)
+                    raise
+                found = NOTHING
+            begin("comparing your results")
+            expected = self.outcome(self.right, arguments)
+            all_right &= self.alike(found, expected)
+            changed = [] if np.array_equal(source.pixels, pixels) else ["tiles"]
+            yield Answered(arguments, given, found, expected, changed)
+
+    def outcome(self, function, arguments):
+        def computed_here(tiles):
+            plan = function(tiles)
+            return Computed(plan, np.asarray(plan.compute()))
+
+        return super().outcome(computed_here, arguments)
+
+
+def hazy_images():
+    """Images of different brightness and cuts; the mean of some is rounded up, that of the others down."""
+    ramp = (np.arange(35 * 54) ** 2 * 256 // (35 * 54) ** 2).reshape(35, 54).astype(np.uint8)  # all 256 values
+    random = np.random.default_rng(24)
+    spots = random.integers(8, 20, (40, 21), dtype=np.uint8)
+    spots[random.random(spots.shape) < 0.1] = 230
+    nearly_black = np.zeros((20, 30), np.uint8)  # no haze: all that is bright stays
+    nearly_black[3, 4], nearly_black[19, 29] = 30, 255
+    for pixels, chunks in (
+        (ramp, (16, 20)),
+        (255 - ramp, (16, 20)),
+        (spots, ((5, 30, 5), (1, 20))),
+        (spots[::-1] // 2, (7, 21)),
+        (np.full((6, 9), 200, np.uint8), (6, 4)),
+        (nearly_black, (20, 30)),
+    ):
+        yield (da.from_array(pixels, chunks),)
+
+
+def describe_image(tiles):
+    return f"tiles of shape {tiles.shape} and dtype {tiles.dtype} with a mean of {tiles.mean().compute():.2f}"
+
+
+def darker(tile, haze):
+    return np.clip(tile.astype(np.int16) - haze, 0, 255).astype(np.uint8)
+
+
+def without_haze(tiles, haze=None, each=darker, dtype="uint8"):
+    """A plan that makes each tile darker by the haze: without another one, by the rounded mean of all tiles."""
+    if haze is None:
+        haze = round(tiles.mean().compute())
+    return tiles.map_blocks(each, haze, dtype=dtype)
+
+
+def of_each_tile(number, dtype="uint8", each=darker):
+    """A wrong answer: the haze of each tile alone."""
+    return lambda tiles: tiles.map_blocks(lambda tile: each(tile, number(tile)), dtype=dtype)
+
+
+def each(function):
+    """Another function of a tile for `without_haze`."""
+    return {"each": lambda: function}
+
+
+def rounded_mean(tile):
+    return round(tile.mean())
+
+
+def mean_of_means(tiles):
+    return round(np.mean([block.mean().compute() for block in tiles.blocks.ravel()]))
+
+
+def two_results(tiles, found):
+    """A value whose pixels have several values in the result, if there is one."""
+    pixels = tiles.compute()
+    for value in np.unique(pixels):
+        becomes = np.unique(found.pixels[pixels == value])
+        if becomes.size > 1:
+            return {"value": value, "one": becomes[0], "other": becomes[-1]}
+    return None
+
+
+def came_back_at_top(before, after, expected):
+    """Where a pixel is brighter, if the same number was taken off everywhere in numbers from 0 to 255."""
+    return (after > before) & (np.unique((before - after) % 256).size == 1)
+
+
+def first_pixel(where):
+    """A function that finds the first pixel for which ``where(before, after, expected)`` is true, and tells its values."""
+
+    def look(tiles, found, expected):
+        before = tiles.compute()
+        places = np.flatnonzero(where(before.astype(int), found.pixels, expected.pixels))
+        if not places.size:
+            return None
+        values = (array.flat[places[0]] for array in (before, found.pixels, expected.pixels))
+        return dict(zip(("before", "after", "better"), values))
+
+    return look
+
+
+EXERCISES["2.4"] = Plans(
+    right=without_haze,
+    cases=hazy_images,
+    given=describe_image,
+    reads=lambda answer: answer,
+    mistakes={
+        "your function is that of the task. Its three faults are still in it.": lambda tiles: tiles.map_blocks(
+            lambda tile: tile - round(tile.mean()), dtype=np.float64
+        ),
+        "the pixels are unchanged.": lambda tiles: tiles,
+        "the haze is still the mean of each tile alone. It is one number for the whole image.": of_each_tile(
+            rounded_mean
+        ),
+        "the haze is still the mean of each tile alone, and pixels start again from the top.": of_each_tile(
+            rounded_mean, each=np.subtract
+        ),
+        "the mean is a plan as well, and round needs a number. Compute it before.": {
+            "haze": lambda tiles: round(tiles.mean())
+        },
+        "this is the mean of the first tile. Take that of all tiles.": {
+            "haze": lambda tiles: round(tiles.blocks[0, 0].mean().compute())
+        },
+        "the mean of the tiles' means is not that of the image, because tiles differ in size. Take tiles.mean().": {
+            "haze": mean_of_means
+        },
+        "the mean is rounded down. Take round.": {"haze": lambda tiles: int(tiles.mean().compute())},
+        "the mean is not rounded, or always rounded up. Take round.": {"haze": lambda tiles: tiles.mean().compute()},
+        "the median is subtracted. Take the mean.": {"haze": lambda tiles: round(np.median(tiles.compute()))},
+        "the smallest value is subtracted. Take the mean.": {"haze": lambda tiles: tiles.min().compute()},
+        "60 is subtracted. Take the mean of tiles.": {"haze": 60},
+        "pixels went below zero and came back at the top. Which of your steps should prevent this, and does it come at the "
+        "right time?": each(np.subtract),
+        "what falls below zero becomes 0, but yours becomes positive.": each(
+            lambda tile, haze: np.abs(tile.astype(np.int16) - haze).astype(np.uint8)
+        ),
+        "pixels darker than the haze are left as they are. They become 0.": each(
+            lambda tile, haze: np.where(tile > haze, tile - haze, tile).astype(np.uint8)
+        ),
+        "pixels brighter than the haze are left as they are. They become darker by it.": each(
+            lambda tile, haze: np.where(tile > haze, tile, 0).astype(np.uint8)
+        ),
+        "dark pixels become as bright as the haze, but nothing is subtracted.": each(
+            lambda tile, haze: np.maximum(tile, haze).astype(np.uint8)
+        ),
+        "it has become brighter. The haze is subtracted, not added.": each(
+            lambda tile, haze: np.clip(tile.astype(np.int16) + haze, 0, 255).astype(np.uint8)
+        ),
+        "the pixels are subtracted from the haze. The haze is to be subtracted from the pixels.": each(
+            lambda tile, haze: np.clip(haze - tile.astype(np.int16), 0, 255).astype(np.uint8)
+        ),
+        "bright pixels become 0. Can the type that you convert to hold 255?": each(
+            lambda tile, haze: np.maximum(tile.astype(np.int8) - float(haze), 0).astype(np.uint8)
+        ),
+        "the haze is subtracted from the image, and then from the result once more.": lambda tiles: without_haze(
+            without_haze(tiles), round(tiles.mean().compute())
+        ),
+        "the result declares {dtype}, but uint8 is asked for.": seen(
+            {"dtype": "float64"}, lambda found: found.plan.dtype != np.uint8 and {"dtype": found.plan.dtype}
+        ),
+        "the result declares uint8, but computing it gives {dtype}.": seen(
+            each(lambda tile, haze: np.clip(tile.astype(np.int16) - haze, 0, 255)),
+            lambda found: found.dtype != np.uint8 and {"dtype": found.dtype},
+        ),
+        "the input has chunks {before}, but the result {after}.": seen(
+            lambda tiles: without_haze(tiles).rechunk(tiles.shape),
+            lambda tiles, found: (
+                found.plan.chunks != tiles.chunks and {"before": tiles.chunks, "after": found.plan.chunks}
+            ),
+        ),
+        "the result declares {shape}, but computing it gives another shape.": seen(
+            each(lambda tile, haze: darker(tile, haze)[:1]),
+            lambda found: found.shape != found.plan.shape and {"shape": found.plan.shape},
+        ),
+        "a pixel of {value} becomes {one} in one place and {other} in another. Is the same haze subtracted from all "
+        "tiles?": seen(of_each_tile(lambda tile: tile.min()), two_results),
+        "the pixels are right, but computed before they are asked for: let your function return a plan.": seen(
+            lambda tiles: without_haze(tiles).persist(),
+            lambda found, expected: np.array_equal(found.pixels, expected.pixels),
+        ),
+        "a pixel of {before} becomes {after}. Did it go below zero and come back at the top?": seen(
+            {"haze": 40, "each": lambda: np.subtract},
+            first_pixel(came_back_at_top),
+        ),
+        "a pixel of {before} becomes {after}, but {better} is right. Can the type you convert to hold {before}?": seen(
+            {"haze": 1, "each": lambda: lambda tile, haze: np.maximum(tile.astype(np.int8), 1).astype(np.uint8) - 1},
+            first_pixel(lambda before, after, expected: (before > 127) & (after == 0) & (expected > 0)),
+        ),
+        "a pixel of {before} becomes {after}, but {better} is right.": seen(
+            {"haze": 40}, first_pixel(lambda before, after, expected: after != expected)
+        ),
+    },
+    also_right=(
+        lambda tiles: tiles.map_blocks(darker, round(tiles.mean().compute())),
+        lambda tiles: tiles.map_blocks(darker, haze=round(tiles.mean().compute()), meta=np.empty((0, 0), np.uint8)),
+        lambda tiles: tiles.map_blocks(darker, tiles.mean().round().astype(np.int16), dtype=np.uint8),
+        lambda tiles: tiles.map_blocks(darker, int(np.round(np.asarray(tiles).mean())), dtype=np.uint8),
+        lambda tiles: da.maximum(tiles, round(tiles.mean().compute())) - round(tiles.mean().compute()),
+        lambda tiles: da.clip(tiles.astype(np.int16) - tiles.mean().round().astype(np.int16), 0, 255).astype(np.uint8),
+        lambda tiles: without_haze(
+            tiles, each=lambda tile, haze: np.where(tile > haze, tile - haze, 0).astype(np.uint8)
+        ),
+    ),
+    praise="All pixels of {count} test images are right, and the plans tell the truth about them.",
+    hints=[
+        "three things are broken: the number that is subtracted, what happens to a dark pixel, and the declared dtype.",
+        "the haze is one number for all tiles: round(...) of the computed mean. Hand it over as for stretch_by.",
+        "for one tile: convert to a type with a sign that also holds 255, subtract the haze, cut off below zero, convert "
+        "back to uint8. Return tiles.map_blocks(your_function, haze, dtype=...) with the dtype that your function returns.",
+    ],
+)

@@ -1,146 +1,257 @@
-"""Checks of lesson 5, "Count nuclei tile by tile"."""
+"""Exercises of lesson 5, "Count nuclei tile by tile"."""
 
 import functools
+import math
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 from scipy import ndimage as ndi
+from skimage.filters import threshold_otsu
 from skimage.measure import label, regionprops
+from skimage.segmentation import clear_border
 
-from course_helpers.exercises._old import (
-    Nearly,
-    Unanswered,
-    Wrong,
-    array,
-    call,
-    check_for,
-    computed,
-    function,
-    is_lazy,
-    named,
-    number,
-    shown,
-    whole_number,
-)
-from course_helpers.nuclei import count_nuclei, render_nuclei
+from course_helpers.examples import exclude_half
+from course_helpers.exercises.form import ANY, Function, Parts, Value, array, choice, is_function, number, seen
+from course_helpers.exercises.running import Wrong, begin, is_lazy
+from course_helpers.nuclei import count_nuclei, render_nuclei, segment_nuclei, true_nuclei
+
+EXERCISES = {}
+
+# --- 5.1: larger chunks ---
 
 SLIDE, SMALL, LARGE = (2000, 5000), 100, 500
-THRESHOLD, SIGMA = 32, 2  # those of the lesson
-TILES_LOOKED_AT = [(0, 2), (1, 5), (3, 9)]
+THRESHOLD, SIGMA = 32, 2
+MAP_SHAPE = (SLIDE[0] // LARGE, SLIDE[1] // LARGE)
+LOOKED_AT = ((0, 2), (1, 5), (3, 9))  # enough to tell known mistakes, and fast
 
 
-def cuts(side):
-    """Length of all inner cuts of the slide, in pixel sides."""
-    rows, columns = SLIDE
-    return (rows // side - 1) * columns + (columns // side - 1) * rows
+class CountMap(NamedTuple):
+    """A count map by its function of a tile and of the tile's window of the slide; in numbers, of a few tiles only."""
+
+    count: object
+
+    def to_numpy(self):
+        counts = np.zeros(MAP_SHAPE)
+        for place in LOOKED_AT:
+            counts[place] = count_at(self.count, place)
+        return counts
 
 
-@check_for(
-    "5.1",
+@functools.cache
+def count_at(count, place):
+    """What a function counts in one of the large tiles."""
+    window = tuple(slice(part * LARGE, (part + 1) * LARGE) for part in place)
+    return float(np.asarray(count(render_nuclei(SLIDE, window=window), window)).item())
+
+
+def places_that_differ(found, count, places):
+    with ThreadPoolExecutor() as threads:
+        right = threads.map(functools.partial(count_at, count), places)
+        return [place for place, counted in zip(places, right) if found[place] != counted]
+
+
+def counted(tile, window):
+    return count_nuclei(tile, THRESHOLD, SIGMA)
+
+
+def same_map(found, known):
+    """Whether a map is that of a function: the right one in all tiles, which takes seconds, a wrong one in a few."""
+    if found.shape != MAP_SHAPE or places_that_differ(found, known.count, LOOKED_AT):
+        return False
+    begin("counting the slide in large tiles, to compare")
+    return known.count is not counted or not places_that_differ(found, counted, tuple(np.ndindex(MAP_SHAPE)))
+
+
+def wrong_map(found):
+    if found.shape != MAP_SHAPE:
+        return f"{MAP_SHAPE} is the shape that is asked for, one number for each tile of {LARGE} x {LARGE}."
+    place = places_that_differ(found, counted, tuple(np.ndindex(MAP_SHAPE)))[0]
+    return (
+        f"its tile {place} counts {found[place]:g}, but count_nuclei with THRESHOLD and SIGMA finds another number there. "
+        "Which function did you map, with which arguments?"
+    )
+
+
+def has_lost_halves(found):
+    """Whether all counts are whole, and those looked at are at most one half off."""
+    if found.shape != MAP_SHAPE or not np.array_equal(found, np.round(found)):
+        return False
+    return all(abs(found[place] - count_at(counted, place)) <= 0.5 for place in LOOKED_AT)
+
+
+def has_shape(*shape):
+    """A recogniser of maps of this shape."""
+    return lambda found: found.shape == shape
+
+
+MAP_500 = Value(
+    right=CountMap(counted),
+    reads=array,
+    same=same_map,
+    mistakes={
+        "this is one pixel per tile of 100 x 100. Rechunk the tiles first.": seen(
+            np.zeros((20, 50)), has_shape(SLIDE[0] // SMALL, SLIDE[1] // SMALL)
+        ),
+        "this is one number. The map is asked for, one number per tile; its sum comes later.": seen(
+            6159.5, lambda found: found.size == 1
+        ),
+        "rows and columns of the map are swapped.": seen(np.zeros(MAP_SHAPE[::-1]), has_shape(*MAP_SHAPE[::-1])),
+        "this has a number for each pixel of the slide. A map with one number per tile is asked for.": seen(
+            np.broadcast_to(0.0, SLIDE), has_shape(*SLIDE)
+        ),
+        "this counts all labels, also those at the borders of tiles in full. count_nuclei counts them as halves.": (
+            CountMap(lambda tile, window: segment_nuclei(tile, THRESHOLD, SIGMA).max())
+        ),
+        "this counts the labels that touch no border of their tile. count_nuclei takes the mean of two counts.": (
+            CountMap(lambda tile, window: np.unique(clear_border(segment_nuclei(tile, THRESHOLD, SIGMA))).size - 1)
+        ),
+        "the halves are gone. count_nuclei gives whole and half numbers: leave them and the dtype as they are.": seen(
+            CountMap(lambda tile, window: np.floor(counted(tile, window))), has_lost_halves
+        ),
+        "each tile has a threshold of its own here. Hand THRESHOLD on to all of them.": CountMap(
+            lambda tile, window: count_nuclei(
+                tile, threshold_otsu(ndi.gaussian_filter(tile, SIGMA, mode="nearest", output=np.float32)), SIGMA
+            )
+        ),
+        "this is right for another blur, the one that count_nuclei takes without SIGMA.": (
+            CountMap(lambda tile, window: count_nuclei(tile, THRESHOLD))
+        ),
+        "it counts 0. In which order do threshold and sigma follow the name of the function?": (
+            CountMap(lambda tile, window: count_nuclei(tile, SIGMA, THRESHOLD))
+        ),
+        "this adds up the counts of small tiles. Count in tiles of 500 x 500, with fewer cuts.": CountMap(
+            lambda tile, window: sum(
+                count_nuclei(tile[row : row + SMALL, column : column + SMALL], THRESHOLD, SIGMA)
+                for row in range(0, LARGE, SMALL)
+                for column in range(0, LARGE, SMALL)
+            )
+        ),
+        "these are the true nuclei, which nobody knows for a real slide. Let count_nuclei count.": (
+            CountMap(lambda tile, window: len(true_nuclei(SLIDE, window=window)))
+        ),
+    },
+    otherwise=wrong_map,
+)
+
+
+def length_of_cuts(side, lines_more=-1, slide=SLIDE, axes=(0, 1)):
+    """Length of all inner cuts of the slide; the last three arguments are for mistakes."""
+    return sum((slide[axis] // side + lines_more) * slide[1 - axis] for axis in axes)
+
+
+def ratio(length, **wrong):
+    return length(SMALL, **wrong) / length(LARGE, **wrong)
+
+
+CUTS, EDGE = ratio(length_of_cuts), 2 * sum(SLIDE)
+CUTS_SHORTER = Value(
+    right=CUTS,
+    reads=number,
+    same=lambda found, known: abs(found - known) <= 0.01,
+    mistakes={
+        "it is the wrong way round: divide the length with the small tiles by that with the large ones.": 1 / CUTS,
+        "this is the ratio of the sides of the tiles. You also get it from adding up whole perimeters of tiles. But part of "
+        "a perimeter can be the outer edge of the slide: count the lines between tiles only.": LARGE / SMALL,
+        "this is the ratio of the numbers of tiles. Add up the lengths of the lines between them.": (LARGE / SMALL)
+        ** 2,
+        "you counted the outer edge of the slide, too. Only lines that separate tiles from tiles are cuts.": (
+            ratio(length_of_cuts, lines_more=1)
+        ),
+        "the lengths are swapped: does a line between two rows of tiles run down the slide or across it?": (
+            ratio(lambda side: sum((size // side - 1) * size for size in SLIDE))
+        ),
+        "this is the ratio of the numbers of lines. They are not all of the same length.": (
+            ratio(lambda side: sum(size // side - 1 for size in SLIDE))
+        ),
+        "this is right for the lines between rows of tiles alone. There are others.": ratio(length_of_cuts, axes=(0,)),
+        "this is right for the lines between columns of tiles alone. There are others.": (
+            ratio(length_of_cuts, axes=(1,))
+        ),
+        "this is the share by which the cuts are shorter. Divide one length by the other.": 1 - 1 / CUTS,
+        "this is the length with small tiles. Divide it by the one with large tiles.": length_of_cuts(SMALL),
+        "this is the length with large tiles. How many times is the one with small tiles as long?": (
+            length_of_cuts(LARGE)
+        ),
+        "this is the difference of two lengths. A factor is asked for: divide one by the other.": (
+            length_of_cuts(SMALL) - length_of_cuts(LARGE)
+        ),
+        "this is close. Give two decimals, or let Python divide.": seen(
+            round(CUTS, 1), lambda found: abs(found - CUTS) < 0.1
+        ),
+        "this looks like a length. A factor is asked for: one length divided by the other.": seen(
+            2 * length_of_cuts(SMALL), lambda found: found > 1000
+        ),
+    },
+    otherwise="the lengths of all lines between tiles have another ratio.",
+)
+
+
+class LargerChunks(Parts):
+    """Tells of a map that is not computed also what it declares."""
+
+    def judge(self, *answers, **named):
+        try:
+            return super().judge(*answers, **named)
+        except Wrong as reason:
+            given = [*answers[:1], *named.values()]
+            if any(is_lazy(answer) and getattr(answer, "shape", None) == SLIDE for answer in given):
+                raise Wrong(f"{reason} And it declares the shape of the slide: chunks=(1, 1) is missing.") from None
+            raise
+
+
+EXERCISES["5.1"] = LargerChunks(
+    parts={
+        "map_500": MAP_500,
+        "cuts_shorter": CUTS_SHORTER,
+        "reason": Value(
+            right="C",
+            reads=choice("A", "B", "C", "D"),
+            mistakes={
+                "compare the calls: which threshold did the large tiles get, and which the small ones?": "A",
+                "each number in the map is a whole or a half, which a computer adds without any rounding.": "B",
+                "far from any cut a small tile shows the same surroundings as a large one, and the watershed treats them "
+                "alike.": "D",
+            },
+        ),
+    },
+    seconds=60,
+    praise=f"{LARGE} x {LARGE}: the map has {math.prod(MAP_SHAPE)} pixels, and the cuts are shorter by a factor of {CUTS:.2f}. (The "
+    "numbers cannot tell whether you declared the map with chunks=(1, 1). Put its line without .compute() into a cell and "
+    f"look at the table: the shape should be {MAP_SHAPE}.)",
     hints=[
         "rechunk gives new tiles; then make the map as above, with the same arguments of map_blocks, and compute it. For "
         "the cuts, draw the slide: how many lines from left to right separate 20 rows of tiles, and how long is each?",
         "one line less than there are rows of tiles, each as long as the slide is wide; one line less than there are "
         "columns of tiles, each as long as the slide is high. Add up, for both tile sizes, and divide.",
         "for the reason, ask of each letter: did this change at all between the two maps? Which number did you hand to "
-        "count_nuclei both times? Can halves be wrong by rounding? Which nuclei are wrong in a tile, and how many of them are there in all?",
+        "count_nuclei both times? Can halves be wrong by rounding? Which nuclei are wrong in a tile, and how many of them "
+        "are there in all?",
     ],
 )
-def larger_chunks(map_500, cuts_shorter=..., reason=...):
-    if cuts_shorter is ... or reason is ...:
-        raise Unanswered("hand over all three answers: .check(map_500, cuts_shorter, reason).")
-    check_map(map_500)
-    check_cuts(cuts_shorter)
-    letter = named("reason", computed, reason)
-    if not isinstance(letter, str) or letter.strip().upper() not in ("A", "B", "C", "D"):
-        raise Wrong(f'reason is {shown(reason)}, but one of the letters "A", "B", "C" and "D" is asked for.')
-    raise_for_reason(letter.strip().upper())
-    factor = cuts(SMALL) / cuts(LARGE)
-    return (
-        f"{LARGE} x {LARGE}: the map has {np.size(map_500)} pixels, and the cuts are shorter by a factor of {factor:.2f}. "
-        "(The numbers cannot tell whether you declared the map with chunks=(1, 1). Put its line without .compute() "
-        f"into a cell and look at the table: the shape should be {np.shape(map_500)}.)"
-    )
 
-
-def check_map(map_500):
-    """Wrong if this is not the computed count map of tiles of 500 x 500."""
-    if map_500 is None:
-        named("map_500", computed, map_500)
-    if is_lazy(map_500):
-        declared = getattr(map_500, "shape", ())
-        extra = " And it declares the shape of the slide: chunks=(1, 1) is missing." if declared == SLIDE else ""
-        raise Wrong(f"map_500 is not computed yet. Call .compute() on it.{extra}")
-    expected = tuple(size // LARGE for size in SLIDE)
-    if np.shape(map_500) == tuple(size // SMALL for size in SLIDE):
-        raise Wrong(
-            f"map_500 has shape {np.shape(map_500)}, one pixel per tile of {SMALL} x {SMALL}. Rechunk the tiles first."
-        )
-    if np.shape(map_500) == ():
-        raise Wrong("map_500 is one number. The map is asked for, one number per tile; its sum comes later.")
-    values = named("map_500", array, map_500, shape=expected)
-    for i, j in TILES_LOOKED_AT:
-        window = np.s_[i * LARGE : (i + 1) * LARGE, j * LARGE : (j + 1) * LARGE]
-        right = count_nuclei(render_nuclei(SLIDE, window=window), THRESHOLD, SIGMA)[0, 0]
-        if values[i, j] != right:
-            raise Wrong(
-                f"the tile ({i}, {j}) of map_500 is {values[i, j]:g}, but count_nuclei with THRESHOLD and SIGMA finds "
-                f"another number there. Which function did you map, with which arguments?"
-            )
-
-
-def check_cuts(cuts_shorter):
-    """Wrong if this is not how much shorter the cuts are."""
-    factor, right = named("cuts_shorter", number, cuts_shorter), cuts(SMALL) / cuts(LARGE)
-    if abs(factor / right - 1) < 0.005:
-        return
-    if abs(factor * right - 1) < 0.005:
-        raise Wrong(
-            "cuts_shorter is the wrong way round: divide the length with the small tiles by that with the large ones."
-        )
-    if factor == LARGE / SMALL:
-        raise Wrong(
-            "cuts_shorter is the ratio of the sides of the tiles. You also get it from adding up whole perimeters of tiles. "
-            "But part of a perimeter can be the outer edge of the slide: count the lines between tiles only."
-        )
-    edge = 2 * sum(SLIDE)
-    if abs(factor * (cuts(LARGE) + edge) / (cuts(SMALL) + edge) - 1) < 0.005:
-        raise Wrong("you counted the outer edge of the slide, too. Only lines that separate tiles from tiles are cuts.")
-    swapped = {side: sum((size // side - 1) * size for size in SLIDE) for side in (SMALL, LARGE)}
-    if abs(factor / (swapped[SMALL] / swapped[LARGE]) - 1) < 0.005:
-        raise Wrong("you swapped the lengths: does a line between two rows of tiles run down the slide or across it?")
-    lines = {side: sum(size // side - 1 for size in SLIDE) for side in (SMALL, LARGE)}
-    if abs(factor / (lines[SMALL] / lines[LARGE]) - 1) < 0.005:
-        raise Wrong("cuts_shorter is the ratio of the numbers of lines. They are not all of the same length.")
-    if abs(factor - right) < 0.1:
-        raise Wrong(f"cuts_shorter is {factor:g}, which is close. Give two decimals, or let Python divide.")
-    if factor == (LARGE / SMALL) ** 2:
-        raise Wrong("cuts_shorter is the ratio of the numbers of tiles. Add up the lengths of the lines between them.")
-    if factor > 1000:
-        raise Wrong(
-            f"cuts_shorter is {factor:g}, which looks like a length. A factor is asked for: one length divided by the other."
-        )
-    raise Wrong(f"cuts_shorter is {factor:g}, but the lengths of all lines between tiles have another ratio.")
-
-
-def raise_for_reason(letter):
-    """Wrong with what speaks against this reason."""
-    against = {
-        "A": "compare the calls: which threshold did the large tiles get, and which the small ones?",
-        "B": "each number in the map is a whole or a half, which a computer adds without any rounding.",
-        "D": "far from any cut a small tile shows the same surroundings as a large one, and the watershed treats them alike.",
-    }
-    if letter in against:
-        raise Wrong(f"the map and the factor are right. But the reason is not {letter}: {against[letter]}")
-
-
-def exclude_half(labels):
-    """Count the labels of a tile that do not touch its lower or right border; the result has shape (1, 1)."""
-    excluded = np.union1d(labels[-1], labels[:, -1])
-    return np.array([[np.count_nonzero(np.setdiff1d(labels, excluded))]])
+# --- 5.2: exclude half of the borders ---
 
 
 def label_tiles():
-    """Labels of tiles on which wrong rules give wrong numbers."""
+    """Labels of tiles: small ones first, which a reply can show."""
+    yield from ((tile,) for make in (small_tiles, tiles_with_borders, other_tiles) for tile in make())
+
+
+def small_tiles():
+    yield np.array([[0, 0, 0], [0, 5, 0], [0, 0, 0]])
+    yield np.array([[0, 5, 0], [0, 0, 0], [0, 7, 0]])
+    yield np.array([[0, 0, 0], [5, 0, 7], [0, 0, 0]])
+    for corner in ((0, 0), (0, -1), (-1, 0)):  # a single pixel there; the next tile has one in the fourth corner
+        tile = np.array([[0, 0, 0, 0], [0, 9, 2, 0], [0, 0, 0, 0]], np.uint8)
+        tile[corner] = 4
+        yield tile
+    yield np.array([[9, 9, 0], [9, 0, 0], [0, 0, 4]])
+    yield np.array([[2, 2, 0, 4, 4], [2, 2, 0, 4, 4], [0, 0, 0, 0, 0], [6, 6, 0, 8, 8], [6, 6, 0, 8, 8]])
+
+
+def tiles_with_borders():
     # Of 1, 2, 4 and 8 labels at the four borders, no two choices of borders leave the same number.
     borders = np.zeros((19, 23), np.int32)
     borders[8:11, 8:11], borders[11, 8:10], borders[10:12, 7] = 80, 71, 72  # three that touch
@@ -149,182 +260,239 @@ def label_tiles():
         borders[row, 0] = name
     for name, row in zip((11, 62, 13, 44, 15, 26, 17, 58), range(1, 17, 2)):
         borders[row, 20 + name % 3 :] = name
-    corners = np.zeros((8, 8), np.int32)
-    corners[:2, :2], corners[:2, 6:], corners[6:, :2], corners[6:, 6:], corners[4, 4] = 2, 4, 6, 8, 9
+    yield borders
+    yield np.where(borders.T, borders.T + 100, 0).astype(np.int64)  # higher than wide
+    large = np.zeros((140, 230), np.uint16)  # larger than the tiles of the lesson
+    large[::9, ::7] = np.arange(16 * 33).reshape(16, 33) * 5 + 2  # the first row and the first column have some
+    large[-2:, ::11], large[3::13, -2:] = np.arange(3001, 3022), np.arange(3030, 3041)[:, None]
+    yield large
+    # At each pixel of two borders begins a label that touches them there only; the label in the middle has two parts.
+    comb = np.zeros((9, 11), np.uint8)
+    comb[:, :2] = np.arange(9)[::-1, None] * 3 + 5
+    comb[:, -2:] = comb[:, :1] + 40
+    comb[3, 4] = comb[5, 6] = 99
+    comb[4, 5] = 98
+    yield comb
+    yield comb.T.astype(np.int32)
+
+
+def other_tiles():
     ring = np.full((7, 9), 5, np.int32)  # its borders hold no background
     ring[1:-1, 1:-1], ring[3, 3] = 0, 7
+    yield ring
     near = np.zeros((14, 15), np.int32)  # each of these comes close to a border, and touches none
     near[1:3, 5], near[2:4, 9], near[-3:-1, 5], near[-4:-2, 8] = 3, 6, 7, 12
     near[6:8, 1], near[6, 2:4], near[6:8, -2], near[9, -4:-2] = 20, 21, 25, 31
+    yield near
     names = (7 * np.arange(25, dtype=np.int32) + 16) % 25 + 3  # the smallest one in the middle
-    full = names.reshape(5, 5).repeat(3, 0).repeat(2, 1)  # no background
-    empty = np.zeros((5, 6), np.int32)
-    return {
-        "with labels at all borders": borders,
-        "with labels in the corners": corners,
-        "with a label all around": ring,
-        "with labels that do not touch a border": near,
-        "without background": full,
-        "without labels": empty,
-    }
+    yield names.reshape(5, 5).repeat(3, 0).repeat(2, 1)  # no background
+    yield np.array([[3, 3, 0, 0, 8, 0, 200_000]])  # a single row
+    yield np.zeros((5, 6), np.int32)
 
 
-def tiny_tiles():
-    """Labels of tiles small enough to be shown in a message."""
-    yield np.array([[0, 0, 0], [0, 5, 0], [0, 0, 0]])
-    yield np.array([[0, 5, 0], [0, 0, 0], [0, 7, 0]])
-    yield np.array([[0, 0, 0], [5, 0, 7], [0, 0, 0]])
-    yield np.array([[9, 9, 0], [9, 0, 0], [0, 0, 4]])
-    yield np.array([[2, 2, 0, 4, 4], [2, 2, 0, 4, 4], [0, 0, 0, 0, 0], [6, 6, 0, 8, 8], [6, 6, 0, 8, 8]])
+def in_words(labels):
+    """A tile as a reply tells it."""
+    if labels.size <= 25:
+        return f"labels = {labels.tolist()}"
+    content = "without labels" if not labels.any() else "without background" if labels.all() else "with background"
+    return f"a tile {content}, of shape {labels.shape} and dtype {labels.dtype}"
 
 
-SIDES = {"upper": np.s_[0], "lower": np.s_[-1], "left": np.s_[:, 0], "right": np.s_[:, -1]}
-INNER = {"upper": np.s_[1:], "lower": np.s_[:-1], "left": np.s_[:, 1:], "right": np.s_[:, :-1]}
-RULES = [(vertical, horizontal) for vertical in ("upper", "lower") for horizontal in ("left", "right")]
+def without(labels, *places):
+    """How many labels occur in none of these places; the background is no label."""
+    return np.setdiff1d(labels, np.concatenate([[0], *map(np.ravel, places)])).size
 
 
-def without(labels, *sides):
-    """How many labels do not touch any of these borders."""
-    excluded = np.concatenate([[0], *[labels[SIDES[side]] for side in sides]])
-    return len(np.setdiff1d(labels, excluded))
+def kept(labels):
+    """How many labels do not touch the last row and the last column."""
+    return without(labels, labels[-1], labels[:, -1])
 
 
-def at(labels, side):
-    """How many labels touch a border."""
-    return len(np.setdiff1d(labels[SIDES[side]], [0]))
+def half_border(labels, turn=(1, 1), count=kept):
+    """The count of a tile, turned so that the borders that are left out come last; `count` is for mistakes."""
+    return np.array([[count(labels[:: turn[0], :: turn[1]])]])
 
 
-def strip(labels, side, width):
-    """The outermost rows or columns at a border."""
-    rows = {"upper": labels, "lower": labels[::-1], "left": labels.T, "right": labels.T[::-1]}[side]
-    return rows[:width]
+TURNS = {(1, 1): "lower and the right", (1, -1): "lower and the left", (-1, 1): "upper and the right"}
+TURNS[-1, -1] = "upper and the left"
 
 
-def half_border_mistakes():
-    """Pairs of what a wrong rule does, and a function that counts like it."""
-    twice = "A nucleus across one kind of line is lost, one across the other kind is counted twice"
-    mistakes = [
-        ("counts all labels, also those at every border", without),
-        (
-            "excludes all four borders: a nucleus that lies across a line is not counted anywhere",
-            lambda labels: without(labels, *SIDES),
+def way(count):
+    """A mistake that counts in another way, with the borders of the learner: they are the last row and the last column."""
+    return {"count": lambda: count}
+
+
+def always(count):
+    """A mistake that looks at the same borders, whatever the right ones are."""
+    return lambda labels: np.array([[count(labels)]])
+
+
+def borders(labels):
+    return np.concatenate([labels[-1], labels[:, -1]])
+
+
+def remaining(labels):
+    """Where the labels are that are kept."""
+    return ~np.isin(labels, [0, *borders(labels)])
+
+
+def one_count(answer):
+    """The number in an array of shape (1, 1)."""
+    if isinstance(answer, (list, tuple)):
+        raise Wrong("map_blocks needs a NumPy array: use np.array.")
+    if np.shape(answer) != (1, 1):
+        raise Wrong("an array of shape (1, 1) is asked for.")
+    return number(np.asarray(answer))
+
+
+class HalfBorder(Function):
+    """A function that may leave out any two borders that meet, in all tiles the same."""
+
+    def judged(self, answer):
+        is_function(answer)
+        form = self.nearest(answer)
+        Function.judged(form, answer)
+        sides = TURNS[form.right.keywords["turn"]]
+        return f"Your rule excludes the {sides} border: a nucleus across one line is counted once."
+
+    def nearest(self, answer):
+        """This exercise with the borders that explain all results, perhaps with a known mistake, or else the most."""
+        cases = list(self.answered(answer, None))
+        forms = [replace(self, right=functools.partial(self.right, turn=turn)) for turn in TURNS]
+
+        def explained(form, mistake):
+            function = form.made_by(mistake)
+            return (self.alike(case.found, self.outcome(function, case.arguments)) for case in cases)
+
+        for mistake in ({}, *(wrong for wrong in self.mistakes.values() if isinstance(wrong, dict))):
+            for form in forms:
+                if all(explained(form, mistake)):
+                    return form
+        return max(forms, key=lambda form: sum(explained(form, {})))
+
+
+TWICE = "A nucleus across one kind of line is lost, one across the other kind is counted twice."
+ONE = "A nucleus across the other kind of line is counted twice."
+THREE = "A nucleus across one kind of line is not counted anywhere."
+EXERCISES["5.2"] = HalfBorder(
+    right=half_border,
+    cases=label_tiles,
+    given=in_words,
+    reads=one_count,
+    mistakes={
+        "this counts all labels, also those at every border.": always(without),
+        "this excludes all four borders: a nucleus that lies across a line is not counted anywhere.": always(
+            lambda labels: without(labels, borders(labels), labels[0], labels[:, 0])
         ),
-        (
-            "takes the mean of two counts. That is the other strategy",
-            lambda labels: (without(labels) + without(labels, *SIDES)) / 2,
+        "this is the mean of two counts. That is the other strategy.": always(
+            lambda labels: (without(labels) + without(labels, borders(labels), labels[0], labels[:, 0])) / 2
         ),
-        (f"excludes the upper and the lower border. {twice}", lambda labels: without(labels, "upper", "lower")),
-        (f"excludes the left and the right border. {twice}", lambda labels: without(labels, "left", "right")),
-    ]
-    for side in SIDES:
-        mistakes.append(
-            (
-                f"excludes the {side} border only. A nucleus across the other kind of line is counted twice",
-                lambda labels, side=side: without(labels, side),
-            )
-        )
-        mistakes.append(
-            (
-                f"excludes three borders, all but the {side} one. A nucleus across one kind of line is not counted anywhere",
-                lambda labels, side=side: without(labels, *(other for other in SIDES if other != side)),
-            )
-        )
-    for a, b in RULES:
-        mistakes += [
-            (
-                "subtracts the background, 0, as if it were a label",
-                lambda labels, a=a, b=b: without(labels) - len(np.union1d(labels[SIDES[a]], labels[SIDES[b]])),
-            ),
-            (
-                "subtracts the background, 0, as if it were a label",
-                lambda labels, a=a, b=b: len(np.setdiff1d(labels, np.union1d(labels[SIDES[a]], labels[SIDES[b]]))) - 1,
-            ),
-            (
-                "takes it for granted that the first label is 0. A tile may have no background",
-                lambda labels, a=a, b=b: len(
-                    np.setdiff1d(np.unique(labels)[1:], np.union1d(labels[SIDES[a]], labels[SIDES[b]]))
-                ),
-            ),
-            (
-                "cuts off a row and a column of pixels. What remains of a nucleus at the border is counted still",
-                lambda labels, a=a, b=b: without(labels[INNER[a]][INNER[b]]),
-            ),
-            (
-                "cuts off a row and a column of pixels. What remains of a nucleus at the border is counted still",
-                lambda labels, a=a, b=b: len(np.unique(labels[INNER[a]][INNER[b]])) - 1,
-            ),
-            (
-                f"subtracts a label twice if it touches both the {a} and the {b} border",
-                lambda labels, a=a, b=b: without(labels) - at(labels, a) - at(labels, b),
-            ),
-            (
-                f"subtracts a label twice if it touches both the {a} and the {b} border",
-                lambda labels, a=a, b=b: 1 + sum(
-                    sign * len(np.unique(pixels))
-                    for sign, pixels in ((1, labels), (-1, labels[SIDES[a]]), (-1, labels[SIDES[b]]))
-                ),
-            ),
-            (
-                "counts the background, 0, as if it were a label",
-                lambda labels, a=a, b=b: len(np.setdiff1d(labels, np.union1d(labels[SIDES[a]], labels[SIDES[b]]))),
-            ),
-            ("counts the background, 0, as if it were a label", lambda labels, a=a, b=b: without(labels, a, b) + 1),
-            (
-                "relies on the largest label. But labels need not be numbered one after the other",
-                lambda labels, a=a, b=b: labels.max() - (without(labels) - without(labels, a, b)),
-            ),
-            (
-                "relies on the largest label. But labels need not be numbered one after the other",
-                lambda labels, a=a, b=b: max(
-                    set(labels.flat) - set(labels[SIDES[a]]) - set(labels[SIDES[b]]), default=0
-                ),
-            ),
-            (
-                "joins labels that touch each other. Count the labels that are left; do not label a mask of them anew",
-                lambda labels, a=a, b=b: label(
-                    np.isin(labels, [0, *labels[SIDES[a]], *labels[SIDES[b]]], invert=True)
-                ).max(),
-            ),
-            (
-                "counts pixels, not labels",
-                lambda labels, a=a, b=b: np.isin(labels, [0, *labels[SIDES[a]], *labels[SIDES[b]]], invert=True).sum(),
-            ),
-        ]
-        for width in (2, 3):
-            mistakes.append(
-                (
-                    "also excludes labels that only come near a border. Which pixels of a tile touch its border?",
-                    lambda labels, a=a, b=b, width=width: len(
-                        np.setdiff1d(labels, [0, *strip(labels, a, width).flat, *strip(labels, b, width).flat])
-                    ),
-                )
-            )
-    return mistakes
-
-
-def counted_by(answer, labels, name):
-    """The number that the learner's function gives for a tile; Wrong if it has another shape or changes the tile."""
-    given = labels.copy()
-    result = call(answer, given, given=f"a tile {name} ({shown(given)})")
-    if is_lazy(result):
-        raise Wrong(
-            "your function returns a plan of dask's. Within a tile, count with NumPy: map_blocks makes the plan."
-        )
-    if isinstance(result, (list, tuple)):
-        raise Wrong(f"your function returns {shown(result)}, but map_blocks needs a NumPy array: use np.array.")
-    if np.shape(result) != (1, 1):
-        raise Wrong(
-            f"for a tile {name}, your function returns {shown(result)}, but an array of shape (1, 1) is asked for."
-        )
-    if np.asarray(result).dtype.kind not in "biuf":
-        raise Wrong(f"for a tile {name}, your function returns {shown(result)}, but a number is asked for.")
-    if not np.array_equal(given, labels):
-        raise Wrong("your function changes the labels that it is given. dask may need them elsewhere: work on a copy.")
-    return float(np.asarray(result)[0, 0])
-
-
-@check_for(
-    "5.2",
+        f"this excludes the upper and the lower border. {TWICE}": always(
+            lambda labels: without(labels, labels[0], labels[-1])
+        ),
+        f"this excludes the left and the right border. {TWICE}": always(
+            lambda labels: without(labels, labels[:, 0], labels[:, -1])
+        ),
+        f"this excludes the upper border only. {ONE}": always(lambda labels: without(labels, labels[0])),
+        f"this excludes the lower border only. {ONE}": always(lambda labels: without(labels, labels[-1])),
+        f"this excludes the left border only. {ONE}": always(lambda labels: without(labels, labels[:, 0])),
+        f"this excludes the right border only. {ONE}": always(lambda labels: without(labels, labels[:, -1])),
+        f"this excludes three borders, all but the upper one. {THREE}": always(
+            lambda labels: without(labels, borders(labels), labels[:, 0])
+        ),
+        f"this excludes three borders, all but the left one. {THREE}": always(
+            lambda labels: without(labels, borders(labels), labels[0])
+        ),
+        f"this excludes three borders, all but the lower one. {THREE}": always(
+            lambda labels: without(labels, labels[0], labels[:, 0], labels[:, -1])
+        ),
+        f"this excludes three borders, all but the right one. {THREE}": always(
+            lambda labels: without(labels, labels[0], labels[-1], labels[:, 0])
+        ),
+        "this subtracts the background, 0, as if it were a label.": way(
+            lambda labels: without(labels) - np.unique(borders(labels)).size
+        ),
+        "this subtracts one for the background, 0, also where it is already out.": way(
+            lambda labels: np.setdiff1d(labels, borders(labels)).size - 1
+        ),
+        "this counts the background, 0, as if it were a label.": way(lambda labels: kept(labels) + 1),
+        "this counts the background, 0, as if it were a label, where it touches none of your borders.": way(
+            lambda labels: np.setdiff1d(labels, borders(labels)).size
+        ),
+        "this takes it for granted that the first label is 0. A tile may have no background.": way(
+            lambda labels: np.setdiff1d(np.unique(labels)[1:], borders(labels)).size
+        ),
+        "so many remain if a row and a column of pixels are cut off. What is left of a nucleus at the border still "
+        "counts.": way(lambda labels: without(labels[:-1, :-1])),
+        "so many remain if a row and a column of pixels are cut off, and 1 is subtracted, also where there is no "
+        "background.": way(lambda labels: np.unique(labels[:-1, :-1]).size - 1),
+        "a label that touches both of your borders is subtracted twice.": way(
+            lambda labels: without(labels) - without(labels[-1]) - without(labels[:, -1])
+        ),
+        "a label that touches both of your borders is subtracted twice, and so may be the background.": way(
+            lambda labels: 1 + np.unique(labels).size - np.unique(labels[-1]).size - np.unique(labels[:, -1]).size
+        ),
+        "this relies on the largest label. But labels need not be numbered one after the other.": way(
+            lambda labels: int(labels.max()) - without(labels) + kept(labels)
+        ),
+        "this is the largest label that is left. But labels need not be numbered one after the other.": way(
+            lambda labels: np.where(remaining(labels), labels, 0).max()
+        ),
+        "this joins labels that touch each other. Count the labels that are left; do not label a mask of them anew.": way(
+            lambda labels: label(remaining(labels)).max()
+        ),
+        "this joins labels that lie side by side. Count the labels that are left; do not label a mask of them anew.": way(
+            lambda labels: label(remaining(labels), connectivity=1).max()
+        ),
+        "this counts the parts of labels. A label in two parts is one: count names.": way(
+            lambda labels: label(np.where(remaining(labels), labels, 0)).max()
+        ),
+        "this counts pixels, not labels.": way(lambda labels: remaining(labels).sum()),
+        "these are the labels that you leave out. Count the others.": way(lambda labels: without(borders(labels))),
+        "only labels that touch both of your borders are left out. One border is enough.": way(
+            lambda labels: without(labels, np.intersect1d(labels[-1], labels[:, -1]))
+        ),
+        "labels are left out that only come near a border. Which pixels of a tile touch its border?": way(
+            lambda labels: without(labels, labels[-2:], labels[:, -2:])
+        ),
+        "labels are left out that only come near a border, at three pixels. Which pixels of a tile touch it?": way(
+            lambda labels: without(labels, labels[-3:], labels[:, -3:])
+        ),
+        "one pixel that belongs to both of your borders is in neither of your slices. Do they run to the end?": way(
+            lambda labels: without(labels, labels[-1, :-1], labels[:-1, -1])
+        ),
+        "of the row that you look at, one pixel is left out. Does its slice run from end to end?": way(
+            lambda labels: without(labels, labels[-1, 1:], labels[:, -1])
+        ),
+        "of the column that you look at, one pixel is left out. Does its slice run from end to end?": way(
+            lambda labels: without(labels, labels[-1], labels[1:, -1])
+        ),
+        "of the row and of the column that you look at, the ends are left out. Do the slices run from end to end?": way(
+            lambda labels: without(labels, labels[-1, 1:-1], labels[1:-1, -1])
+        ),
+        "your function counts 0 in every tile. It is given labels, not pixels: do not segment again.": always(
+            lambda labels: 0
+        ),
+        "so many remain without the labels at other borders. Are they those of the tiles before? The rule must be the "
+        "same in every tile.": seen(
+            lambda labels: half_border(labels, turn=(1 if len(labels) < 9 else -1, 1)),
+            lambda labels, found: any(found == half_border(labels, turn) for turn in TURNS),
+        ),
+        "this is more than there are labels in the tile, {there}. Labels need not be numbered one after the other. Count "
+        "this tile by your rule on paper.": seen(
+            always(lambda labels: 2 * labels.max()),
+            lambda labels, found: {"there": without(labels)} if found > without(labels) else None,
+        ),
+    },
+    otherwise=lambda labels: (
+        f"the labels in it are {without(labels)}, and without those at half of the borders another number remains. Count "
+        "this tile by your rule on paper."
+    ),
+    also_right=(
+        exclude_half,
+        *(functools.partial(half_border, turn=turn) for turn in TURNS),
+        lambda labels: np.array([[len(set(labels.flat) - {0, *labels[0], *labels[:, -1]})]], float),
+    ),
     hints=[
         "labels[0] is the first row, labels[-1] the last one, labels[:, 0] the first column, labels[:, -1] the last one. A "
         "line between two tiles is the last row of one and the first row of the other: exclude at one of the two.",
@@ -334,57 +502,104 @@ def counted_by(answer, labels, name):
         "np.array([[number]]) has shape (1, 1).",
     ],
 )
-def half_border(answer):
-    function(answer)
-    tiles = label_tiles()
-    counted = {name: counted_by(answer, tile, name) for name, tile in tiles.items()}
-    if not any(counted.values()):
-        raise Wrong("your function counts 0 in every tile. It is given labels, not pixels: do not segment again.")
-    for rule in RULES:
-        if all(counted[name] == without(tile, *rule) for name, tile in tiles.items()):
-            return f"Your rule excludes the {' and the '.join(rule)} border: a nucleus across one line is counted once."
-    for mistake, count in half_border_mistakes():
-        if all(counted[name] == count(tile) for name, tile in tiles.items()):
-            raise Wrong(f"your function {mistake}.")
-    for name, tile in {**{f"labels = {tile.tolist()}": tile for tile in tiny_tiles()}, **tiles}.items():
-        given = counted[name] if name in counted else counted_by(answer, tile, name)
-        if given not in [without(tile, *rule) for rule in RULES]:
-            where = f"for {name}" if name not in counted else f"in a tile {name}"
-            more = " Labels need not be numbered one after the other." if given > without(tile) else ""
-            raise Wrong(
-                f"{where}, your function counts {given:g} of {without(tile)} labels, which is not what is left without "
-                f"the labels at half of the borders.{more} Count this tile by your rule on paper."
-            )
-    raise Wrong(
-        "your function excludes other borders in one tile than in another. The rule must be the same in every tile."
-    )
+
+# --- 5.3: choose the overlap ---
 
 
 def label_bright(tile):
-    """The method of exercise 5.3: blur, threshold and label."""
+    """The method of the lesson: blur, threshold and label."""
     return label(ndi.gaussian_filter(tile, 3, mode="nearest", output=np.float32) > 30)
 
 
-@functools.cache
-def sizes_of_objects():
-    """The largest objects of exercise 5.3 by several measures, and the mean of the longer sides."""
-    regions = regionprops(label_bright(render_nuclei(seed=4, window=np.s_[900:1500, 2000:2900])))
-    boxes = [(region.bbox[2] - region.bbox[0], region.bbox[3] - region.bbox[1]) for region in regions]
-    return {
-        "side": max(map(max, boxes)),
-        "height": max(height for height, _ in boxes),
-        "width": max(width for _, width in boxes),
-        "axis": max(region.axis_major_length for region in regions),
-        "mean": float(np.mean([max(box) for box in boxes])),
-        "area": int(max(region.area for region in regions)),
-        "diameter": max(region.equivalent_diameter_area for region in regions),
-        "box": int(max(region.area_bbox for region in regions)),
-        "number": len(regions),
-    }
+REGIONS = regionprops(label_bright(render_nuclei(seed=4, window=np.s_[900:1500, 2000:2900])))
+BOXES = [(region.bbox[2] - region.bbox[0], region.bbox[3] - region.bbox[1]) for region in REGIONS]
+HEIGHT, WIDTH = (max(sides) for sides in zip(*BOXES))
+SIDE, REACH = max(HEIGHT, WIDTH), int(4 * 3 + 0.5)
+AXIS = max(region.axis_major_length for region in REGIONS)
+DISC = max(region.equivalent_diameter_area for region in REGIONS)
 
 
-@check_for(
-    "5.3",
+def one_or_per_axis(answer):
+    """One number, or two for rows and columns as a tuple; two that are equal are one."""
+    if isinstance(answer, (list, tuple)) or isinstance(answer, np.ndarray) and answer.ndim == 1:
+        if len(answer) == 2:
+            rows, columns = (number(part) for part in answer)
+            return rows if rows == columns else (rows, columns)
+    return number(answer)
+
+
+def same_overlap(found, known):
+    """Whether an overlap is this one; each axis may have the right one of its own, as `count_in_tiles` takes it."""
+    return found == known or (found, known) == ((HEIGHT + REACH, WIDTH + REACH), SIDE + REACH)
+
+
+def about(size, within=1):
+    """An overlap of this size and the reach, rounded somehow."""
+    return seen(math.ceil(size) + REACH, lambda found: abs(found - REACH - size) < within)
+
+
+EXERCISES["5.3"] = Value(
+    right=SIDE + REACH,
+    reads=one_or_per_axis,
+    same=same_overlap,
+    nearly={
+        "With {found} you are one pixel off the rule. Is a side last - first + 1 pixels long, or last - first?": (
+            SIDE + REACH - 1
+        ),
+        "With {found} you are one pixel above the rule. Is a side last - first + 1 pixels long, or last - first?": (
+            SIDE + REACH + 1
+        ),
+    },
+    mistakes={
+        "{found} contains one side of the bounding boxes only. Take the longer one of each.": min(HEIGHT, WIDTH)
+        + REACH,
+        "{found} contains the shorter side of each bounding box. Take the longer one.": max(map(min, BOXES)) + REACH,
+        "{found} contains the reach of a blur with SIGMA = 2. Which sigma does label_bright have?": SIDE + 8,
+        "{found} is the overlap for the slide and segment_nuclei. This picture has other objects. And which sigma does "
+        "label_bright have? (Did you take the diameter of a disc of the same area? An object that is longer than wide needs "
+        "more.)": 38,
+        "{found} is the number of objects. The overlap is asked for: a length in pixels.": len(REGIONS),
+        "{found} contains no reach. And is a side last - first + 1 pixels long, or last - first?": SIDE - 1,
+        "{found} holds the largest object. But the pixels at its far end depend on what the filter sees beyond them.": SIDE,
+        "{found} is the reach of the filter alone. A tile also has to see whole what begins in it.": REACH,
+        "{found} holds the reach of the filter twice. It counts once: behind the far end of the object.": SIDE
+        + 2 * REACH,
+        "{found} holds the largest object twice. It counts once, wherever it begins in a tile.": 2 * SIDE + REACH,
+        "{found} adds the two sides of a bounding box. The longer one is asked for.": max(map(sum, BOXES)) + REACH,
+        "{found} contains sigma. It is not the reach: how far does scipy's Gaussian filter look?": SIDE + 3,
+        "{found} contains three times sigma. It is not the reach: scipy's Gaussian filter looks further.": SIDE + 9,
+        "the overlap is {found[0]} along rows and {found[1]} along columns. One of them is not what the largest object needs "
+        "along this axis.": seen((REACH, SIDE + REACH), lambda found: isinstance(found, tuple)),
+        "{found} contains the major axis, that of an ellipse like the object. Take the bounding box.": seen(
+            AXIS + REACH, lambda found: abs(found - REACH - AXIS) < 1
+        ),
+        "the answer is {found}, but a whole number is asked for.": seen(40.5, lambda found: found != int(found)),
+        "the overlap is {found}, but it cannot be negative.": seen(-1, lambda found: found < 0),
+        "half of the largest object is not enough: it may begin at the last pixel of a tile.": about(SIDE / 2),
+        "{found} contains the area of an object. Measure the longer side of the bounding box.": about(
+            max(region.area for region in REGIONS), 2
+        ),
+        "{found} contains the area of a bounding box. Measure its longer side.": about(
+            max(height * width for height, width in BOXES), 2
+        ),
+        "{found} contains the diameter of a disc of the same area. An object that is longer than wide needs more.": about(
+            DISC
+        ),
+        "{found} contains the diagonal of a bounding box. Its longer side is asked for.": about(
+            max(math.hypot(*box) for box in BOXES)
+        ),
+        "{found} would hold an average object. The largest one decides.": about(np.mean([max(box) for box in BOXES])),
+        "{found} holds the largest object, but not also all that the filter sees beyond its far end.": seen(
+            SIDE + REACH // 2 - 1, lambda found: SIDE < found < SIDE + REACH
+        ),
+        "{found} is too small to be safe. It may pass on this picture by luck, but the rule demands more.": seen(
+            0, lambda found: found < SIDE + REACH
+        ),
+    },
+    otherwise="{found} is enough, but more than the rule demands: every pixel of overlap is processed again and again.",
+    also_right=((SIDE + REACH,) * 2, [HEIGHT + REACH, WIDTH + REACH], np.int64(SIDE + REACH)),
+    praise=f"An object of up to {SIDE} pixels fits into the overlap together with the reach of the filter, {REACH}. (Both sides "
+    f"have to be looked at: the highest object has {HEIGHT} rows, the widest {WIDTH} columns.)",
     hints=[
         "two numbers are added: one you measure on the picture, one you know from the filter. Which filter looks at "
         "neighbours, and how far? A threshold looks at one pixel.",
@@ -394,64 +609,13 @@ def sizes_of_objects():
         "the reach of the filter with sigma 3, is the overlap.",
     ],
 )
-def choose_overlap(answer):
-    sizes, reach = sizes_of_objects(), int(4 * 3 + 0.5)
-    side, height, width = sizes["side"], sizes["height"], sizes["width"]
-    if abs(number(answer) - reach - sizes["axis"]) < 1:
-        raise Wrong(
-            f"{number(answer):g} contains the major axis, that of an ellipse like the object. Take the bounding box."
-        )
-    overlap = whole_number(answer)
-    if overlap == side + reach:
-        return (
-            f"An object of up to {side} pixels fits into the overlap together with the reach of the filter, {reach}. "
-            f"(Both sides have to be looked at: the highest object has {height} rows, the widest {width} columns.)"
-        )
-    near = {
-        min(height, width) + reach: "you looked at one side of the bounding boxes only. Take the longer one of each.",
-        side + 8: f"{overlap} contains the reach of a blur with SIGMA = {SIGMA}. Which sigma does label_bright have?",
-        38: "38 is the overlap for the slide and segment_nuclei. This picture has other objects. And which sigma does "
-        "label_bright have? (Did you take the diameter of a disc of the same area? An object that is longer than wide "
-        "needs more.)",
-        sizes["number"]: f"{overlap} is the number of objects. The overlap is asked for: a length in pixels.",
-        side - 1: f"{overlap} contains no reach. And is a side last - first + 1 pixels long, or last - first?",
-        side: f"{overlap} holds the largest object. But the pixels at its far end depend on what the filter sees beyond them.",
-        reach: f"{overlap} is the reach of the filter alone. A tile also has to see whole what begins in it.",
-        side + 2 * reach: "the reach of the filter counts once: behind the far end of the object.",
-        side + 3: "sigma is not the reach: how far does scipy's Gaussian filter look?",
-        side + 3 * 3: "three times sigma is not the reach: scipy's Gaussian filter looks further.",
-        side // 2 + reach: "half of the largest object is not enough: it may begin at the last pixel of a tile.",
-        -(-side // 2) + reach: "half of the largest object is not enough: it may begin at the last pixel of a tile.",
-    }
-    if overlap in near:
-        raise Wrong(near[overlap])
-    if overlap < 0:
-        raise Wrong(f"the overlap is {overlap}, but it cannot be negative.")
-    if any(abs(overlap - reach - area) <= 1 for area in (sizes["area"], sizes["box"])):
-        raise Wrong(f"{overlap} contains an area. Measure the longer side of the bounding box.")
-    if abs(overlap - reach - sizes["diameter"]) < 1:
-        raise Wrong(
-            f"{overlap} contains the diameter of a disc of the same area. An object that is longer than wide needs more."
-        )
-    if abs(overlap - reach - sizes["mean"]) <= 1:
-        raise Wrong(f"{overlap} would hold an average object. The largest one decides.")
-    if overlap in (side + reach - 1, side + reach + 1):
-        raise Nearly(
-            f"With {overlap} you are one pixel off the rule. Is a side last - first + 1 pixels long, or last - first?"
-        )
-    if side < overlap < side + reach:
-        raise Wrong(f"{overlap} holds the largest object, but not also all that the filter sees beyond its far end.")
-    if overlap < side + reach:
-        raise Wrong(
-            f"{overlap} is too small to be safe. It may pass on this picture by luck, but the rule demands more."
-        )
-    raise Wrong(
-        f"{overlap} is enough, but more than the rule demands: every pixel of overlap is processed again and again."
-    )
+
+
+# --- 5.4: find the flaw ---
 
 
 def count_by_centroid(image, side=8, margin=3):
-    """The rule of exercise 5.4: sum over tiles of the objects whose centroid lies in the tile, seen with a margin."""
+    """The rule of the lesson: sum over tiles of the objects whose centroid lies in the tile, seen with a margin."""
     total = 0
     for row in range(0, image.shape[0], side):
         for column in range(0, image.shape[1], side):
@@ -463,8 +627,74 @@ def count_by_centroid(image, side=8, margin=3):
     return total
 
 
-@check_for(
-    "5.4",
+def blobs(answer):
+    """A boolean image of the exercise's shape."""
+    image = array(answer)
+    if image.shape != (16, 16):
+        raise Wrong("an array of shape (16, 16) is asked for.")
+    if not np.isin(image, (0, 1)).all():
+        raise Wrong("it holds other values than False and True, or 0 and 1.")
+    return image.astype(bool)
+
+
+def drawn(*boxes):
+    """An image with these boxes."""
+    image = np.zeros((16, 16), bool)
+    for box in boxes:
+        image[box] = True
+    return image
+
+
+def bounds(image):
+    """The first row and column of what is drawn, and the last ones."""
+    places = np.argwhere(image)
+    return [*places.min(0).tolist(), *places.max(0).tolist()]
+
+
+def is_too_large(found):
+    top, left, bottom, right = bounds(found)
+    rows, columns = bottom - top + 1, right - left + 1
+    return {"rows": rows, "columns": columns} if max(rows, columns) > 8 else None
+
+
+def is_counted_once(*lies):
+    """A recogniser of objects that are counted once and lie like this: a function of the bounds."""
+    return lambda found: count_by_centroid(found) == 1 and all(so(*bounds(found)) for so in lies)
+
+
+EXERCISES["5.4"] = Value(
+    right=ANY,
+    reads=blobs,
+    mistakes={
+        "there are 0 objects in your image, but one is asked for.": seen(drawn(), lambda found: not found.any()),
+        "there are {count} objects in your image, but one is asked for. (Pixels that touch at a corner are one object.)": seen(
+            drawn(np.s_[4, 4:12], np.s_[10, 2:4]),
+            lambda found: {"count": label(found).max()} if label(found).max() > 1 else None,
+        ),
+        "your object is {rows} x {columns} pixels large. At most 8 along either axis are allowed.": seen(
+            drawn(np.s_[3:12, 4:9]), is_too_large
+        ),
+        "your object is counted once. It lies in a single tile; the flaw shows at the lines between tiles.": seen(
+            drawn(np.s_[2:6, 2:6]),
+            is_counted_once(lambda top, left, bottom, right: top // 8 == bottom // 8 and left // 8 == right // 8),
+        ),
+        "your object is counted once. All tiles at the cut see it whole, and agree on its centroid. Make it larger.": seen(
+            drawn(np.s_[6:10, 6:10]),
+            is_counted_once(lambda top, left, bottom, right: min(top, left) >= 5 and max(bottom, right) <= 10),
+        ),
+        "your object is counted once. Which part of it does each tile see, and where is the centroid of that part?": seen(
+            drawn(np.s_[4, 3:11]), is_counted_once()
+        ),
+    },
+    also_right=(
+        drawn(np.s_[4:12, 3]),
+        drawn(np.s_[1:7, 4:12]),
+        drawn(np.s_[4:12, 4:12]).astype(int),
+        drawn(np.s_[4, 4:12]).tolist(),
+    ),
+    praise=lambda found: "One object, counted {}: a tile that sees a part of it finds another centroid.".format(
+        f"{count_by_centroid(found)} times" if count_by_centroid(found) else "by no tile"
+    ),
     hints=[
         "each tile sees 3 pixels beyond its own 8. When does a tile see only a part of an object of 8 pixels, and where is "
         "the centroid of that part?",
@@ -474,30 +704,3 @@ def count_by_centroid(image, side=8, margin=3):
         "not see all of it. You can also let a loop try all beginnings.",
     ],
 )
-def find_the_flaw(answer):
-    image = array(answer, shape=(16, 16))
-    if not np.isin(image, (0, 1)).all():
-        raise Wrong("the array holds other values than False and True, or 0 and 1.")
-    image = image.astype(bool)
-    objects = regionprops(label(image))
-    if len(objects) != 1:
-        diagonal = " (Pixels that touch at a corner are one object.)" if len(objects) > 1 else ""
-        raise Wrong(f"there are {len(objects)} objects in your image, but one is asked for.{diagonal}")
-    top, left, bottom, right = objects[0].bbox
-    if max(bottom - top, right - left) > 8:
-        raise Wrong(
-            f"your object is {bottom - top} x {right - left} pixels large. At most 8 along either axis are allowed."
-        )
-    counted = count_by_centroid(image)
-    if counted != 1:
-        times = f"{counted} times" if counted else "by no tile"
-        return f"One object, counted {times}: a tile that sees a part of it finds another centroid."
-    if top // 8 == (bottom - 1) // 8 and left // 8 == (right - 1) // 8:
-        raise Wrong("your object is counted once. It lies in a single tile; the flaw shows at the lines between tiles.")
-    if top >= 5 and bottom <= 11 and left >= 5 and right <= 11:
-        raise Wrong(
-            "your object is counted once. All tiles at the cut see it whole, and agree on its centroid. Make it larger."
-        )
-    raise Wrong(
-        "your object is counted once. Which part of it does each tile see, and where is the centroid of that part?"
-    )

@@ -1,74 +1,180 @@
-"""Checks of lesson 7, "Leave your machine"."""
+"""Exercises of lesson 7, "Leave your machine"."""
 
 import tempfile
-from functools import partial
+import threading
+from functools import cache, partial
 from itertools import count
+from math import prod
 from pathlib import Path
 
 import cloudpickle
+import dask
 import dask.array as da
 import numpy as np
-from dask.callbacks import Callback
+import zarr
 from dask.utils import parse_bytes
 from distributed import futures_of
 
-from course_helpers.exercises._old import (
-    Unanswered,
-    Wrong,
-    call,
-    check_for,
-    described,
-    function,
-    is_lazy,
-    named,
-    number,
-    shown,
-    whole_number,
-)
+from course_helpers.exercises.form import Checked, Parts, Value, choice, is_function, number, seen, told, whole_number
+from course_helpers.exercises.running import Wrong, about_notebook, begin, call, described, files, is_lazy, shown
 from course_helpers.nuclei import render_nuclei, seed_nuclei
 from course_helpers.objects import OverlapError, count_in_tiles
 
-GIB = 2**30
+EXERCISES = {}
 
 # --- 7.1: plan a cluster for a laptop ---
 
-CORES, MEMORY, RESERVED, BASE, TARGET = 8, 16 * GIB, 4 * GIB, GIB / 4, 0.6
+CORES, MEMORY, FREE, BASE, TARGET = 8, 16, 12, 0.25, 0.6  # in GiB
 PIXEL, FACTOR, SPEED, SHORTEST = 2, 12, 2e6, 0.2  # bytes, copies, pixels per second, seconds of work per task
-FIELDS = ("n_workers", "threads_per_worker", "memory_limit", "side")
+LARGEST_LIMIT = FREE / CORES
 
 
 def positive(answer):
-    """The answer as a whole number from 1, or Wrong."""
+    """A whole number from 1."""
     value = whole_number(answer)
     if value < 1:
-        raise Wrong(f"the answer is {value}, but a number from 1 is asked for.")
+        raise Wrong("a number from 1 is asked for.")
     return value
 
 
-def size_in_bytes(answer):
-    """The number of bytes that a text such as "3 GiB" stands for, or Wrong."""
-    if isinstance(answer, str):
-        try:
-            value = parse_bytes(answer)
-        except ValueError:
-            raise Wrong(f"dask cannot read {shown(answer)}. Write a number and a unit, such as '3 GiB'.") from None
-    else:
-        value = number(answer)
-    if value < 2**20:
-        unit = isinstance(answer, str) and any(letter.isalpha() for letter in answer)
-        reason = "is less than one MiB" if unit else "has no unit, so it means bytes"
-        raise Wrong(f"{shown(answer)} {reason}. Write a text with a number and a unit, such as '3 GiB'.")
-    return value
+def gibibytes(answer):
+    """The GiB that a text such as "3 GiB" stands for."""
+    remedy = "Write a text with a number and a unit, such as '3 GiB'."
+    try:
+        size = parse_bytes(answer) if isinstance(answer, str) else number(answer)
+    except ValueError:
+        raise Wrong(f"dask cannot read that. {remedy}") from None
+    if size < 2**20:
+        has_unit = isinstance(answer, str) and any(letter.isalpha() for letter in answer)
+        raise Wrong(f"that {'is less than one MiB' if has_unit else 'has no unit, so it means bytes'}. {remedy}")
+    return size / 2**30
 
 
-def in_flight(plan, factor=FACTOR, pixel=PIXEL, base=BASE):
-    """Bytes that all workers need at a time, by the rule of the lesson."""
-    workers, threads, _, side = plan
-    return workers * threads * side**2 * pixel * factor + workers * base
+def needed(side, base=BASE, pixel=PIXEL, factor=FACTOR):
+    """GiB that one worker with one thread needs, by the rule of the lesson."""
+    return base + side**2 * pixel * factor / 2**30
 
 
-@check_for(
-    "7.1",
+def is_limit(found, largest=LARGEST_LIMIT):
+    """Whether a worker with this limit can have a task that works long enough."""
+    return needed(np.sqrt(SHORTEST * SPEED)) <= TARGET * found and found <= largest
+
+
+def too_much(share=1, **forgotten):
+    """Whether the side alone is wrong, and would fit if the rule were changed like this; with numbers for the sentence."""
+
+    def when(n_workers, threads_per_worker, memory_limit, side):
+        allowed = TARGET * memory_limit
+        others_fit = (n_workers, threads_per_worker) == (CORES, 1) and is_limit(memory_limit)
+        if others_fit and allowed < needed(side) and share * needed(side, **forgotten) <= allowed:
+            return {"needed": f"{CORES * needed(side):.3f}", "allowed": f"{CORES * allowed:.3f}"}
+
+    return when
+
+
+def too_high(n_workers, threads_per_worker, memory_limit):
+    """Whether the limits add up to too much, unless the part of its own has more to say about this limit."""
+    if (n_workers, threads_per_worker) == (CORES, 1) and memory_limit > LARGEST_LIMIT:
+        return memory_limit not in (MEMORY / CORES, FREE, MEMORY) and {"sum": f"{CORES * memory_limit:.3g}"}
+
+
+def plan(side=4000, memory_limit="1.5 GiB"):
+    return {"n_workers": 8, "threads_per_worker": 1, "memory_limit": memory_limit, "side": side}
+
+
+RULE = "by the rule, {needed} GiB are needed, and {allowed} GiB are allowed."
+
+EXERCISES["7.1"] = Parts(
+    in_dict=True,
+    tells="{name}: {fault}",
+    parts={
+        # Before the workers, because with more threads their number may be meant well.
+        "threads_per_worker": Value(
+            right=1,
+            reads=positive,
+            mistakes={
+                "with {found} threads in a worker, only one of them works at a time: this function holds the GIL. Which part "
+                "of a cluster has a GIL of its own?": seen(2, lambda found: found > 1),
+            },
+        ),
+        "n_workers": Value(
+            right=CORES,
+            reads=positive,
+            mistakes={
+                "with one thread in each, so many leave {idle} of 8 cores without work.": seen(
+                    4, lambda found: {"idle": CORES - found} if found < CORES else None
+                ),
+                "{found} tasks at a time share 8 cores: they wait for each other, and all need memory.": seen(
+                    16, lambda found: found > CORES
+                ),
+            },
+        ),
+        "memory_limit": Value(
+            right=LARGEST_LIMIT,
+            reads=gibibytes,
+            same=is_limit,
+            mistakes={
+                "this is the limit of one worker, not of all together.": seen(
+                    "12 GiB", lambda found: found in (FREE, MEMORY)
+                ),
+                "the workers may take all the memory, and nothing is left for the system and the browser.": seen(
+                    "2 GiB", lambda found: CORES * found == MEMORY
+                ),
+                "it is so low that the process fills it before it does anything. Which limit fits?": seen(
+                    "0.25 GiB", lambda found: TARGET * found <= BASE
+                ),
+                "what the process leaves of 60 % of it is enough only for tasks that are too short.": seen(
+                    "0.42 GiB", lambda found: found < LARGEST_LIMIT
+                ),
+            },
+            otherwise="this is more than the share of one worker. How much may all workers take, and how many are there?",
+        ),
+        "side": Value(
+            right=LARGEST_LIMIT,
+            reads=positive,
+            same=lambda side, limit: side**2 / SPEED >= SHORTEST and needed(side) <= TARGET * limit,
+            mistakes={
+                "a task with a chunk of this side works for {milliseconds} ms only, so the overhead weighs more than it "
+                "should. Choose larger chunks.": seen(
+                    632,
+                    lambda found: (
+                        {"milliseconds": f"{1000 * found**2 / SPEED:.4g}"} if found**2 / SPEED < SHORTEST else None
+                    ),
+                ),
+            },
+            otherwise=lambda found: (
+                f"a worker with such a chunk needs {needed(found):.3g} GiB. How much of its limit may it fill?"
+            ),
+        ),
+    },
+    mistakes={
+        "the limits of {n_workers} workers add up to {sum} GiB. How much may they take?": seen(
+            plan(memory_limit="1.8 GiB"), too_high
+        ),
+        f"{RULE} That is very close. Did you round up?": seen(plan(5393), too_much(share=1 / 1.01)),
+        f"{RULE} It would fit if no process had a base. Is the base in your sum?": seen(plan(6000), too_much(base=0)),
+        f"{RULE} It would fit into the limits as a whole. Do you take 60 % of them?": seen(
+            plan(7000), too_much(share=TARGET)
+        ),
+        f"{RULE} It would fit with one byte per pixel. How many has uint16?": seen(plan(7500), too_much(pixel=1)),
+        f"{RULE} It would fit if a task took its chunk once. Is the factor in your product?": seen(
+            plan(15_000), too_much(factor=1)
+        ),
+        f"{RULE} Choose smaller chunks.": seen(plan(100_000), too_much(share=0)),
+    },
+    praise=lambda memory_limit, side: (
+        f"8 workers need {CORES * needed(side):.1f} of {TARGET * CORES * memory_limit:.1f} GiB ({CORES * BASE:.1f} for the "
+        f"processes, {CORES * needed(side, base=0):.1f} in flight), and each task works for {side**2 / SPEED:.1f} seconds."
+    ),
+    also_right=(
+        plan(633),
+        plan(1000),
+        plan(5392),
+        plan(memory_limit="1.4GiB"),
+        plan(memory_limit=3 * 2**29),
+        plan(633, "0.45 GiB"),
+        plan(np.int64(4000), "1500 MiB"),
+    ),
     hints=[
         "begin with the threads: the function holds the GIL. What do two threads of one process do, then? With that, the "
         "number of cores gives the number of workers.",
@@ -78,91 +184,223 @@ def in_flight(plan, factor=FACTOR, pixel=PIXEL, base=BASE):
         "bytes fit into 60 % of one limit, less the base. At least: side**2 pixels at 2 megapixels per second take 0.2 s.",
     ],
 )
-def laptop(answer):
-    if not isinstance(answer, dict):
-        raise Wrong(f"the answer is {shown(answer)}. Keep the dictionary of the task, with its four entries.")
-    missing = [name for name in FIELDS if answer.get(name, ...) is ...]
-    if missing:
-        raise Unanswered(f"nothing yet for {', '.join(missing)}. Replace each ... and run both cells again.")
-    readers = (positive, positive, size_in_bytes, positive)
-    plan = tuple(named(name, read, answer[name]) for name, read in zip(FIELDS, readers))
-    check_workers(plan)
-    check_memory(plan)
-    workers, _, limit, side = plan
-    return (
-        f"{workers} workers need {in_flight(plan) / GIB:.1f} of {TARGET * workers * limit / GIB:.1f} GiB "
-        f"({workers * BASE / GIB:.1f} for the processes, {in_flight(plan, base=0) / GIB:.1f} in flight), and each task works "
-        f"for {side**2 / SPEED:.1f} seconds."
-    )
-
-
-def check_workers(plan):
-    """Wrong if cores idle, are crowded, or threads wait for each other."""
-    workers, threads, _, _ = plan
-    if threads > 1:
-        raise Wrong(
-            f"with {threads} threads in a worker, only one of them works at a time: this function holds the GIL. "
-            "Which part of a cluster has a GIL of its own?"
-        )
-    if workers * threads > CORES:
-        raise Wrong(
-            f"{workers * threads} tasks at a time share {CORES} cores: they wait for each other, and all need memory."
-        )
-    if workers * threads < CORES:
-        idle = CORES - workers * threads
-        raise Wrong(f"{idle} of {CORES} cores {'has' if idle == 1 else 'have'} nothing to do.")
-
-
-def check_memory(plan):
-    """Wrong if the limits or the tasks do not fit into memory, or tasks are too short."""
-    workers, _, limit, side = plan
-    free, allowed = MEMORY - RESERVED, TARGET * workers * limit
-    if workers * limit > free:
-        if limit in (MEMORY, free):
-            raise Wrong("memory_limit is that of one worker, not of all together.")
-        if workers * limit == MEMORY:
-            raise Wrong("the workers may take all the memory, and nothing is left for the system and the browser.")
-        raise Wrong(
-            f"the limits of {workers} workers add up to {workers * limit / GIB:.3g} GiB. How much may they take?"
-        )
-    if workers * BASE >= allowed:
-        raise Wrong("the memory_limit is so low that the processes fill it before they do anything. Which limit fits?")
-    if in_flight(plan) > allowed:
-        raise Wrong(
-            f"by the rule, {in_flight(plan) / GIB:.3f} GiB are needed, and {allowed / GIB:.3f} GiB are allowed. "
-            f"{forgotten(plan, allowed)}"
-        )
-    if side**2 / SPEED < SHORTEST:
-        raise Wrong(
-            f"a task with a chunk of this side works for {1000 * side**2 / SPEED:.4g} ms only, so the overhead weighs more "
-            "than it should. Choose larger chunks."
-        )
-
-
-def forgotten(plan, allowed):
-    """A sentence about what seems to be missing from a plan that needs too much memory."""
-    if in_flight(plan) <= 1.01 * allowed:
-        return "That is very close. Did you round up?"
-    if in_flight(plan, base=0) <= allowed:
-        return "Did you leave out the base of each process?"
-    if in_flight(plan) <= allowed / TARGET:
-        return "Did you use the limits as a whole, instead of 60 % of them?"
-    if in_flight(plan, pixel=1) <= allowed:
-        return "Did you count one byte per pixel?"
-    if in_flight(plan, factor=1) <= allowed:
-        return "Did you leave out the factor?"
-    return "Choose smaller chunks."
 
 
 # --- 7.2: repair a pipeline ---
 
-SHAPE, TILE, OVERLAP, REACH = (1000, 1500), 500, 38, 23
-STORED = 400  # side of the chunks in the file, which are not the tiles
-SEEDS = partial(seed_nuclei, threshold=32, sigma=2)  # those of the lesson
+TILE, OVERLAP, REACH = 500, 38, 23  # those of the lesson, as are the seeds
+SEEDS = partial(seed_nuclei, threshold=32, sigma=2)
 
 
-@check_for(
-    "7.2",
+def counted(path, read=da.from_zarr, chunks=TILE, overlap=OVERLAP, reach=REACH, seeds=SEEDS):
+    """The right count map, lazily."""
+    return count_in_tiles(seeds, read(path).rechunk(chunks), overlap, reach=reach)
+
+
+@cache
+def slides():
+    """Two slides, the chunks of their files, which are no tiles, and their count maps.
+
+    A side of 1000 or 1501 pixels has another number of tiles if these are one pixel smaller or larger.
+    """
+    wide = render_nuclei((4000, 4000), window=np.s_[2500:3500, 2400:3901])
+    tall = render_nuclei((4000, 4000), window=np.s_[1300:2801, 3400:3900])
+    tall = np.where(tall > 60, tall + np.uint16(256), tall)  # more than uint8 can hold
+    maps = [counted(slide, read=da.from_array).compute(scheduler="threads") for slide in (wide, tall)]
+    return (wide, (400, 300), maps[0]), (tall, (350, 150), maps[1])
+
+
+def long_nuclei():
+    """Slides with a nucleus across a cut, and whether it is one pixel longer than OVERLAP and REACH allow."""
+    for end, is_too_long in ((523, False), (524, True)):
+        slide = np.zeros((700, 700), np.uint8)
+        slide[240:260, 470:end] = 100
+        yield slide, is_too_long
+        yield slide.T, is_too_long
+
+
+def stored(slide, path, chunks=300):
+    da.from_array(slide, chunks=chunks).to_zarr(str(path))
+    return path
+
+
+def repair(answer):
+    """Look at the maps of two slides, then at slides with a nucleus that is as long as allowed, or longer."""
+    is_function(answer)
+    form = EXERCISES["7.2"]
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        for slide, chunks, right in slides():
+            path = stored(slide, Path(folder) / f"{slide.dtype}.zarr", chunks)
+            facts = looked_at(answer, path, slide, right)
+            if says := form.recognised(facts):
+                raise Wrong(says)
+            if facts["result"].shape != right.shape:
+                raise Wrong(about_notebook(answer).strip() or told(form.otherwise, facts))
+            share = -(-100 * facts["graph"] // slide.nbytes)
+            praise = f"The image has {slide.nbytes / 2**20:.2f} MiB, your graph less than {share} % of that."
+        for number_of_slide, (slide, is_too_long) in enumerate(long_nuclei()):
+            path = stored(slide, Path(folder) / f"{number_of_slide}.zarr")
+            _, error = outcome(call(answer, str(path), given="the path of a slide with a long nucleus"))
+            facts |= {"is_too_long": is_too_long, "is_refused": isinstance(error, OverlapError)}
+            if says := form.recognised(facts):
+                raise Wrong(says)
+    return praise
+
+
+def looked_at(answer, path, slide, right):
+    """What is seen in the map that the learner's function makes of a slide. What cannot be seen is as it should be."""
+    before, chunks = files(path), zarr.open_array(path, mode="r").chunks
+    result = call(answer, str(path), given="the path of a slide")
+    facts = {"result": result, "found": shown(result), "slide": slide, "right": right, "graph": 0, "counts": right}
+    facts |= dict.fromkeys(("unsendable", "error", "is_far", "is_early", "is_refused", "is_too_long"))
+    facts["is_changed"] = files(path) != before
+    facts["file_map"] = tuple(-(-side // chunk) for side, chunk in zip(slide.shape, chunks))
+    if not facts["is_changed"] and isinstance(result, da.Array) and result.shape == right.shape:
+        facts |= sent(result)
+        if 0 < facts["graph"] <= slide.nbytes / MOST and result.numblocks == right.shape:
+            facts |= computed(result, path, chunks)
+    return facts
+
+
+def sent(result):
+    """The bytes that go to a scheduler, or why they cannot be sent."""
+    if futures_of(result):
+        raise Wrong("the graph contains data that was sent to the cluster before. Let the workers read their tiles.")
+    try:
+        return {"graph": len(cloudpickle.dumps(result.dask))}
+    except Exception as error:
+        return {"unsendable": described(error)}
+
+
+def computed(result, path, chunks):
+    """The counts, and when and where pixels are read for them: those beyond the second tile are spoiled meanwhile."""
+    begin("computing your map")
+    counts, error = outcome(result)
+    if error:
+        return {"error": described(error)}
+    for chunk in path.glob("c/*/*"):
+        if any(int(index) * side >= 2 * TILE for index, side in zip(chunk.parts[-2:], chunks)):
+            chunk.write_bytes(b"spoiled")
+    _, error_of_first_tile = outcome(result[:1, :1])
+    _, error_of_map = outcome(result)
+    return {"counts": counts, "is_far": error_of_first_tile, "is_early": error_of_map is None}
+
+
+def outcome(lazy):
+    """What is computed, or else the exception that is raised."""
+    try:
+        return lazy.compute(scheduler="threads"), None
+    except Exception as error:
+        return None, error
+
+
+# Wrong pipelines, and what is said to them.
+
+
+def loaded(path):
+    return zarr.open_array(path, mode="r")[:]
+
+
+def loaded_by_one_task(path):
+    array = zarr.open_array(path, mode="r")
+    return da.from_delayed(dask.delayed(loaded)(path), array.shape, array.dtype)
+
+
+def rewritten(path):
+    """The right map, but the file gets the tiles as chunks."""
+    da.from_array(loaded(path), chunks=TILE).to_zarr(path, mode="w")
+    return counted(path)
+
+
+def unsendable(path):
+    lock = threading.Lock()
+    return counted(path).map_blocks(lambda counts: counts + 0 * lock.locked(), dtype=np.int64)
+
+
+def first_difference(counts, right):
+    if np.array_equal(counts, right):
+        return None
+    if np.shape(counts) != right.shape:
+        return {"tile": "any", "here": f"an array of shape {np.shape(counts)}"}
+    tile = tuple(int(index) for index in np.argwhere(counts != right)[0])
+    return {"tile": tile, "here": f"{counts[tile]:g} nuclei"}
+
+
+MOST = 8  # a graph has at most this part of the bytes of its image
+
+EXERCISES["7.2"] = Checked(
+    check=repair,
+    mistakes={
+        "your function changes the files of the slide. Leave what you are given as it is.": seen(
+            rewritten, lambda is_changed: is_changed
+        ),
+        "your function returns {found}, which is not lazy. Return the count map without computing it.": seen(
+            lambda path: counted(path).compute(scheduler="threads"), lambda result: not is_lazy(result)
+        ),
+        "your function returns {found}. Return a dask array, the count map.": seen(
+            lambda path: dask.delayed(counted)(path), lambda result: not isinstance(result, da.Array)
+        ),
+        "your function returns one number, lazily. Return the map; its sum comes later.": seen(
+            lambda path: counted(path).sum(), lambda result: result.ndim == 0
+        ),
+        "your map has as many pixels as the slide. One for each tile is asked for, with the count of its nuclei.": seen(
+            da.from_zarr, lambda result, slide: result.shape == slide.shape
+        ),
+        "your tiles follow the chunks of the file, which give a map of shape {file_map} here. Ask for 500 x 500.": seen(
+            partial(counted, chunks={}), lambda result, file_map: result.shape == file_map
+        ),
+        "your map has one pixel: the whole image is one tile. Ask for 500 x 500.": seen(
+            partial(counted, chunks=-1), lambda result: prod(result.shape) == 1
+        ),
+        "your map has shape {result.shape}, so tiles are as long as the image one way. Ask for 500 x 500.": seen(
+            partial(counted, chunks=(TILE, -1)), lambda result, right: 1 in result.shape and result.shape != right.shape
+        ),
+        "the graph cannot be sent to other processes: {unsendable}.": seen(unsendable, lambda unsendable: unsendable),
+        "the graph has {graph} bytes, for an image of {slide.nbytes}: pixels are in it. Which line reads them before dask "
+        "does?": seen(
+            partial(counted, read=lambda path: da.from_array(loaded(path))),
+            lambda graph, slide: graph > slide.nbytes / MOST,
+        ),
+        "your map comes in chunks of {result.chunksize}, so one task waits for many tiles. Return it as count_in_tiles "
+        "gives it.": seen(
+            lambda path: counted(path).rechunk(-1),
+            lambda result, right: result.shape == right.shape != result.numblocks,
+        ),
+        "your map is lazy, but computing it raises {error}. Do overlap and reach stay as they were?": seen(
+            partial(counted, overlap=REACH), lambda error: error
+        ),
+        "the graph is small, but the map has {here} in tile {tile}, and count_slowly has another number there. Do "
+        "segmentation, overlap and reach stay as they were?": seen(
+            partial(counted, seeds=partial(seed_nuclei, threshold=33, sigma=2)), first_difference
+        ),
+        "the counts are right, and your map does not read the file when it is computed: all was counted when your "
+        "function was called. Leave this to the workers.": seen(
+            lambda path: da.from_array(counted(path).compute(scheduler="threads"), chunks=1), lambda is_early: is_early
+        ),
+        "the graph is small, but for the count of the first tile pixels are read that are more than a tile away from it. A "
+        "task that loads the whole image, or a whole row of it, fills its worker. Read tile by tile.": seen(
+            partial(counted, read=loaded_by_one_task), lambda is_far: is_far
+        ),
+        "on a slide with a nucleus longer than OVERLAP and REACH allow, count_slowly stops with an OverlapError, and your "
+        "map counts as if nothing were wrong. Do overlap and reach stay as they were?": seen(
+            partial(counted, reach=REACH - 1), lambda is_too_long, is_refused: is_too_long and not is_refused
+        ),
+        "on a slide with a long nucleus your map raises an OverlapError, and count_slowly still counts it. Do overlap and "
+        "reach stay as they were?": seen(
+            partial(counted, reach=REACH + 1), lambda is_too_long, is_refused: is_refused and not is_too_long
+        ),
+    },
+    otherwise=(
+        "for an image of {slide.shape} pixels, your map has shape {result.shape}. With tiles of 500 x 500 and one pixel for "
+        "each of them it would be {right.shape}."
+    ),
+    also_right=(
+        lambda path: counted(path),
+        lambda path: counted(path, read=lambda path: da.from_array(zarr.open_array(path, mode="r"), chunks=TILE)),
+        lambda path: counted(path, read=lambda path: da.from_zarr(path, chunks=250)),
+        lambda path: counted(path, read=lambda path: da.from_zarr(path, chunks=1000)),
+        lambda path: counted(path, overlap=(OVERLAP, OVERLAP), reach=(REACH, REACH)),
+    ),
     hints=[
         "which line of count_slowly reads pixels, and where does it run? The graph should hold the path instead.",
         "lesson 4 and lesson 5 opened a Zarr array as a dask array without reading it. [:] is not needed.",
@@ -170,116 +408,110 @@ SEEDS = partial(seed_nuclei, threshold=32, sigma=2)  # those of the lesson
         "and return what comes back, without computing it.",
     ],
 )
-def small_graph(answer):
-    function(answer)
-    slide = render_nuclei((4000, 4000), window=np.s_[2500 : 2500 + SHAPE[0], 2500 : 2500 + SHAPE[1]])
-    right = count_in_tiles(SEEDS, da.from_array(slide, chunks=TILE), OVERLAP, reach=REACH).compute(scheduler="threads")
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
-        path = str(Path(folder) / "slide.zarr")
-        da.from_array(slide, chunks=STORED).to_zarr(path)
-        lazy = lazy_map(answer, path, right.shape)
-        graph = size_of_graph(lazy)
-        if graph > slide.nbytes / 4:
-            raise Wrong(
-                f"for an image of {slide.nbytes / 2**20:.2f} MiB, the graph has {graph / 2**20:.2f} MiB: pixels are in it. "
-                "Which line reads them before dask does?"
-            )
-        counts, largest = computed_map(lazy)
-        refuses = refuses_long_nuclei(answer, str(Path(folder) / "long.zarr"))
-    if largest > slide.nbytes / 2:
-        raise Wrong(
-            "the graph is small, but one task loads the whole image, and a worker has to hold it. Read tile by tile."
-        )
-    if not np.array_equal(counts, right):
-        raise Wrong(
-            f"the graph is small, but the map counts {np.sum(counts):g} nuclei in all, which is another number than "
-            "count_slowly finds. Do segmentation, overlap and reach stay as they were?"
-        )
-    if not refuses:
-        raise Wrong(
-            "on a slide with a nucleus longer than OVERLAP, count_slowly stops with an OverlapError, and your map counts "
-            "as if nothing were wrong. Do overlap and reach stay as they were?"
-        )
-    return f"The image has {slide.nbytes / 2**20:.2f} MiB, your graph less than {-(-100 * graph // slide.nbytes)} % of that."
-
-
-def lazy_map(answer, path, shape):
-    """The lazy count map that the learner's function returns, or Wrong."""
-    result = call(answer, path)
-    if not is_lazy(result):
-        raise Wrong(f"your function returns {shown(result)}. Return the lazy count map, without computing it.")
-    if not isinstance(result, da.Array):
-        raise Wrong(f"your function returns {shown(result)}. Return a dask array, the count map.")
-    if result.shape == ():
-        raise Wrong("your function returns one number, lazily. Return the map; its sum comes later.")
-    if result.shape == tuple(-(-size // STORED) for size in SHAPE):
-        raise Wrong(
-            f"your tiles follow the chunks of the file, which have {STORED} x {STORED} pixels here. Ask for {TILE} x {TILE}."
-        )
-    if result.shape != shape:
-        tiles = " The whole image is one tile." if result.shape == (1, 1) else ""
-        raise Wrong(
-            f"for an image of {SHAPE} pixels, your map has shape {result.shape}. With tiles of {TILE} x {TILE} and one "
-            f"pixel for each of them it would be {shape}.{tiles}"
-        )
-    return result
-
-
-def size_of_graph(lazy):
-    """Bytes that are sent when the graph goes to a scheduler, or Wrong."""
-    if futures_of(lazy):
-        raise Wrong(
-            "the graph contains data that was sent to the cluster before. Let the workers read their tiles themselves."
-        )
-    try:
-        return len(cloudpickle.dumps(lazy.dask))
-    except Exception as error:
-        raise Wrong(f"the graph cannot be sent to other processes: {described(error)}.") from None
-
-
-def computed_map(lazy):
-    """The counts, and the bytes of the largest array that a task returns meanwhile."""
-    sizes = [0]
-    try:
-        with Callback(posttask=lambda key, result, *_: sizes.append(getattr(result, "nbytes", 0))):
-            counts = lazy.compute(scheduler="threads", optimize_graph=False)
-    except Exception as error:
-        raise Wrong(
-            f"your map is lazy, but computing it raises {described(error)} ... Use OVERLAP and REACH as above."
-        ) from None
-    return counts, max(sizes)
-
-
-def refuses_long_nuclei(answer, path):
-    """Whether the learner's map refuses a nucleus whose seed ends between OVERLAP - REACH and OVERLAP beyond its tile."""
-    image = np.zeros((600, 1000), np.uint8)
-    image[240:260, 470:535] = 100
-    da.from_array(image, chunks=STORED).to_zarr(path)
-    try:
-        call(answer, path).compute(scheduler="threads")
-    except OverlapError:
-        return True
-    return False
 
 
 # --- 7.3: how large, how many? ---
 
-OVERHEAD, TASKS, PIXELS_PER_SECOND, SHARE, STEP = 0.003, 4, 5e6, 0.05, 10
+OVERHEAD, PIXELS_PER_SECOND = 4 * 0.003, 5e6  # seconds of four tasks per tile
 SERIAL, FASTER = 0.05, 12
 
 
-def smallest_side(overhead=OVERHEAD * TASKS, share=SHARE / (1 - SHARE)):
-    """The smallest side of a tile for which overhead / work is at most `share`."""
-    return next(side for side in count(STEP, STEP) if overhead / (side**2 / PIXELS_PER_SECOND) <= share)
+def smallest_side(overhead=OVERHEAD, share=0.05, of_whole=True):
+    """The smallest multiple of 10 pixels for which the overhead is at most this share of the whole time, or of the work."""
+    work = ((side, side**2 / PIXELS_PER_SECOND) for side in count(10, 10))
+    return next(side for side, seconds in work if overhead <= share * (seconds + of_whole * overhead))
 
 
-def speed_up(workers, serial=SERIAL):
+def speed_up(workers):
     """Amdahl's law."""
-    return 1 / (serial + (1 - serial) / workers)
+    return 1 / (SERIAL + (1 - SERIAL) / workers)
 
 
-@check_for(
-    "7.3",
+SIDE = smallest_side()
+WORKERS = next(workers for workers in count(1) if speed_up(workers) >= FASTER)
+
+
+def close(found, right, tolerance=1e-3):
+    return abs(found / right - 1) < tolerance
+
+
+EXERCISES["7.3"] = Parts(
+    parts={
+        "tile_side": Value(
+            right=SIDE,
+            reads=number,
+            mistakes={
+                "there the overhead is 5 % of the work. Take 5 % of overhead plus work.": smallest_side(of_whole=False),
+                "so it would be with one task per tile. How many are there?": smallest_side(OVERHEAD / 4),
+                "so it would be if a task cost 3 seconds. It is milliseconds.": smallest_side(1000 * OVERHEAD),
+                "there the share is 0.5 %. Which one is asked for?": smallest_side(share=0.005),
+                "there the overhead is as long as the work. Which share is asked for?": smallest_side(share=0.5),
+                "a multiple of 10 is asked for.": seen(1068, lambda found: found % 10 and SIDE / 2 < found < 10_000),
+                "this looks like the pixels of a tile. How long is its side?": seen(
+                    SIDE**2, lambda found: close(found, SIDE**2, 0.1)
+                ),
+                "the overhead takes more than 5 % of the whole time there.": seen(1060, lambda found: found < SIDE),
+                "the overhead is small enough, but also with smaller tiles.": seen(2000, lambda found: found > SIDE),
+            },
+        ),
+        "workers_needed": Value(
+            right=WORKERS,
+            reads=number,
+            mistakes={
+                "so many would do if all of the time could be divided.": FASTER,
+                "the 5 % do not get shorter with more workers, they stay. Use Amdahl's law.": -(
+                    -FASTER // (1 - SERIAL)
+                ),
+                "with so many it is {speed:.3f} times as fast: not quite 12.": seen(
+                    WORKERS - 1, lambda found: found == WORKERS - 1 and {"speed": speed_up(found)}
+                ),
+                "workers come in whole numbers.": seen(FASTER / (1 - SERIAL), lambda found: found % 1),
+                "at least one worker has to work.": seen(0, lambda found: found < 1),
+                "with so many it is only {speed:.1f} times as fast.": seen(
+                    20, lambda found: found < WORKERS and {"speed": speed_up(found)}
+                ),
+                "so many are enough, but fewer are, too.": seen(64, lambda found: found > WORKERS),
+            },
+        ),
+        "limit": Value(
+            right=1 / SERIAL,
+            reads=number,
+            same=close,
+            mistakes={
+                "this is the number of workers for 12 times. How many times as fast can it get?": WORKERS,
+                "so long takes what can be divided, if the rest is 1. Compare the whole with the rest.": 1 / SERIAL - 1,
+                "this is the share that cannot be divided. How many times as fast does this allow?": seen(
+                    5, lambda found: found in (SERIAL, 100 * SERIAL)
+                ),
+                "this is the share that can be divided. How many times as fast does the other one allow?": seen(
+                    0.95, lambda found: found in (1 - SERIAL, 100 * (1 - SERIAL))
+                ),
+                "so it would be if the part that can be divided were left as it is.": seen(
+                    1.05, lambda found: close(found, 1 / (1 - SERIAL), 0.01)
+                ),
+                "this is not more than the 12 times that you reached before.": seen(12, lambda found: found <= FASTER),
+                "so fast it gets with {workers:.0f} workers. What if there are many more?": seen(
+                    speed_up(1000),
+                    lambda found: found < 1 / SERIAL and {"workers": (1 - SERIAL) / (1 / found - SERIAL)},
+                ),
+                "no number of workers is so fast. If the part that can be divided took no time at all, what would be left?": (
+                    seen(100, lambda found: found > 1 / SERIAL)
+                ),
+            },
+        ),
+    },
+    mistakes={
+        "workers_needed and limit seem to be exchanged.": {
+            "tile_side": SIDE,
+            "workers_needed": 1 / SERIAL,
+            "limit": WORKERS,
+        },
+    },
+    praise=lambda tile_side, workers_needed: (
+        f"Tiles of {tile_side:g} pixels: overhead {100 * OVERHEAD / (OVERHEAD + tile_side**2 / PIXELS_PER_SECOND):.1f} %. "
+        f"And {workers_needed:g} workers are {speed_up(workers_needed):.1f} times as fast as one."
+    ),
+    also_right=((SIDE, float(WORKERS), 20), (np.float64(SIDE), WORKERS, speed_up(10**6))),
     hints=[
         "write down, for one tile, the seconds of overhead and the seconds of work as a function of the side. For the "
         "workers, put numbers into the formula of Amdahl's law.",
@@ -289,117 +521,43 @@ def speed_up(workers, serial=SERIAL):
         "think of n so large that (1 - s) / n vanishes.",
     ],
 )
-def overhead_and_amdahl(side, workers=..., limit=...):
-    if workers is ... or limit is ...:
-        raise Unanswered("hand over all three answers: .check(tile_side, workers_needed, limit).")
-    check_side(named("tile_side", number, side))
-    check_needed(named("workers_needed", number, workers))
-    check_limit(named("limit", number, limit))
-    return (
-        f"Tiles of {side} pixels: overhead {100 * OVERHEAD * TASKS / (OVERHEAD * TASKS + side**2 / PIXELS_PER_SECOND):.1f} %. "
-        f"And {workers} workers are {speed_up(workers):.1f} times as fast as one."
-    )
-
-
-def check_side(side):
-    """Wrong if this is not the smallest side with little overhead."""
-    right = smallest_side()
-    mistakes = {
-        smallest_side(share=SHARE): "there the overhead is 5 % of the work. Take 5 % of overhead plus work.",
-        smallest_side(overhead=OVERHEAD): "you counted one task per tile. How many are there?",
-        smallest_side(overhead=1000 * OVERHEAD * TASKS): "did you take milliseconds for seconds?",
-        smallest_side(share=SHARE / 10 / (1 - SHARE / 10)): "is your share 5 %, or 0.5 %?",
-    }
-    if side == right:
-        return
-    if side in mistakes:
-        raise Wrong(f"tile_side is {side:g}: {mistakes[side]}")
-    if side > 0 and side % STEP:
-        raise Wrong(f"tile_side is {side:g}, but a multiple of {STEP} is asked for.")
-    if right**2 * 0.9 < side < right**2 * 1.1:
-        raise Wrong(f"tile_side is {side:g}, which looks like the pixels of a tile. How long is its side?")
-    if side < right:
-        raise Wrong(f"tile_side is {side:g}: the overhead takes more than 5 % of the whole time.")
-    raise Wrong(f"tile_side is {side:g}. The overhead is small enough, but also with smaller tiles.")
-
-
-def check_needed(workers):
-    """Wrong if this is not the smallest number of workers."""
-    right = next(n for n in count(1) if speed_up(n) >= FASTER)
-    if workers == right:
-        return
-    if workers == FASTER:
-        raise Wrong(f"{FASTER} workers would do if all of the time could be divided.")
-    if workers == -(-FASTER // (1 - SERIAL)):
-        raise Wrong(
-            f"workers_needed is {workers:g}: the 5 % do not get shorter with more workers, they stay. Use Amdahl's law."
-        )
-    if workers % 1:
-        raise Wrong(f"workers_needed is {workers:g}, but workers come in whole numbers.")
-    if workers == right - 1:
-        raise Wrong(f"with {workers:g} workers it is {speed_up(workers):.3f} times as fast: not quite {FASTER}.")
-    if 0 < workers < right:
-        raise Wrong(f"with {workers:g} workers it is only {speed_up(workers):.1f} times as fast.")
-    if workers > right:
-        raise Wrong(f"{workers:g} workers are enough, but fewer are, too.")
-    raise Wrong(f"workers_needed is {workers:g}. At least one worker has to work.")
-
-
-def check_limit(limit):
-    """Wrong if this is not 1 / s."""
-    if abs(limit * SERIAL - 1) < 1e-3:
-        return
-    if limit in (SERIAL, 100 * SERIAL):
-        raise Wrong("limit is the share that cannot be divided. How many times as fast does this allow?")
-    if abs(limit * (1 - SERIAL) - 1) < 1e-2:
-        raise Wrong("limit is how many times as fast it gets if the part that can be divided is left as it is.")
-    if limit < FASTER:
-        raise Wrong(f"limit is {limit:g}, which is less than the {FASTER} times that you reached before.")
-    raise Wrong(f"limit is {limit:g}. If the part that can be divided took no time at all, what would be left?")
 
 
 # --- 7.4: read a task stream ---
 
-CAUSES = {"A": "memory full", "B": "one task too long", "C": "tasks too small", "D": "data moves"}
+AGAINST = {
+    "memory full": "if the memory were full, results would go to disk. Which colour has the disk, and is it here?",
+    "data moves": "if data moved much, there would be much red.",
+    "one task too long": "no bar is much longer than all others. How does the end look?",
+    "tasks too small": "the bars are long compared with the white between them, all along the run.",
+}
 
 
-def example_streams():
-    """Made-up task streams, by letter: lists of (worker, kind of work, start, stop), in seconds."""
-    rng = np.random.default_rng(7)
-    return {letter: records(rng) for letter, records in zip("ABCD", (_full, _long, _small, _moving))}
+def cause(right, **against):
+    """A part of the answer: the cause, and what speaks against the others."""
+    return Value(
+        right=right,
+        reads=choice(*AGAINST),
+        mistakes={says: name for name, says in (AGAINST | against).items() if name != right},
+    )
 
 
-def _row(worker, lengths, gaps, kinds):
-    """Work of one worker, one piece after the other; gaps are waiting times before each piece."""
-    stops = np.cumsum(np.add(lengths, gaps))
-    return [(worker, kind, float(stop - length), float(stop)) for kind, length, stop in zip(kinds, lengths, stops)]
-
-
-def _full(rng):
-    kinds = ["work", "disk"] * 9
-    rows = [_row(n, rng.uniform(0.35, 0.6, 18), np.full(18, 0.02), kinds) for n in range(3)]
-    return sum(rows, [])
-
-
-def _long(rng):
-    rows = [_row(n, rng.uniform(0.3, 0.5, 10), np.full(10, 0.02), ["work"] * 10) for n in range(3)]
-    end = rows[1][-1][3]
-    return sum(rows, []) + [(1, "work", end + 0.02, end + 4.5)]
-
-
-def _small(rng):
-    rows = [_row(n, rng.uniform(0.02, 0.04, 75), rng.uniform(0.06, 0.12, 75), ["work"] * 75) for n in range(3)]
-    return sum(rows, [])
-
-
-def _moving(rng):
-    kinds = ["transfer", "work"] * 9
-    lengths = [np.where(np.arange(18) % 2, 0.3, 0.65) * rng.uniform(0.8, 1.2, 18) for _ in range(3)]
-    return sum((_row(n, lengths[n], np.full(18, 0.02), kinds) for n in range(3)), [])
-
-
-@check_for(
-    "7.4",
+EXERCISES["7.4"] = Parts(
+    in_dict=True,
+    tells="{name} is something else: {fault}",
+    parts={
+        "A": cause("memory full"),
+        "B": cause(
+            "one task too long", **{"tasks too small": "the white is at the end, in one piece, not between all tasks."}
+        ),
+        "C": cause("tasks too small"),
+        "D": cause("data moves"),
+    },
+    praise=(
+        "Remedies: A smaller chunks or fewer threads, B tiles of equal work, C larger tiles, D let workers read their data, or "
+        "smaller margins."
+    ),
+    also_right=({"D": " Data moves", "C": "TASKS TOO SMALL", "B": "one task too long", "A": "memory full"},),
     hints=[
         "look at colours first: the table above says what red and orange mean.",
         "then look at white: is it spread evenly between all tasks, or is there one large piece of it?",
@@ -407,33 +565,3 @@ def _moving(rng):
         "but one worker have finished early.",
     ],
 )
-def causes(answer):
-    if not isinstance(answer, dict):
-        raise Wrong(f"the answer is {shown(answer)}. Keep the dictionary of the task, with a cause for each letter.")
-    missing = [letter for letter in CAUSES if answer.get(letter, ...) is ...]
-    if missing:
-        raise Unanswered(
-            f"no cause yet for {', '.join(missing)}. Replace each ... by one of the four causes, in quotes."
-        )
-    for letter, cause in CAUSES.items():
-        given = answer[letter]
-        if not isinstance(given, str) or given not in CAUSES.values():
-            raise Wrong(f"for {letter} you write {shown(given)}. Choose one of: {', '.join(sorted(CAUSES.values()))}.")
-        if given != cause:
-            raise Wrong(f"{letter} is something else: {against(letter, given)}")
-    return (
-        "Remedies: A smaller chunks or fewer threads, B tiles of equal work, C larger tiles, D let workers read their data, or "
-        "smaller margins."
-    )
-
-
-def against(letter, given):
-    """What speaks against a cause."""
-    return {
-        "memory full": "if the memory were full, results would go to disk. Which colour has the disk, and is it here?",
-        "data moves": "if data moved much, there would be much red.",
-        "one task too long": "no bar is much longer than all others. How does the end look?",
-        "tasks too small": "the bars are long compared with the white between them, all along the run."
-        if letter != "B"
-        else "the white is at the end, in one piece, not between all tasks.",
-    }[given]

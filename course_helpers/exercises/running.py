@@ -54,11 +54,12 @@ class Work(threading.Thread):
     def __init__(self, judge):
         super().__init__(daemon=True)
         self.judge, self.praise, self.error = judge, None, None
+        self.done = threading.Event()  # join() takes a thread for ended if a KeyboardInterrupt comes while it waits
         self.begin("looking at the answer")
 
-    def begin(self, doing):
-        """Tell what comes next. Each step has the seconds of its exercise."""
-        self.doing, self.since = doing, time.monotonic()
+    def begin(self, doing, limited=True):
+        """Tell what comes next. A step has the seconds of its exercise; those that run no code of a learner have no limit."""
+        self.doing, self.since = doing, time.monotonic() if limited else float("inf")
 
     def run(self):
         try:
@@ -66,14 +67,16 @@ class Work(threading.Thread):
                 self.praise = self.judge()
         except BaseException as error:
             self.error = error
+        finally:
+            self.done.set()
 
     def stop(self):
         """Raise `Stopped` in this thread; whether it ended. Code in C, or with a bare ``except:``, may go on."""
         end = time.monotonic() + 1
-        while self.is_alive() and time.monotonic() < end:
+        while not self.done.is_set() and time.monotonic() < end:
             ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(self.ident), ctypes.py_object(Stopped))
-            self.join(0.1)
-        return not self.is_alive()
+            self.done.wait(0.1)
+        return self.done.is_set()
 
 
 def finish(judge, seconds=None, still=None):
@@ -97,11 +100,10 @@ def finish(judge, seconds=None, still=None):
         begun = work.since
         work.start()
         try:
-            while work.is_alive():
-                work.join(0.05)  # short, because on Windows nothing interrupts a long one
+            while not work.done.wait(0.05):  # short, because on Windows nothing interrupts a long one
                 if still and time.monotonic() - begun > SECONDS_OF_SILENCE:
                     still = still(work.doing)
-                if work.is_alive() and time.monotonic() - work.since > seconds:
+                if time.monotonic() - work.since > seconds:
                     doing = work.doing
                     goes_on = "" if work.stop() else " It goes on in the background until you restart the kernel."
                     raise Wrong(
@@ -116,10 +118,10 @@ def finish(judge, seconds=None, still=None):
     return work.praise
 
 
-def begin(doing):
+def begin(doing, limited=True):
     """Tell whoever waits for this check what it does next."""
     if isinstance(threading.current_thread(), Work):
-        threading.current_thread().begin(doing)
+        threading.current_thread().begin(doing, limited)
 
 
 def call(learners, *arguments, given):
