@@ -83,8 +83,8 @@ def computed(function, tiles):
 class InTiles(Function):
     """A function of a dask array that returns another one: lazy, cut like the first, and never a whole image.
 
-    A row ``seen(example, when)`` is looked at as soon as all facts are known that ``when`` names: first ``returned`` (what
-    came back) and ``running`` (the `Watch` over the call), then ``pixels`` (computed, not yet compared) with their
+    A row ``seen(example, when)`` is looked at as soon as all facts are known that ``when`` names: first ``returned``
+    (what came back) and ``running`` (the `Watch` over the call), then ``pixels`` (computed, not yet compared) with their
     ``plan``, then ``watched`` (the `Watch` over the computation of right pixels) or ``found`` (wrong pixels).
     """
 
@@ -105,7 +105,6 @@ class InTiles(Function):
         return self.right(tiles.rechunk(-1))
 
     def outcome(self, function, arguments):
-        begin("comparing your results with known ones")
         try:
             return computed(function, arguments["tiles"])
         except Exception:
@@ -118,12 +117,14 @@ class InTiles(Function):
     def answered(self, answer, folder):
         """What the learner's function makes of each case. A complaint is raised, except after a wrong result."""
         all_right = True
+        begin("making images for your function", limited=False)
         for arguments in self.all_cases(folder):
             given, expected = in_words(**arguments), self.outcome(self.right_of_whole, arguments)
             before = self.outcome(da.asarray, arguments)
             own, found, margin = arguments["tiles"].copy(), NOTHING, (0, 0)
             try:
                 found, watched = self.pixels(answer, own, given)
+                begin("comparing your results", limited=False)
                 margin = tuple(watched.margins // 2)
                 if self.alike(found, expected) and (says := self.recognised({"watched": watched, "tiles": own})):
                     raise Wrong(f"for {given} the result is right, but {says}")
@@ -132,12 +133,12 @@ class InTiles(Function):
                     self.explain(reason, arguments)
                     raise
             all_right &= self.alike(found, expected)
-            is_changed = own.name != arguments["tiles"].name or not np.array_equal(before, computed(da.asarray, own))
-            changed = ["tiles"] * is_changed
+            after = self.outcome(da.asarray, {"tiles": own})
+            changed = [] if own.name == arguments["tiles"].name and np.array_equal(before, after) else ["tiles"]
             yield Answered(arguments | {"margin": margin}, given, found, expected, changed)
 
     def pixels(self, answer, tiles, given):
-        """The pixels that a learner's function stands for, and the `Watch` over their computation; Wrong if they cannot be."""
+        """The pixels that a learner's function stands for, and the `Watch` over their computation."""
         size = tiles.chunksize
         # Steps that are not fused stay visible to Watch.
         with dask.config.set({"scheduler": "synchronous", "optimization.fuse.active": False}), Watch(size) as running:

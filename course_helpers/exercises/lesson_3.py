@@ -169,7 +169,7 @@ def trimmed_after_each_step(tiles):
 
 
 def noise():
-    """Images in which the result depends on every pixel within reach. No chunk is so narrow that dask would enlarge it."""
+    """Images in which the result depends on every pixel within reach. No chunk is so narrow that dask enlarges it."""
     random = np.random.default_rng(3)
     for shape, side, dtype in (((150, 170), 60, "u1"), ((190, 121), (40, 50), "u2"), ((36, 200), (36, 45), "u1")):
         yield (lazy_tiles(random.integers(0, 256, shape, dtype), side),)
