@@ -1,27 +1,17 @@
-"""Checks of lesson 3, "Give tiles a margin"."""
+"""Exercises of lesson 3, "Give tiles a margin"."""
 
 import functools
 
-import dask
 import dask.array as da
 import numpy as np
-from dask.array.core import normalize_chunks, slices_from_chunks
-from dask.callbacks import Callback
+from dask.array.core import slices_from_chunks
 from scipy.ndimage import maximum_filter
 from skimage.filters import gaussian, threshold_otsu
 from skimage.morphology import disk
 
 from course_helpers.background import remove_background
-from course_helpers.exercises._old import (
-    Wrong,
-    array,
-    call,
-    check_for,
-    described,
-    function,
-    shown,
-)
 from course_helpers.exercises.form import Parts, Value, number, seen, whole_number
+from course_helpers.exercises.in_tiles import InTiles, lazy_tiles, near_border, near_cuts
 from course_helpers.nuclei import nuclei_slide
 from course_helpers.tiling import overlap_needed, tile_cost, tiled
 
@@ -30,8 +20,6 @@ EXERCISES = {}
 REGION = np.s_[1400:1912, 4300:4812]
 TILE = 128
 RADIUS = 10
-
-STEPS = ("gaussian", 1.5), ("maximum", 5)
 
 # A check cannot see whether boundary is named: today's default may be the right one.
 NAME_BOUNDARY = "(Does your code name the boundary? If not, add it: its default has changed between versions of dask.)"
@@ -149,131 +137,122 @@ EXERCISES["3.1"] = Parts(
 # --- 3.2: a pipeline in tiles ---
 
 
-class Watch(Callback):
-    """Watches computations: how large the pieces of a plane get, and how many bytes a computation brings back.
-
-    Attributes
-    ----------
-    most_pixels : int
-        Pixels of the largest plane on the way.
-    margins : (int, int)
-        Rows and columns by which the pieces were made larger than a tile, both sides and all steps together.
-    most_bytes : int
-        Bytes of all arrays that one computation returned.
-    """
-
-    def __init__(self, tile):
-        self.tile, self.most_pixels, self.most_bytes, self.margins = tile, 0, 0, (0, 0)
-        self._pieces = {}
-        super().__init__(posttask=self.look, finish=self.count)
-
-    def look(self, key, result, graph, state, worker):
-        if len(shape := getattr(result, "shape", ())) != 2:
-            return
-        # Only growth beyond a tile is a margin: dask also builds small pieces, to fill the outer border.
-        shape_or_tile = np.maximum(shape, self.tile)
-        inputs = [self._pieces[name] for name in state["dependencies"][key] if name in self._pieces]
-        before, margins = np.max(inputs, axis=0) if inputs else (shape_or_tile, (0, 0))
-        margins = margins + np.maximum(shape_or_tile - before, 0)
-        self._pieces[key] = shape_or_tile, margins
-        self.margins = np.maximum(self.margins, margins)
-        self.most_pixels = max(self.most_pixels, result.size)
-
-    def count(self, graph, state, failed):
-        results = [value.nbytes for value in state["cache"].values() if isinstance(value, np.ndarray)]
-        self.most_bytes = max(self.most_bytes, sum(results))
+def smooth_and_widen(pixels, sigma=1.5, size=11, range_kept=True):
+    smoothed = gaussian(pixels, sigma=sigma, mode="nearest", preserve_range=range_kept)
+    return maximum_filter(smoothed, size=size, mode="nearest")
 
 
-def smooth_and_widen(pixels):
-    smoothed = gaussian(pixels, sigma=STEPS[0][1], mode="nearest", preserve_range=True)
-    return maximum_filter(smoothed, size=2 * STEPS[1][1] + 1, mode="nearest")
+def widen_and_smooth(pixels):
+    return smooth_and_widen(smooth_and_widen(pixels, sigma=0).astype(float), size=1)
+
+
+def in_tiles(tiles, depth=11, boundary="none", **other_sizes):
+    return tiles.map_overlap(smooth_and_widen, depth=depth, boundary=boundary, dtype=float, **other_sizes)
+
+
+def step_by_step(smooth_depth=6, widen_depth=5, boundary="nearest"):
+    """The answer in two steps, each with a margin and a boundary of its own."""
+
+    def two_calls(tiles):
+        smoothed = in_tiles(tiles, smooth_depth, boundary, size=1)
+        return in_tiles(smoothed, widen_depth, boundary, sigma=0)
+
+    return two_calls
+
+
+def trimmed_after_each_step(tiles):
+    """One margin for both filters, of which each filter uses up its own part."""
+    pieces = da.overlap.overlap(tiles, depth=11, boundary="none").map_blocks(smooth_and_widen, size=1, dtype=float)
+    smoothed = da.overlap.trim_internal(pieces, {0: 6, 1: 6}, boundary="none")
+    widened = smoothed.map_blocks(smooth_and_widen, sigma=0, dtype=float)
+    return da.overlap.trim_internal(widened, {0: 5, 1: 5}, boundary="none")
 
 
 def noise():
-    """An image in which the result depends on every pixel within reach; its shape is no multiple of the tiles."""
-    return np.random.default_rng(3).integers(0, 256, size=(150, 170), dtype=np.uint8)
+    """Images in which the result depends on every pixel within reach. No chunk is so narrow that dask enlarges it."""
+    random = np.random.default_rng(3)
+    for shape, side, dtype in (((150, 170), 60, "u1"), ((190, 121), (40, 50), "u2"), ((36, 200), (36, 45), "u1")):
+        yield (lazy_tiles(random.integers(0, 256, shape, dtype), side),)
 
 
-def lazy_tiles(image, side):
-    """An image cut into tiles, each made when it is needed, so that no part of the plan holds the whole image."""
-    chunks = normalize_chunks(side, image.shape)
-    windows = np.array(slices_from_chunks(chunks), dtype=object).reshape(*map(len, chunks), 2)
-    return da.map_blocks(
-        lambda block_id: image[tuple(windows[block_id])].copy(), chunks=chunks, meta=np.empty((0, 0), dtype=image.dtype)
+def narrow(margin, needed):
+    """Rows and columns of a margin, if it is narrower than needed along an axis."""
+    return {"rows": margin[0], "columns": margin[1]} if min(margin) < needed else None
+
+
+def wide(watched):
+    margin = max(watched.margins) / 2
+    return {"margin": f"{margin:g}"} if margin > 11 else None
+
+
+def only_at_border(found, expected, tiles):
+    wrong = np.abs(found - expected) > 1e-9
+    return (wrong <= near_border(tiles.shape, 11)).all() and (wrong & ~near_cuts(tiles.chunks, 11)).any()
+
+
+def far_from_cuts(found, expected, tiles):
+    return not np.allclose(
+        *(pixels[~near_cuts(tiles.chunks, 11) & ~near_border(tiles.shape, 11)] for pixels in (found, expected))
     )
 
 
-def lazy_result(learners_function, tiles, dtype):
-    """Call a function with tiles and return its dask array; Wrong in words if it is not what is asked for."""
-    # Steps that are not fused stay visible to Watch.
-    options = {"scheduler": "synchronous", "optimization.fuse.active": False}
-    with dask.config.set(options), Watch(tiles.chunksize) as watched:
-        result = call(learners_function, tiles)
-    if isinstance(result, np.ndarray):
-        raise Wrong(
-            "your function returns a NumPy array, already computed. Return a dask array: no .compute() at the end, "
-            "and no filter that is given all of tiles at once, as it computes them."
-        )
-    if not isinstance(result, da.Array):
-        raise Wrong(f"your function returns {shown(result)}, but a dask array is asked for.")
-    if watched.most_bytes >= tiles.nbytes:
-        raise Wrong(
-            f"while your function runs, {watched.most_bytes} bytes are computed and kept, as many as the whole image "
-            "has or more. Leave pixels lazy; compute a few numbers at most."
-        )
-    if watched.most_pixels >= tiles.size:
-        raise Wrong("while your function runs, it puts the whole image into one piece. It should work tile by tile.")
-    if result.shape != tiles.shape:
-        raise Wrong(f"for an image of shape {tiles.shape} the result has shape {result.shape}.")
-    if result.dtype != dtype:
-        raise Wrong(f"the result declares {result.dtype}, but {np.dtype(dtype)} is what it should hold.")
-    if result.chunks != tiles.chunks:
-        raise Wrong(f"the tiles {tiles.chunks} became {result.chunks}. The result should be cut like the input.")
-    return result
-
-
-def computed_result(result, image):
-    """The pixels of a learner's dask array, and what `Watch` saw on the way; Wrong in words if computing fails."""
-    try:
-        # Watch sees every step if nothing is optimized, and no whole image as long as the chunks stay apart.
-        with Watch(result.chunksize) as watched:
-            chunks = result.persist(scheduler="synchronous", optimize_graph=False)
-        values = array(chunks.compute())
-    except Exception as error:
-        raise error if isinstance(error, Wrong) else Wrong(f"computing the result raises {described(error)}.") from None
-    if values.shape != image.shape or values.dtype != result.dtype:
-        raise Wrong(
-            f"the result declares shape {result.shape} and {result.dtype}, but computing it gives {shown(values)}."
-        )
-    return values, watched
-
-
-def refuse_whole_image(watched, image):
-    """Wrong if a right result was made from the whole image in one piece."""
-    if watched.most_pixels >= image.size:
-        raise Wrong(
-            "the result is right, but your function puts the whole image into one piece. It should work tile by tile."
-        )
-
-
-def near_cuts(chunks, distance):
-    """A mask of the pixels that lie within a distance of a cut between chunks."""
-    near = [np.zeros(sum(sizes), dtype=bool) for sizes in chunks]
-    for axis, sizes in zip(near, chunks):
-        for cut in np.cumsum(sizes)[:-1]:
-            axis[max(cut - distance, 0) : cut + distance] = True
-    return np.logical_or.outer(*near)
-
-
-def near_border(shape, distance):
-    """A mask of the pixels that lie within a distance of the border of the image."""
-    mask = np.ones(shape, dtype=bool)
-    mask[distance:-distance, distance:-distance] = False
-    return mask
-
-
-@check_for(
-    "3.2",
+EXERCISES["3.2"] = InTiles(
+    right=in_tiles,
+    cases=noise,
+    dtype=np.float64,
+    mistakes={
+        "There is no margin at all.": {"depth": 0},
+        "Your margin is the radius of the maximum filter. Which filter comes before it?": {"depth": 5},
+        "Your margin is the radius of the Gaussian. Which filter comes after it?": {"depth": 6},
+        "Your margin is the radius of both along one axis only.": {"depth": (11, 0)},
+        "They lie at the outer border. There your tiles go on with the last pixel of the image, and the first filter "
+        "blurs it. What does the second one find?": {"boundary": "nearest"},
+        "They lie at the outer border. There your tiles go on with the image mirrored. What do the filters take?": {
+            "boundary": "reflect"
+        },
+        "They lie at the outer border. There your tiles go on with the pixels of the opposite side.": {
+            "boundary": "periodic"
+        },
+        "They lie at the outer border. There your tiles go on with black pixels.": {"boundary": 0},
+        "The maximum filter comes first in your function. Smooth first.": (
+            lambda tiles: tiles.map_overlap(widen_and_smooth, depth=11, boundary="none", dtype=float)
+        ),
+        "This is smoothed, but not widened. Does your function apply all of smooth_and_widen?": {"size": 1},
+        "This is widened, but not smoothed. Does your function apply all of smooth_and_widen?": {"sigma": 0},
+        "The maximum filter has size=5 in your function. Take smooth_and_widen as it is.": {"size": 5},
+        "The Gaussian brings grey values between 0 and 1, as without preserve_range. Take smooth_and_widen as it is.": {
+            "range_kept": False
+        },
+        "These are the pixels of tiles. Does your function apply smooth_and_widen to them?": (
+            lambda tiles: tiles.astype(float)
+        ),
+        "The pipeline is applied twice.": lambda tiles: in_tiles(in_tiles(tiles)),
+        "Your margin, all steps together, is {rows} pixels in rows and {columns} in columns: less than both filters look.": (
+            seen({"depth": (11, 9)}, lambda margin: narrow(margin, 11))
+        ),
+        "All of them lie at the outer border. What do the two filters find beyond it?": (
+            seen({"boundary": {0: "none", 1: 0}}, only_at_border)
+        ),
+        "Some lie far from any cut. Does your function apply smooth_and_widen, and nothing else?": (
+            seen(lambda tiles: in_tiles(tiles) + 1, far_from_cuts)
+        ),
+        "your tiles have a margin of 17 pixels, and less is always enough. Is size=11 a width or a radius?": (
+            seen(step_by_step(6, 11), lambda watched: wide(watched) == {"margin": "17"})
+        ),
+        "your tiles have a margin of {margin} pixels, all steps together. Less is always enough.": (
+            seen({"depth": (11, 12)}, wide)
+        ),
+    },
+    otherwise="They lie near the cuts. Is the margin wide enough for both filters, along both axes?",
+    also_right=(
+        lambda tiles: in_tiles(tiles, {0: 11, 1: 11}),
+        lambda tiles: tiles.map_overlap(smooth_and_widen, (11, 11), boundary="none", meta=np.empty((0, 0))),
+        lambda tiles: da.map_overlap(smooth_and_widen, tiles, depth=11, boundary=None, allow_rechunk=False),
+        step_by_step(),
+        step_by_step(boundary="none"),
+        trimmed_after_each_step,
+    ),
+    praise=f"Tiled equals whole in every pixel, with no more than 11 pixels of margin. {NAME_BOUNDARY}",
     hints=[
         "the pipeline is one function, so one map_overlap is enough. What is missing is its depth and its "
         "boundary. The second filter meets the border of the image as well: which boundary is right for both?",
@@ -284,42 +263,6 @@ def near_border(shape, distance):
         "filter, not its size.",
     ],
 )
-def pipeline_in_tiles(answer):
-    in_tiles, image, needed = function(answer), noise(), overlap_needed(*STEPS)
-    result = lazy_result(in_tiles, lazy_tiles(image, 60), np.float64)
-    values, watched = computed_result(result, image)
-    compare_pipeline(image, values, result.chunks)
-    refuse_whole_image(watched, image)
-    margin = max(watched.margins) / 2
-    if margin > needed:
-        (_, sigma), (_, radius) = STEPS
-        size = 2 * radius + 1
-        why = f"size={size} is a width, not a radius." if margin == overlap_needed(("gaussian", sigma)) + size else ""
-        raise Wrong(
-            f"the result is right, but your tiles have a margin of {margin:g} pixels, all steps together. Less is "
-            f"always enough. {why}"
-        )
-    return f"Tiled equals whole in every pixel, with no more than {needed} pixels of margin. {NAME_BOUNDARY}"
-
-
-def compare_pipeline(image, values, chunks):
-    """Compare with the pipeline on the whole image; Wrong with a sentence about where the result differs."""
-    whole, needed = smooth_and_widen(image), overlap_needed(*STEPS)
-    wrong = ~(np.abs(values - whole) <= 1e-9)
-    if not wrong.any():
-        return
-    amount = f"{wrong.sum()} pixels of a test image differ from the whole"
-    if (wrong <= near_border(image.shape, needed)).all() and (wrong & ~near_cuts(chunks, needed)).any():
-        raise Wrong(f"{amount}, all of them at the outer border. What does the second filter find there?")
-    radii, inside = [overlap_needed(step) for step in STEPS], ~near_border(image.shape, needed)
-    for depth in range(needed):
-        reference = tiled(smooth_and_widen, image, chunks[0][0], depth)
-        if np.allclose(reference[inside], values[inside]):
-            only_one = "the radius of only one of the two filters" if depth in radii else "less than both look together"
-            raise Wrong(f"{amount}. Your margin is {depth} pixels: {only_one if depth else 'there is none at all'}.")
-    if (wrong & inside & ~near_cuts(chunks, needed)).any():
-        raise Wrong(f"{amount}, also far from any cut. Does your function apply smooth_and_widen to the tiles?")
-    raise Wrong(f"{amount}, near the cuts. Is the margin wide enough for both filters, along both axes?")
 
 
 # --- 3.3: predict the cost ---
@@ -344,12 +287,14 @@ def cost_of(axes):
             ),
             "there is twice the margin. It is 12 pixels wide on each side.": ((tile + 4 * margin) / tile) ** axes,
             "this is the factor of a single axis. How many axes are cut?": long / tile,
+            "this is the factor of a single axis, with a margin on one side only.": (tile + margin) / tile,
             "this is the cost with another number of axes.": (long / tile) ** (5 - axes),
             "factors of axes are multiplied, not added.": axes * long / tile,
             "this has strips along the sides, but not what lies at the corners between them.": (
                 1 + axes * 2 * margin / tile
             ),
             "this counts the extra pixels alone. How many are processed in all, per useful pixel?": right - 1,
+            "this counts the useful pixels twice: the tile with its margin holds them already.": right + 1,
             "this is upside down: useful pixels per processed pixel.": 1 / right,
             "this is a number of pixels. How many times the useful pixels is it?": long**axes,
             "this is a number of extra pixels. How many times as many are processed?": long**axes - tile**axes,
@@ -419,16 +364,187 @@ EXERCISES["3.3"] = Parts(
 # --- 3.4: repair a pipeline ---
 
 
+def otsu_of(pixels, bins=256):
+    """Otsu's threshold of lazy pixels, from summed histograms: lazy as well, so that pixels are computed once."""
+    counts = da.histogram(pixels, bins=bins, range=(0, 256))[0]
+    return counts.map_blocks(lambda hist: np.array(threshold_otsu(hist=hist)), drop_axis=0, dtype=int)
+
+
+def of_tiles_with_margins(flat):
+    return otsu_of(da.overlap.overlap(flat, depth=12, boundary="none"))
+
+
+def otsu_of_tiles(flat):
+    """The thresholds that the tiles have on their own."""
+    return flat.map_blocks(lambda tile: np.array([[threshold_otsu(tile)]]), chunks=(1, 1), dtype=int)
+
+
+def find_nuclei(tiles, threshold=otsu_of, above=np.greater, depth=12, boundary="none", radius=6):
+    flat = tiles.map_overlap(remove_background, depth=depth, boundary=boundary, radius=radius, dtype=np.uint8)
+    return above(flat, threshold(flat))
+
+
+def one_tile(tile):
+    flat = remove_background(tile, NUCLEUS_RADIUS)
+    return flat > threshold_otsu(flat)
+
+
+def broken(tiles, depth=6, boundary=0):
+    """The pipeline of the lesson, with a threshold for each tile."""
+    return tiles.map_overlap(one_tile, depth=depth, boundary=boundary, dtype=bool)
+
+
+def computed_threshold(flat):
+    counts, edges = da.histogram(flat, bins=256, range=(0, 256))
+    return threshold_otsu(hist=(counts.compute(), (edges[:-1] + edges[1:]) / 2))
+
+
+def threshold_by_loop(flat):
+    """One tile after the other is computed, counted and forgotten."""
+    return threshold_otsu(
+        hist=sum(np.bincount(block.compute().ravel(), minlength=256) for block in flat.blocks.ravel())
+    )
+
+
 @functools.cache
 def images_for_nuclei():
-    """Two parts of the slide with different thresholds, and disks that need the whole margin."""
+    """Two parts of the slide with different thresholds, and disks that need the whole margin; with sides of tiles.
+
+    The first part has another threshold if pixels are left out, or counted twice.
+    """
     slide = nuclei_slide()
-    crowded, sparse = slide[1400:1700, 4300:4740].compute(), slide[300:600, 300:740].compute()
-    return crowded, sparse // 2 + np.uint8(30), broken_disks(NUCLEUS_RADIUS, 64)
+    crowded, sparse = slide[1475:1625, 4725:4875].compute(), slide[300:490, 300:460].compute()
+    return (crowded, 50), (sparse // 2 + np.uint8(30), (70, 60)), (broken_disks(NUCLEUS_RADIUS, 64), 64)
 
 
-@check_for(
-    "3.4",
+def threshold_of(pixels, mask):
+    """The grey value that divides these pixels as the mask does, and how many pixels it divides in another way."""
+    wrong = [np.count_nonzero((pixels > level) != mask) for level in range(-1, 256)]
+    return int(np.argmin(wrong)) - 1, min(wrong)
+
+
+def fault_in_mask(found, tiles):
+    """Where a mask differs from a threshold of the image without its background."""
+    flat = remove_background(tiles.compute(scheduler="synchronous"), NUCLEUS_RADIUS).astype(int)
+    cuts, border = (near_cuts(tiles.chunks, 12), near_border(tiles.shape, 12))
+    if threshold_of(flat, found)[1] == 0:
+        return "other threshold"
+    inside = ~cuts & ~border
+    level, wrong = threshold_of(flat[inside], found[inside])
+    if wrong:
+        own = [
+            threshold_of(*(pixels[tile][inside[tile]] for pixels in (flat, found)))[1]
+            for tile in slices_from_chunks(tiles.chunks)
+        ]
+        return "no threshold" if any(own) else "own thresholds"
+    return "cuts" if (((flat > level) != found) & cuts & ~border).any() else "border"
+
+
+def fault(kind):
+    return lambda found, tiles: fault_in_mask(found, tiles) == kind
+
+
+def by(threshold, **others):
+    """Wrong arguments of `find_nuclei`: the function that makes the threshold."""
+    return {"threshold": lambda: threshold, **others}
+
+
+EXERCISES["3.4"] = InTiles(
+    right=find_nuclei,
+    cases=lambda: ((lazy_tiles(image, side),) for image, side in images_for_nuclei()),
+    dtype=bool,
+    mistakes={
+        "This is what the broken pipeline gives.": broken,
+        "Margin and boundary are right, but each tile has a threshold of its own.": lambda tiles: broken(
+            tiles, 12, "none"
+        ),
+        "The margin is right, but each tile has a threshold of its own, and black pixels around the image.": (
+            lambda tiles: broken(tiles, 12, 0)
+        ),
+        "The boundary is right, but each tile has a threshold of its own, and a narrow margin.": (
+            lambda tiles: broken(tiles, 6, "none")
+        ),
+        "One threshold is right, but margin and boundary are those of the broken pipeline.": {
+            "depth": 6,
+            "boundary": 0,
+        },
+        "There is no margin.": {"depth": 0},
+        "They lie at the outer border. There your tiles go on with black pixels.": {"boundary": 0},
+        "They lie at the outer border. There your tiles go on with the last pixel of the image, again and again.": {
+            "boundary": "nearest"
+        },
+        "They lie at the outer border. There your tiles go on with the pixels of the opposite side.": {
+            "boundary": "periodic"
+        },
+        "The threshold is that of the image with its background. Which image do you compare with it?": (
+            lambda tiles: find_nuclei(tiles, lambda flat: otsu_of(tiles))
+        ),
+        "The background is still there: nothing removes it before the threshold.": lambda tiles: tiles > otsu_of(tiles),
+        "The threshold is right, but you compare it with the image that has its background.": (
+            lambda tiles: find_nuclei(tiles, above=lambda flat, level: tiles > level)
+        ),
+        "The threshold comes from every second pixel. Count all.": by(lambda flat: otsu_of(flat[::2, ::2])),
+        "The threshold comes from tiles with their margins on, where some pixels count twice.": by(
+            of_tiles_with_margins
+        ),
+        "The threshold is the mean of those of the tiles. Sum their histograms instead.": by(
+            lambda flat: otsu_of_tiles(flat).mean()
+        ),
+        "The threshold is the largest of those of the tiles. Sum their histograms instead.": by(
+            lambda flat: otsu_of_tiles(flat).max()
+        ),
+        "The threshold is that of the first tile. Sum the histograms of all.": by(
+            lambda flat: otsu_of(flat.blocks[0, 0])
+        ),
+        "The threshold is the number of a bin, and your bins are wider than a grey value.": by(
+            lambda flat: otsu_of(flat, bins=128)
+        ),
+        "The threshold is the mean of all pixels.": by(lambda flat: flat.mean()),
+        "The threshold is half of the brightest pixel.": by(lambda flat: flat.max() / 2),
+        "The threshold is 1 higher than Otsu's.": by(lambda flat: otsu_of(flat) + 1),
+        "The threshold is 1 lower than Otsu's, or compared by >= instead of >.": {"above": lambda: np.greater_equal},
+        "Everything above 0 is True in your mask. Where is the threshold?": by(lambda flat: 0),
+        "True and False are swapped: nuclei are brighter than the threshold.": {"above": lambda: np.less_equal},
+        "The background is removed with radius=7. The pipeline has radius=6.": {"radius": 7, "depth": 14},
+        "No pixel is True. Is your threshold a grey value? Counts go to threshold_otsu as hist=counts; without hist= they "
+        "are taken for pixels.": seen(by(lambda flat: 1000), lambda found: not found.any()),
+        "All tiles use one threshold, but not the right one. Is it Otsu's, of the image that it is applied to, from all of "
+        "its pixels, with a bin for each grey value, and computed anew for every image?": (
+            seen(by(lambda flat: 20), fault("other threshold"))
+        ),
+        "Not all tiles use the same threshold: what is bright enough in one tile is not in another.": (
+            seen(lambda tiles: broken(tiles, 20, "none"), fault("own thresholds"))
+        ),
+        "Some lie in the middle of tiles, where no threshold of the image without its background gives your mask.": (
+            seen({"radius": 9, "depth": 18}, fault("no threshold"))
+        ),
+        "da.histogram returns counts and edges. Call .compute() on the counts alone.": seen(
+            lambda tiles: find_nuclei(tiles, lambda flat: da.histogram(flat, 256, (0, 256)).compute()),
+            lambda error: "'tuple' object has no attribute 'compute'" in error,
+        ),
+        "remove_background takes NumPy arrays. Let map_overlap call it, for one tile after the other.": seen(
+            lambda tiles: remove_background(tiles) > 20, lambda error: "image is of type Array" in error
+        ),
+        "Your margin is the radius of one filter. How many filters make a top-hat?": (
+            seen({"depth": 6}, lambda margin: margin == (6, 6))
+        ),
+        "Your margin is {rows} pixels in rows and {columns} in columns. How far does the top-hat look?": (
+            seen({"depth": 11}, lambda margin: narrow(margin, 2 * NUCLEUS_RADIUS))
+        ),
+        "They lie at the outer border of the image. What does your boundary put there?": (
+            seen({"boundary": {0: "none", 1: 0}}, fault("border"))
+        ),
+    },
+    otherwise="Some lie at the cuts, where tiles do not know enough of their neighbours. What do your tiles see there?",
+    also_right=(
+        lambda tiles: find_nuclei(tiles, depth=13),
+        lambda tiles: find_nuclei(tiles, boundary="reflect"),
+        lambda tiles: find_nuclei(tiles, boundary=None),
+        lambda tiles: find_nuclei(tiles, threshold=computed_threshold),
+        lambda tiles: find_nuclei(tiles, threshold=threshold_by_loop),
+    ),
+    praise="Every pixel is right on three test images, and nothing but a few numbers was computed on the way. "
+    f"{NAME_BOUNDARY}",
     hints=[
         "one of the three faults is in depth, one in boundary, and one in what happens to every tile on its own. "
         "Which of them would a wider margin mend?",
@@ -439,74 +555,3 @@ def images_for_nuclei():
         "number.",
     ],
 )
-def repaired(answer):
-    find_nuclei = function(answer)
-    for image in images_for_nuclei():
-        result = lazy_result(find_nuclei, lazy_tiles(image, 64), bool)
-        mask, watched = computed_result(result, image)
-        compare_nuclei(image, mask, result.chunks)
-        refuse_whole_image(watched, image)
-    return (
-        "Every pixel is right on three test images, and nothing but a few numbers was computed on the way. "
-        f"{NAME_BOUNDARY}"
-    )
-
-
-def compare_nuclei(image, mask, chunks):
-    """Compare with the whole image; Wrong with a sentence about the first fault that shows."""
-    flat = remove_background(image, NUCLEUS_RADIUS)
-    threshold, flat = threshold_otsu(flat), flat.astype(int)
-    wrong = mask != (flat > threshold)
-    if not wrong.any():
-        return
-    reach = overlap_needed(("top-hat", NUCLEUS_RADIUS))
-    cuts, border = near_cuts(chunks, reach), near_border(image.shape, reach)
-    amount = f"{wrong.sum()} pixels of a test image are wrong"
-    if any(np.array_equal(mask, flat > level) for level in range(-1, 256)):
-        raise Wrong(f"{amount}. All tiles use one threshold, {other_threshold(image, flat, threshold, mask)}")
-    limits = [threshold_limits(flat[tile], mask[tile], (cuts | border)[tile]) for tile in slices_from_chunks(chunks)]
-    lows, highs = np.array(limits).T
-    if (lows >= highs).any():
-        raise Wrong(
-            f"{amount}, also in the middle of tiles: no threshold of the image without its background (radius "
-            f"{NUCLEUS_RADIUS}) gives your mask there."
-        )
-    if lows.max() >= highs.min():
-        raise Wrong(
-            f"{amount}. Not all tiles use the same threshold: what is bright enough in one tile is not in another."
-        )
-    possible = range(lows.max(), highs.min())
-    used = threshold if threshold in possible else min(possible, key=lambda level: ((flat > level) != mask).sum())
-    strange = mask != (flat > used)
-    if (strange & cuts & ~border).any():
-        raise Wrong(
-            f"{amount}, some at the cuts, where tiles do not know enough of their neighbours. "
-            "How far does the top-hat look?"
-        )
-    raise Wrong(f"{amount}, some at the outer border of the image. What does your boundary put there?")
-
-
-def other_threshold(image, flat, threshold, mask):
-    """Say which threshold was used instead of the right one; the rest of a sentence."""
-    if not mask.any():
-        return (
-            "and no pixel is above it. Is it a grey value? (Counts go to threshold_otsu as hist=counts; without hist= "
-            "they are taken for pixels.)"
-        )
-    if np.array_equal(mask, flat >= threshold):
-        return (
-            "and pixels that are equal to the right one are True in your mask. Is it > or >=? If it is >, does your "
-            "threshold come from all pixels?"
-        )
-    if np.array_equal(mask, flat > threshold_otsu(image)):
-        return "that of the image with its background. Which image do you compare with it?"
-    return (
-        "but not the right one. Is it Otsu's threshold of the image that it is applied to, from all of its pixels, with "
-        "a bin for each grey value, and computed anew for every image?"
-    )
-
-
-def threshold_limits(flat, mask, doubtful):
-    """The brightest pixel below and the darkest pixel above the threshold that a tile was divided by."""
-    below, above = flat[~doubtful & ~mask], flat[~doubtful & mask]
-    return below.max(initial=-1), above.min(initial=256)

@@ -1,0 +1,279 @@
+"""A form for functions of a dask array that return another one: `InTiles`. It looks at plans and at computations."""
+
+import inspect
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+import dask
+import dask.array as da
+import numpy as np
+from dask.array.core import normalize_chunks, slices_from_chunks
+from dask.callbacks import Callback
+
+from course_helpers.exercises.form import NOTHING, Answered, Form, Function, array, read, seen, told
+from course_helpers.exercises.running import Raised, Unanswered, Wrong, about_notebook, begin, call, described, shown
+
+
+class Watch(Callback):
+    """Watches computations: how large the pieces of a plane get, and how many bytes a computation brings back.
+
+    Attributes
+    ----------
+    most_pixels : int
+        Entries of the largest array on the way.
+    margins : (int, int)
+        Rows and columns by which the pieces were made larger than a tile, both sides and all steps together.
+    most_bytes : int
+        Bytes of all arrays that one computation returned.
+    """
+
+    def __init__(self, tile):
+        self.tile, self.most_pixels, self.most_bytes, self.margins = tile, 0, 0, (0, 0)
+        self._pieces = {}
+        super().__init__(posttask=self.look, finish=self.count)
+
+    def look(self, key, result, graph, state, worker):
+        shape = getattr(result, "shape", ())
+        self.most_pixels = max(self.most_pixels, getattr(result, "size", 0) if shape else 0)
+        if len(shape) != 2 or 1 in shape:  # a line of counts, for example
+            return
+        # Only growth beyond a tile is a margin: dask also builds small pieces, to fill the outer border.
+        shape_or_tile = np.maximum(shape, self.tile)
+        inputs = [self._pieces[name] for name in state["dependencies"][key] if name in self._pieces]
+        before, margins = np.max(inputs, axis=0) if inputs else (shape_or_tile, (0, 0))
+        margins = margins + np.maximum(shape_or_tile - before, 0)
+        self._pieces[key] = shape_or_tile, margins
+        self.margins = np.maximum(self.margins, margins)
+
+    def count(self, graph, state, failed):
+        results = [value.nbytes for value in state["cache"].values() if isinstance(value, np.ndarray)]
+        self.most_bytes = max(self.most_bytes, sum(results))
+
+
+def bytes_in_plan(result):
+    """Bytes of the arrays that a plan holds, already computed."""
+    values = (getattr(step, "value", step) for step in dict(result.__dask_graph__()).values())
+    return sum(value.nbytes for value in values if isinstance(value, np.ndarray))
+
+
+def lazy_tiles(image, side):
+    """A copy of an image cut into tiles, each taken when it is needed: no part of the plan holds the whole image."""
+    image = image.copy()
+    chunks = normalize_chunks(side, image.shape)
+    windows = np.array(slices_from_chunks(chunks), dtype=object).reshape(*map(len, chunks), 2)
+    return da.map_blocks(
+        lambda block_id: image[tuple(windows[block_id])], chunks=chunks, meta=np.empty((0, 0), dtype=image.dtype)
+    )
+
+
+def in_words(tiles):
+    (height, width), (rows, columns) = tiles.shape, tiles.chunksize
+    return f"a {tiles.dtype} image of {height} x {width} pixels in tiles of {rows} x {columns}"
+
+
+def computed(function, tiles):
+    """The pixels that a function of tiles stands for."""
+    with dask.config.set(scheduler="synchronous"):
+        return np.asarray(function(tiles).compute())
+
+
+@dataclass(kw_only=True)
+class InTiles(Function):
+    """A function of a dask array that returns another one: lazy, cut like the first, and never a whole image.
+
+    A row ``seen(example, when)`` is looked at as soon as all facts are known that ``when`` names: first ``returned``
+    (what came back) and ``running`` (the `Watch` over the call), then ``pixels`` (computed, not yet compared) with their
+    ``plan``, then ``watched`` (the `Watch` over the computation of right pixels) or ``found`` (wrong pixels).
+    """
+
+    dtype: object
+    given: object = in_words
+    reads: Callable = array
+    same: Callable = partial(np.allclose, rtol=0, atol=1e-9)
+
+    def __post_init__(self):
+        self.mistakes = {**about_plans(self.right), **self.mistakes}
+
+    def recognised(self, facts):
+        known = {says: row for says, row in self.mistakes.items() if isinstance(row, seen) and knows(row.when, facts)}
+        return Form(mistakes=known).recognised(facts)
+
+    def right_of_whole(self, tiles):
+        """What the answer has to equal: the same, computed from the image in one piece."""
+        return self.right(tiles.rechunk(-1))
+
+    def outcome(self, function, arguments):
+        try:
+            return computed(function, arguments["tiles"])
+        except Exception:
+            return NOTHING
+
+    def alike(self, one, other):
+        comparable = one is not NOTHING and other is not NOTHING and one.shape == other.shape
+        return one is other or comparable and self.same(one, other)
+
+    def answered(self, answer, folder):
+        """What the learner's function makes of each case. A complaint is raised, except after a wrong result."""
+        all_right = True
+        begin("making images for your function", limited=False)
+        for arguments in self.all_cases(folder):
+            given, expected = in_words(**arguments), self.outcome(self.right_of_whole, arguments)
+            before = self.outcome(da.asarray, arguments)
+            own, found, margin = arguments["tiles"].copy(), NOTHING, (0, 0)
+            try:
+                found, watched = self.pixels(answer, own, given)
+                begin("comparing your results", limited=False)
+                margin = tuple(watched.margins // 2)
+                if self.alike(found, expected) and (says := self.recognised({"watched": watched, "tiles": own})):
+                    raise Wrong(f"for {given} the result is right, but {says}")
+            except (Wrong, Unanswered) as reason:
+                if all_right:
+                    self.explain(reason, arguments)
+                    raise
+            all_right &= self.alike(found, expected)
+            after = self.outcome(da.asarray, {"tiles": own})
+            changed = [] if own.name == arguments["tiles"].name and np.array_equal(before, after) else ["tiles"]
+            yield Answered(arguments | {"margin": margin}, given, found, expected, changed)
+
+    def pixels(self, answer, tiles, given):
+        """The pixels that a learner's function stands for, and the `Watch` over their computation."""
+        size = tiles.chunksize
+        # Steps that are not fused stay visible to Watch.
+        with dask.config.set({"scheduler": "synchronous", "optimization.fuse.active": False}), Watch(size) as running:
+            returned = call(answer, tiles, given=given)
+        facts = {
+            "returned": returned,
+            "returns": shown(returned),
+            "running": running,
+            "tiles": tiles,
+            "dtype": np.dtype(self.dtype),
+        }
+        if says := self.recognised(facts):
+            raise Wrong(f"for {given} {says}{about_notebook(answer)}")
+        begin(f"computing what your function returns for {given}")
+        try:
+            # Watch sees every step if nothing is optimized, and no whole image as long as the chunks stay apart.
+            with Watch(size) as watched:
+                tiles_of_result = returned.persist(scheduler="synchronous", optimize_graph=False)
+            pixels = tiles_of_result.compute()
+        except (Exception, SystemExit) as error:
+            reason = Raised(f"computing what your function returns for {given} raises {described(error)}.")
+            reason.error = described(error)
+            raise reason from None
+        if says := self.recognised({"pixels": pixels, "gives": shown(pixels), "plan": returned}):
+            raise Wrong(f"for {given} {says}")
+        return read(self.reads, pixels, f"for {given} computing your result gives"), watched
+
+    def explain(self, reason, arguments):
+        """Wrong with the sentence of a mistake that shows in the exception."""
+        if isinstance(reason, Raised) and (says := self.recognised({"error": reason.error})):
+            raise Wrong(f"for {in_words(**arguments)} your function raises {reason.error}: {says}") from None
+
+    def fault(self, answer, first, answered):
+        """Where the first wrong case differs, and the mistake that gives the same in all cases, or what is seen.
+
+        A mistake that gives the same in some cases is no reason: near the cuts, different margins often do.
+        """
+        wrong = np.argwhere(~np.isclose(first.found, first.expected, rtol=0, atol=1e-9))
+        where = "{} pixels differ from the whole, the first in row {}, column {}. ".format(len(wrong), *wrong[0])
+        for says, mistake in self.mistakes.items():
+            if not isinstance(mistake, seen):
+                function = self.made_by(mistake)
+                if all(self.alike(case.found, self.outcome(function, case.arguments)) for case in (first, *answered)):
+                    return where + says
+        reason = about_notebook(answer).strip() or self.recognised(first.facts)
+        return where + (reason or told(self.otherwise, first.facts))
+
+
+def knows(when, facts):
+    """Whether all facts that a function names are known."""
+    return set(inspect.signature(when).parameters) <= set(facts)
+
+
+def put_together(tiles):
+    """A whole image, computed tile by tile."""
+    blocks = tiles.blocks
+    return np.block(
+        [[blocks[row, column].compute() for column in range(blocks.shape[1])] for row in range(blocks.shape[0])]
+    )
+
+
+def about_plans(right):
+    """Mistakes in how a result comes about, whatever it shows: with examples that `right` makes."""
+    return {
+        "your function returns a NumPy array, already computed. Return a dask array: no .compute() at the end, and no "
+        "filter that is given all of tiles at once, as it computes them.": seen(
+            lambda tiles: right(tiles).compute(), lambda returned: isinstance(returned, np.ndarray)
+        ),
+        "your function returns {returns}, but a dask array is asked for.": seen(
+            lambda tiles: right(tiles).dask, lambda returned: not isinstance(returned, da.Array)
+        ),
+        "your function computes and keeps {running.most_bytes} bytes while it runs, as many as the whole image has or "
+        "more. Leave pixels lazy; compute a few numbers at most.": seen(
+            lambda tiles: right(tiles.persist()), lambda running, tiles: running.most_bytes >= tiles.nbytes
+        ),
+        "your function puts the whole image into one piece while it runs. It should work tile by tile.": seen(
+            lambda tiles: right(tiles) if tiles.rechunk(-1).max().compute() else tiles,
+            lambda running, tiles: running.most_pixels >= tiles.size,
+        ),
+        "the plan that your function returns holds {bytes} bytes of pixels that are computed already, as many as the "
+        "whole image has or more. Leave pixels lazy.": seen(
+            lambda tiles: right(da.from_array(put_together(tiles), chunks=tiles.chunks)),
+            lambda returned, tiles: (bytes := bytes_in_plan(returned)) >= tiles.nbytes and {"bytes": bytes},
+        ),
+        "the result has shape {returned.shape}.": seen(
+            lambda tiles: right(tiles)[:-1], lambda returned, tiles: returned.shape != tiles.shape
+        ),
+        "the result declares {returned.dtype}, but {dtype} is what it should hold.": seen(
+            lambda tiles: right(tiles).astype(np.uint8), lambda returned, dtype: returned.dtype != dtype
+        ),
+        "the tiles {tiles.chunks} became {returned.chunks}. The result should be cut like the input.": seen(
+            lambda tiles: right(tiles).rechunk(50), lambda returned, tiles: returned.chunks != tiles.chunks
+        ),
+        "what your function returns declares shape {plan.shape} and {plan.dtype}, but computing it gives {gives}.": seen(
+            lambda tiles: (
+                right(tiles)
+                .map_blocks(lambda tile: np.pad(tile, 1), dtype=bool, chunks=tiles.chunks)
+                .astype(right(tiles).dtype)
+            ),
+            lambda pixels, plan: (pixels.shape, pixels.dtype) != (plan.shape, plan.dtype),
+        ),
+        "your function puts the whole image into one piece. It should work tile by tile.": seen(
+            lambda tiles: right(tiles).rechunk(-1).rechunk(tiles.chunks),
+            lambda watched, tiles: watched.most_pixels >= tiles.size,
+        ),
+        "depth is a whole number of pixels, such as 3: without quotes and decimals.": seen(
+            lambda tiles: tiles.map_overlap(np.copy, depth=3.0, boundary="none"),
+            lambda error: (
+                "'float' object is not subscriptable" in error or "'str' object does not support item" in error
+            ),
+        ),
+        "boundary {boundary} is unknown to map_overlap. The section on the border of the image lists what it knows.": seen(
+            lambda tiles: right(tiles.map_overlap(np.copy, depth=3, boundary="mirror")),
+            lambda error: (
+                (name := re.search(r"(?:invalid literal|could not convert).*('\w+')", error)) and {"boundary": name[1]}
+            ),
+        ),
+        "hand your function over to map_overlap without calling it.": seen(
+            lambda tiles: tiles.map_overlap(np.asarray(tiles), depth=3, boundary="none"),
+            lambda error: "must be callable" in error,
+        ),
+    }
+
+
+def near_cuts(chunks, distance):
+    """A mask of the pixels that lie within a distance of a cut between chunks."""
+    near = [np.zeros(sum(sizes), dtype=bool) for sizes in chunks]
+    for axis, sizes in zip(near, chunks):
+        for cut in np.cumsum(sizes)[:-1]:
+            axis[max(cut - distance, 0) : cut + distance] = True
+    return np.logical_or.outer(*near)
+
+
+def near_border(shape, distance):
+    """A mask of the pixels that lie within a distance of the border of the image."""
+    mask = np.ones(shape, dtype=bool)
+    mask[distance:-distance, distance:-distance] = False
+    return mask
