@@ -58,15 +58,16 @@ ROOT_SAID = (
 COMMANDS = {
     "lab": ["-m", "jupyterlab", "--ServerApp.root_dir=" + os.path.join(ROOT, "notebooks")],
     "test": ["-m", "pytest"],
-    "progress": ["-m", "course_helpers.exercises.collect"],
     # Where a cluster sets PYTHONPATH for its own Python, the kernel must not find those packages.
     "kernel": ["-m", "ipykernel", "install", "--user", "--name=larger-than-memory", "--env", "PYTHONPATH", ""]
     + ["--display-name=Larger than memory"],
-    "slides": [os.path.join(ROOT, "notebooks", "source", "slides.py")],
-    "book": [os.path.join(ROOT, "book")],
-    "build": [os.path.join(ROOT, "notebooks", "source", "build.py")],
-    "bench": [os.path.join(ROOT, "bench")],
-    "pin": [os.path.join(ROOT, "tools", "pin.py")],
+    # The programs in tools
+    "progress": ["-m", "tools.progress"],
+    "slides": ["-m", "tools.slides"],
+    "book": ["-m", "tools.book"],
+    "build": ["-m", "tools.build"],
+    "bench": ["-m", "tools.bench"],
+    "pin": ["-m", "tools.pin"],
 }
 # The pins of everybody, and of the further packages that a group of pyproject.toml names, by the group's command.
 PINS, PINS_OF_GROUPS = os.path.join(ROOT, "requirements.txt"), os.path.join(ROOT, "requirements-dev.txt")

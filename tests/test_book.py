@@ -4,7 +4,6 @@ import functools
 import http.server
 import os
 import re
-import runpy
 import subprocess
 import sys
 import threading
@@ -16,10 +15,12 @@ import pytest
 import yaml
 from bs4 import BeautifulSoup
 
+from tools import build as builder
+from tools.book import __main__ as book
+
 ROOT = Path(__file__).parents[1]
 SOLVED = sorted((ROOT / "notebooks" / "solutions").glob("[0-9]*.ipynb"))
-book = runpy.run_path(str(ROOT / "book" / "__main__.py"))
-PAGES = sorted(set(book["pages"]().values())) + ["search"]
+PAGES = sorted(set(book.pages().values())) + ["search"]
 WIDE, PHONE = {"width": 1300, "height": 900}, {"width": 390, "height": 844}
 
 every_lesson = pytest.mark.parametrize("path", SOLVED, ids=lambda path: path.stem)
@@ -31,7 +32,7 @@ def site(tmp_path_factory):
     """The folder of the finished pages, made without network as `python course.py book` makes them."""
     folder = tmp_path_factory.mktemp("book")
     nowhere = {name: "http://127.0.0.1:9" for name in ("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy")}
-    command = [sys.executable, str(ROOT / "book"), str(folder)]
+    command = [sys.executable, "-m", "tools.book", str(folder)]
     environment = {**os.environ, **nowhere, "PYTHONUTF8": "1"}
     result = subprocess.run(command, capture_output=True, text=True, encoding="utf-8", env=environment)
     assert result.returncode == 0, result.stdout + result.stderr
@@ -85,13 +86,12 @@ def test_every_picture_says_what_it_shows(path):
 
 
 def test_builder_describes_pictures():
-    describe = runpy.run_path(str(ROOT / "notebooks" / "source" / "build.py"))["describe"]
     html = {"text/html": '<img src="data:x"></img> <img alt="old" src="data:y">'}
     outputs = [{"image/png": "AAAA"}, html, {"text/plain": "1"}]
     outputs = [nbformat.v4.new_output("display_data", data=data) for data in outputs]
     cell = nbformat.v4.new_code_cell(metadata={"alt": 'A "bright" island.'}, outputs=outputs)
     for _ in range(2):
-        describe(cell)
+        builder.describe(cell)
         assert list(pictures(cell)) == ['A "bright" island.'] * 3
     assert cell.outputs[1].data["text/html"].count("src=") == 2 and cell.outputs[2].metadata == {}
 
@@ -124,8 +124,8 @@ def test_links_lead_somewhere(parsed, site, name):
 
 def test_pages_lead_to_binder_as_soon_as_the_repository_is_filled_in(tmp_path, monkeypatch):
     for repository in (None, "someone/course"):
-        monkeypatch.setitem(book["lay_out"].__globals__, "REPOSITORY", repository)
-        book["lay_out"](tmp_path)
+        monkeypatch.setitem(book.lay_out.__globals__, "REPOSITORY", repository)
+        book.lay_out(tmp_path)
         texts = {
             path.name: path.read_text("utf-8") for path in tmp_path.glob("*.*") if path.suffix in (".md", ".ipynb")
         }

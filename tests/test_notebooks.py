@@ -2,15 +2,15 @@
 
 import ast
 import re
-import runpy
 from pathlib import Path
 
 import nbformat
 import pytest
 
+from tools import build as builder
+
 NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
 LESSONS = sorted((NOTEBOOKS / "source").glob("[0-9]*.md"))
-builder = runpy.run_path(str(NOTEBOOKS / "source" / "build.py"))
 REMEDY = "Run: python course.py build"
 
 every_lesson = pytest.mark.parametrize("source", LESSONS, ids=lambda path: path.stem)
@@ -37,7 +37,7 @@ def test_there_are_lessons_and_no_other_notebooks():
 
 @every_lesson
 def test_learner_notebook_is_what_the_source_makes(source):
-    expected = builder["text"](builder["learner_notebook"](source))
+    expected = builder.text(builder.learner_notebook(source))
     assert (NOTEBOOKS / f"{source.stem}.ipynb").read_text(encoding="utf-8") == expected, REMEDY
 
 
@@ -48,7 +48,7 @@ def test_solved_notebook_is_what_the_source_makes(source):
     for cell in code_cells(notebook):
         assert cell.execution_count, REMEDY
         cell.outputs, cell.execution_count = [], None
-    assert builder["text"](notebook) == builder["text"](builder["derive"](source, without="stub")), REMEDY
+    assert builder.text(notebook) == builder.text(builder.derive(source, without="stub")), REMEDY
 
 
 @every_lesson
@@ -68,13 +68,13 @@ def test_nothing_on_stderr_and_no_error(source):
 
 @every_lesson
 def test_every_exercise_has_a_stub_a_solution_and_a_check(source):
-    cells = builder["derive"](source, without="").cells
+    cells = builder.derive(source, without="").cells
     for index, cell in enumerate(cells):
         if ").check(" in cell.source:
             answer = re.search(r"\.check\((\w+)", cell.source)[1]
             before = cells[:index]
-            stub = [c for c in before if "stub" in builder["tags"](c) and re.search(rf"\b{answer}\b", c.source)]
-            solution = [c for c in before if "solution" in builder["tags"](c) and re.search(rf"\b{answer}\b", c.source)]
+            stub = [c for c in before if "stub" in builder.tags(c) and re.search(rf"\b{answer}\b", c.source)]
+            solution = [c for c in before if "solution" in builder.tags(c) and re.search(rf"\b{answer}\b", c.source)]
             assert stub and "..." in stub[-1].source and solution, cell.source
             assert "\n#exercise(" in cell.source and ").hint()" in cell.source
 
@@ -82,10 +82,10 @@ def test_every_exercise_has_a_stub_a_solution_and_a_check(source):
 @every_lesson
 def test_no_cell_depends_on_an_answer(source):
     """The names that solutions define are used by solutions and check cells only."""
-    cells = [cell for cell in builder["derive"](source, without="").cells if cell.cell_type == "code"]
+    cells = [cell for cell in builder.derive(source, without="").cells if cell.cell_type == "code"]
     answers = {re.search(r"\.check\((\w+)", cell.source)[1] for cell in cells if ").check(" in cell.source}
     for cell in cells:
-        if not {"stub", "solution"} & set(builder["tags"](cell)) and ").check(" not in cell.source:
+        if not {"stub", "solution"} & set(builder.tags(cell)) and ").check(" not in cell.source:
             used = answers & {node.id for node in ast.walk(ast.parse(cell.source)) if isinstance(node, ast.Name)}
             assert not used, (used, cell.source)
 
@@ -122,9 +122,9 @@ def test_build_keeps_volatile_outputs_and_drops_widgets(tmp_path):
         "ipywidgets.IntSlider()\n```\n\n```{code-cell} ipython3\n:tags: [stub]\n\nanswer = ...\n```\n",
         encoding="utf-8",
     )
-    first = builder["solved_notebook"](source)
-    second = builder["solved_notebook"](source, previous=first)
-    assert builder["text"](first) == builder["text"](second)
-    assert builder["text"](first) != builder["text"](builder["solved_notebook"](source))
+    first = builder.solved_notebook(source)
+    second = builder.solved_notebook(source, previous=first)
+    assert builder.text(first) == builder.text(second)
+    assert builder.text(first) != builder.text(builder.solved_notebook(source))
     assert first.cells[2].outputs == [] and len(first.cells) == 3
-    assert builder["learner_notebook"](source).cells[3].source == "answer = ..."
+    assert builder.learner_notebook(source).cells[3].source == "answer = ..."

@@ -14,7 +14,16 @@ import traceback
 import pytest
 
 ROOT = pathlib.Path(__file__).parents[1]
-FOLDERS = ["course_helpers", "course_helpers/exercises", "notebooks", "notebooks/source", "book", "bench", "tests", "."]
+FOLDERS = [
+    "course_helpers",
+    "course_helpers/exercises",
+    "notebooks",
+    "tools",
+    "tools/book",
+    "tools/bench",
+    "tests",
+    ".",
+]
 FILES = [path for folder in FOLDERS for path in sorted((ROOT / folder).glob("*.py"))]
 # From the documentation of Python: "Availability: Linux", "Availability: Unix".
 LINUX_ONLY = {
@@ -47,7 +56,7 @@ def failed_imports(system):
     for path in FILES:
         name = path.relative_to(ROOT).with_suffix("").as_posix()
         try:
-            if name.startswith("course_helpers/"):
+            if name.startswith(("course_helpers/", "tools/")):
                 importlib.import_module(name.replace("/", "."))
             else:
                 runpy.run_path(str(path), run_name="imported")
@@ -73,7 +82,6 @@ def test_all_files_can_be_imported_on_all_platforms():
 
 
 if __name__ == "__main__":
-    sys.path.append(str(ROOT / "bench"))
     failures = list(failed_imports("Linux"))
     take_away(LINUX_ONLY)
     sys.platform = "darwin"

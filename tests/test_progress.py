@@ -12,7 +12,8 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from course_helpers.exercises import LESSONS, _progress, collect, exercise, numbers, progress
+from course_helpers.exercises import LESSONS, _progress, exercise, numbers, progress
+from tools import progress as collect
 
 ROOT = Path(__file__).parents[1]
 SOURCES = sorted((ROOT / "notebooks" / "source").glob("[0-9]*.md"))
@@ -339,7 +340,7 @@ def test_own_line_endings_and_old_notebooks(hand_in):
 
 
 def run(*arguments):
-    command = [sys.executable, "-m", "course_helpers.exercises.collect", *map(str, arguments)]
+    command = [sys.executable, "-m", "tools.progress", *map(str, arguments)]
     environment = {**os.environ, "PYTHONUTF8": "1"}
     return subprocess.run(command, capture_output=True, text=True, encoding="utf-8", env=environment)
 

@@ -133,12 +133,8 @@ def test_there_are_wheels_for_every_system_and_python(system, version, tmp_path,
 def test_what_is_imported_is_declared():
     """Each package that the course imports is named in pyproject.toml: for learners, or in a group."""
     imported = importlib.metadata.packages_distributions()
-    own = {
-        path.stem
-        for folder in ("", "tests", "bench", "tools", "course_helpers")
-        for path in (ROOT / folder).glob("*.py")
-    }
-    own |= {"course_helpers", "dask_kubernetes"}  # the latter is shown, and not run
+    own = {path.stem for folder in ("", "tests") for path in (ROOT / folder).glob("*.py")}
+    own |= {"course_helpers", "tools", "dask_kubernetes"}  # the latter is shown, and not run
     lessons = "\n".join(
         cell
         for source in SOURCES
@@ -146,7 +142,7 @@ def test_what_is_imported_is_declared():
     )
     of_learners = [lessons, *(path.read_text("utf-8") for path in (ROOT / "course_helpers").rglob("*.py"))]
     of_learners.append(read("notebooks/count_on_cluster.py"))
-    folders = ("tests", "bench", "book", "tools", "notebooks/source")
+    folders = ("tests", "tools")
     of_authors = [path.read_text("utf-8") for folder in folders for path in (ROOT / folder).rglob("*.py")]
     for texts, declared in [(of_learners, names(direct())), (of_authors, names(direct() + direct("all")))]:
         found = {name for text in texts for name in re.findall(r"^\s*(?:from|import) (\w+)", text, re.M)}
@@ -438,7 +434,7 @@ def test_the_environment_is_completed(tmp_path):
     assert written["@jupyterlab/apputils-extension:notification"]["fetchNews"] == "false"
     way = (packages / "course.pth").read_text(encoding="utf-8")
     assert os.path.samefile(packages / way, ROOT)
-    assert "python tools/finish.py" in read("postBuild").splitlines()
+    assert {"python tools/finish.py", "python tools/finish.py warm-up"} <= set(read("postBuild").splitlines())
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Complete the environment whose Python runs this: it finds course_helpers, and the first picture comes at once."""
+"""Complete the environment whose Python runs this: it finds course_helpers, and the first picture comes soon."""
 
 import os
 import subprocess
@@ -33,8 +33,8 @@ def write_lab_settings(prefix):
 
 def warm_up():
     """Import and compile what a first start needs: Python and numba keep it, else it takes some seconds more."""
-    beside = subprocess.Popen([sys.executable, "-c", "import ipykernel.kernelapp, jupyterlab.labapp"])
     import distributed  # noqa: F401
+    import ipykernel.kernelapp  # noqa: F401
     import matplotlib.pyplot  # noqa: F401
     import stackview  # noqa: F401
 
@@ -42,12 +42,14 @@ def warm_up():
     from course_helpers.nuclei import render_nuclei, true_nuclei
 
     render_level(0), render_level(139000), render_nuclei((64, 64)), true_nuclei((64, 64))
-    if beside.wait():
-        sys.exit("JupyterLab cannot be imported.")
 
 
 if __name__ == "__main__":
     sys.path.insert(0, str(ROOT))
-    lead_to_course(sysconfig.get_path("purelib"))
-    write_lab_settings(sys.prefix)
-    warm_up()
+    if sys.argv[1:] == ["warm-up"]:
+        warm_up()
+    else:
+        lead_to_course(sysconfig.get_path("purelib"))
+        write_lab_settings(sys.prefix)
+        # Beside the first start, which need not wait for it.
+        subprocess.Popen([sys.executable, __file__, "warm-up"], stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL)

@@ -10,11 +10,11 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 import numpy as np
-from _timing import best_times, seconds
 
 from course_helpers.lazy_recording import open_recording
 from course_helpers.memory import measure
 from course_helpers.recording import FRAMES, SHAPE, load_time_point
+from tools.bench._timing import best_times, seconds
 
 MIB, LIMIT = 2**20, 2**28
 PIXELS = int(np.prod(SHAPE))

@@ -11,7 +11,6 @@ from pathlib import Path
 import dask
 import dask.array as da
 import numpy as np
-from _timing import best_times
 from dask import delayed
 
 from course_helpers.mandelbrot import (
@@ -22,6 +21,7 @@ from course_helpers.mandelbrot import (
     mandelbrot_numpy,
     render_level,
 )
+from tools.bench._timing import best_times
 
 LEVELS = [0, 20_000, 60_000, 100_000, 102_000, 120_000, 139_000, 200_000, 400_000]
 FIRST_CALL = """
@@ -36,7 +36,7 @@ print(imported - start, first - imported, time.perf_counter() - first)
 """
 OPEN_THE_STACK = """
 import os, time
-from mandelbrot import np, one_layer_stack, render_level
+from tools.bench.mandelbrot import np, one_layer_stack, render_level
 {warm_up}
 def resident():  # in bytes; only Linux tells
     path = "/proc/self/statm"

@@ -24,7 +24,7 @@ import pandas as pd
 
 from course_helpers.exercises import LESSONS, numbers, progress, say
 
-NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
+NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
 MOST_BYTES = 100_000_000  # of a notebook; pictures and animations make some tens of millions
 WORDS = {"✓": "solved", "✗": "wrong", "○": "unanswered", "-": ""}  # what a spreadsheet gets, from best to worst
 CHECK_LINE = re.compile(r"^([✓✗○]) Exercise (\d+\.\d+): ", re.MULTILINE)

@@ -1,9 +1,6 @@
 """Settings of Sphinx for the course's web page; `python course.py book` hands it the pages."""
 
-import runpy
-from pathlib import Path
-
-book = runpy.run_path(str(Path(__file__).with_name("__main__.py")))
+from tools.book.__main__ import REPOSITORY
 
 project = "Images larger than memory"
 author = "the contributors of the course"
@@ -26,8 +23,8 @@ html_js_files = ["book.js"]
 html_copy_source = False
 html_use_index = False
 html_theme_options = {
-    "repository_url": f"https://github.com/{book['REPOSITORY']}" if book["REPOSITORY"] else "",
-    "use_repository_button": bool(book["REPOSITORY"]),
+    "repository_url": f"https://github.com/{REPOSITORY}" if REPOSITORY else "",
+    "use_repository_button": bool(REPOSITORY),
     "use_download_button": False,
     "home_page_in_toc": True,
     "navbar_persistent": [],

@@ -12,7 +12,6 @@ import dask
 import dask.array as da
 import numpy as np
 import pandas as pd
-from _timing import best_times, seconds
 from scipy import ndimage as ndi
 from skimage import filters, measure, morphology, segmentation
 
@@ -26,6 +25,7 @@ from course_helpers.nuclei import (
 )
 from course_helpers.objects import count_in_tiles, label_in_tiles, measure_in_tiles, stitch_labels
 from course_helpers.tiling import compute_in_patches
+from tools.bench._timing import best_times, seconds
 
 THRESHOLD, SIGMA, OVERLAP, REACH = 25, 3.5, 50, 30
 

@@ -18,7 +18,7 @@ import yaml
 from course_helpers.exercises import exercise
 
 BOOK = Path(__file__).resolve().parent
-ROOT = BOOK.parent
+ROOT = BOOK.parents[1]
 NOTEBOOKS = ROOT / "notebooks"
 # "owner/name", as in the badge of README.md; None as long as it is not filled in: no page links to Binder then.
 REPOSITORY = re.search(r"mybinder\.org/v2/gh/(\S+?/\S+?)/HEAD", (ROOT / "README.md").read_text("utf-8"))[1]
@@ -109,7 +109,7 @@ def hints_of(number):
 
 
 def is_widget(cell):
-    """Whether a cell makes sliders; they are left out of stored outputs, see notebooks/source/build.py."""
+    """Whether a cell makes sliders; they are left out of stored outputs, see tools/build.py."""
     makes_one = re.search(r"^(stackview\.\w+|[HV]Box|interact\w*)\(", cell.source, flags=re.MULTILINE)
     return cell.cell_type == "code" and not cell.outputs and bool(makes_one)
 

@@ -3,16 +3,16 @@
 With --full, some go up to larger sizes, which takes minutes.
 """
 
-import runpy
+import importlib
 import sys
 from pathlib import Path
 
 if __name__ == "__main__":
-    scripts = {path.stem: path for path in sorted(Path(__file__).parent.glob("[a-z]*.py"))}
+    scripts = sorted(path.stem for path in Path(__file__).parent.glob("[a-z]*.py"))
     names = [argument for argument in sys.argv[1:] if argument != "--full"]
     unknown = [name for name in names if name not in scripts]
     if unknown:
         sys.exit(f"No benchmark is named {', '.join(unknown)}. There are: {', '.join(scripts)}.")
     for name in names or scripts:
         print(f"## {name}", flush=True)
-        runpy.run_path(str(scripts[name]))["main"]()
+        importlib.import_module(f"tools.bench.{name}").main()

@@ -1,7 +1,7 @@
-"""Write the learners' and the solved notebooks from the lessons in this folder: python course.py build [name ...]
+"""Write the learners' and the solved notebooks from the lessons in notebooks/source: python course.py build [name ...]
 
-NN_topic.md -> ../NN_topic.ipynb            without cells tagged "solution", without outputs, with the learner's progress
-            -> ../solutions/NN_topic.ipynb  without cells tagged "stub", executed
+NN_topic.md -> notebooks/NN_topic.ipynb            without cells tagged "solution", without outputs, with the learner's progress
+            -> notebooks/solutions/NN_topic.ipynb  without cells tagged "stub", executed
 
 Both are marked as slides, see `mark_slides`. The alternative text of a picture stands in its cell, as
 `:alt: What it shows.`; a further line begins with `:  `. It goes to the stored picture, and from there to the web page.
@@ -20,8 +20,8 @@ import jupytext
 import nbformat
 from nbclient import NotebookClient
 
-SOURCE = Path(__file__).parent
-LEARNERS = SOURCE.parent
+LEARNERS = Path(__file__).parents[1] / "notebooks"
+SOURCE = LEARNERS / "source"
 SOLUTIONS = LEARNERS / "solutions"
 METADATA = {
     "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},

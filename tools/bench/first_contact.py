@@ -1,6 +1,6 @@
 """From a finished set-up to the first picture of every lesson, and what the helpers cost to import.
 
-python bench/first_contact.py           or: python course.py bench first_contact
+python course.py bench first_contact
 
 A lesson is opened as Jupyter opens it: a kernel is started and its cells are executed, up to the first one that shows a
 picture. "cold" is the very first time, when numba compiles the helpers' loops; "warm" is every later time. Times of
@@ -18,7 +18,7 @@ from pathlib import Path
 import nbformat
 from nbclient import NotebookClient
 
-NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
+NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
 HELPERS = sorted(f"course_helpers.{path.stem}" for path in (NOTEBOOKS.parent / "course_helpers").glob("[a-z]*.py"))
 MODULES = ["numpy", "dask.array", "matplotlib.pyplot", "stackview", "course_helpers.exercises", *HELPERS]
 IMPORT = "import time; start = time.perf_counter(); import {}; print(time.perf_counter() - start)"

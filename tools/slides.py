@@ -8,7 +8,7 @@ from pathlib import Path
 
 from jupyterlab.labapp import LabApp
 
-NOTEBOOKS = Path(__file__).parents[1]
+NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
 
 
 def lesson_notebook(number):

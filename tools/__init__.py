@@ -1,0 +1,1 @@
+"""What authors and teachers need, run by course.py."""
