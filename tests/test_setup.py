@@ -31,6 +31,7 @@ PINS_TEXT = (ROOT / "requirements.txt").read_text(encoding="utf-8")
 GROUPS_TEXT = (ROOT / "requirements-dev.txt").read_text(encoding="utf-8")
 PYTHONS = ["3.11", "3.12", "3.13", "3.14"]
 REPIN = "pyproject.toml and requirements.txt disagree: run python course.py pin"
+TOOLS = ("tools/__init__.py", "tools/environment.py", "tools/finish.py")
 windows = os.name == "nt"
 
 
@@ -170,16 +171,20 @@ def course(tmp_path):
     """course.py in a folder of its own, with what it reads but nothing else."""
     folder = tmp_path / "über uns"
     (folder / "tools").mkdir(parents=True)
-    for name in ("course.py", "requirements.txt", "requirements-dev.txt", "tools/finish.py"):
+    for name in ("course.py", "requirements.txt", "requirements-dev.txt", *TOOLS):
         shutil.copy(ROOT / name, folder / name)
     return load(folder)
 
 
 def load(folder):
-    specification = importlib.util.spec_from_file_location("course_script", folder / "course.py")
-    module = importlib.util.module_from_spec(specification)
-    specification.loader.exec_module(module)
-    return module
+    """course.py and its environment in this folder."""
+    modules = []
+    for name in ("course.py", "tools/environment.py"):
+        specification = importlib.util.spec_from_file_location("course_script", folder / name)
+        modules.append(importlib.util.module_from_spec(specification))
+        specification.loader.exec_module(modules[-1])
+    course, course.environment = modules
+    return course
 
 
 def files(course):
@@ -193,9 +198,11 @@ def files(course):
 
 def make_environment(course, setup=None):
     """Pretend that .venv was made; its Python is a file, so `run` is replaced."""
-    course.write(course.PYTHON, "python")
-    course.write(course.marker("setup"), course.fingerprint("setup") if setup is None else setup)
-    course.run = lambda *command, **options: True
+    course.environment.write(course.environment.PYTHON, "python")
+    course.environment.write(
+        course.environment.marker("setup"), course.environment.fingerprint("setup") if setup is None else setup
+    )
+    course.environment.run = lambda *command, **options: True
 
 
 def pretend_to_install(course, succeeds=True):
@@ -203,8 +210,8 @@ def pretend_to_install(course, succeeds=True):
     installed = []
 
     def make_venv():
-        course.write(course.marker("setup"), "unfinished")
-        course.write(course.PYTHON, "new python")
+        course.environment.write(course.environment.marker("setup"), "unfinished")
+        course.environment.write(course.environment.PYTHON, "new python")
 
     def install(group, again):
         installed.append(group)
@@ -212,8 +219,8 @@ def pretend_to_install(course, succeeds=True):
             raise succeeds
         return succeeds
 
-    course.make_venv, course.install = make_venv, install
-    course.run = lambda *command, **options: True
+    course.environment.make_venv, course.environment.install = make_venv, install
+    course.environment.run = lambda *command, **options: True
     course.start = lambda arguments: 0
     return installed
 
@@ -227,9 +234,9 @@ def message_of(function, *arguments):
 
 def test_a_finished_environment_is_used_again(course):
     make_environment(course)
-    requirements = Path(course.PINS)
+    requirements = Path(course.environment.PINS)
     requirements.write_bytes(requirements.read_bytes().replace(b"\r\n", b"\n").replace(b"\n", b"\r\n"))
-    course.set_up, course.start = pytest.fail, lambda arguments: 7
+    course.environment.set_up, course.start = pytest.fail, lambda arguments: 7
     assert course.main(["lab"]) == 7
 
 
@@ -238,7 +245,7 @@ def test_the_same_folder_by_another_name_needs_no_new_set_up(course, tmp_path):
     make_environment(course)
     os.symlink(course.ROOT, tmp_path / "link")
     linked = load(tmp_path / "link")
-    assert linked.is_installed("setup")
+    assert linked.environment.is_installed("setup")
 
 
 @pytest.mark.parametrize("damage", ["requirements", "unfinished", "no python", "broken"])
@@ -246,16 +253,16 @@ def test_an_environment_that_does_not_fit_is_renewed(course, damage):
     make_environment(course)
     installed = pretend_to_install(course)
     if damage == "requirements":
-        with open(course.PINS, "a") as file:
+        with open(course.environment.PINS, "a") as file:
             file.write("dask==1.0\n")
     elif damage == "unfinished":
-        course.write(course.marker("setup"), "unfinished")
+        course.environment.write(course.environment.marker("setup"), "unfinished")
     elif damage == "no python":
-        os.remove(course.PYTHON)
+        os.remove(course.environment.PYTHON)
     else:
-        course.works = lambda *arguments: bool(installed)
+        course.environment.works = lambda *arguments: bool(installed)
     course.main(["lab"])
-    assert installed == ["setup"] and course.is_installed("setup")
+    assert installed == ["setup"] and course.environment.is_installed("setup")
     course.main(["lab"])
     assert installed == ["setup"]
 
@@ -273,7 +280,7 @@ def test_a_command_adds_what_only_it_needs(course):
         installed.clear()
         course.main(command.split())
         assert installed == expected, command
-    with open(course.PINS_OF_GROUPS, "a") as file:
+    with open(course.environment.PINS_OF_GROUPS, "a") as file:
         file.write("# other pins\n")
     installed.clear()
     course.main(["lab"])
@@ -286,7 +293,7 @@ def test_other_pythons_are_told_so(course, monkeypatch, version):
     monkeypatch.setattr(sys, "version_info", (*version, "final", 0))
     message = message_of(course.main, ["lab"])
     assert f"this is Python {version[0]}.{version[1]}." in message and "python3.14 course.py lab" in message
-    assert files(course).keys() == {"course.py", "requirements.txt", "requirements-dev.txt", "tools/finish.py"}
+    assert files(course).keys() == {"course.py", "requirements.txt", "requirements-dev.txt", *TOOLS}
 
 
 def test_old_pythons_can_read_course_py():
@@ -296,13 +303,12 @@ def test_old_pythons_can_read_course_py():
     later = (ast.JoinedStr, ast.NamedExpr, ast.AnnAssign, ast.Match, ast.AsyncFunctionDef)
     assert not [node.lineno for node in ast.walk(tree) if isinstance(node, later)]
     used = {alias.name for node in tree.body if isinstance(node, ast.Import) for alias in node.names}
-    in_python_2 = "ast errno hashlib os platform re shutil signal ssl subprocess sys tempfile"
-    assert used <= set(in_python_2.split())
+    assert used == {"os", "signal", "subprocess", "sys"}, "Python 2 has them"
 
 
 @pytest.mark.parametrize("arguments", [[], ["nosuch"], ["--help"], ["Lab"]])
 def test_unknown_commands_start_nothing(course, arguments):
-    course.set_up = course.start = pytest.fail
+    course.environment.set_up = course.start = pytest.fail
     message = message_of(course.main, arguments)
     for command in course.COMMANDS:
         assert f"python course.py {command}" in message
@@ -333,13 +339,13 @@ def test_jupyterlab_starts_for_root_and_says_so(course, monkeypatch, capsys):
 
 
 def test_programs_run_in_the_folder_undisturbed_by_other_environments(course, monkeypatch):
-    for name in course.MISLEADING:
+    for name in course.environment.MISLEADING:
         monkeypatch.setenv(name, "elsewhere")
     monkeypatch.setenv("HTTPS_PROXY", "kept")
-    course.PYTHON = sys.executable
+    course.environment.PYTHON = sys.executable
     script = (
         "import os, sys; kept = os.environ['HTTPS_PROXY'] == 'kept' and sys.flags.utf8_mode == 1;"
-        f"misled = set(os.environ) & set({course.MISLEADING}); here = os.path.samefile(os.getcwd(), sys.argv[1]);"
+        f"misled = set(os.environ) & set({course.environment.MISLEADING}); here = os.path.samefile(os.getcwd(), sys.argv[1]);"
         "first = os.environ['PATH'].split(os.pathsep)[0] == os.path.dirname(sys.executable);"
         "sys.exit(3 if kept and here and first and not misled else 4)"
     )
@@ -348,18 +354,18 @@ def test_programs_run_in_the_folder_undisturbed_by_other_environments(course, mo
         assert course.start(["-c", script, course.ROOT]) == 3
     finally:
         signal.signal(signal.SIGTERM, before)
-    assert course.run([sys.executable, "-c", script.replace("exit(3", "exit(0"), course.ROOT])
+    assert course.environment.run([sys.executable, "-c", script.replace("exit(3", "exit(0"), course.ROOT])
 
 
 def test_a_home_that_cannot_be_written_to_is_replaced(course, monkeypatch, tmp_path):
     """What pip, uv and JupyterLab keep there goes into .venv."""
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("USERPROFILE", str(tmp_path))
-    assert course.environment()["HOME"] == str(tmp_path)
-    assert not course.is_usable(tmp_path / "nowhere") and course.is_usable(tmp_path)
-    monkeypatch.setattr(course, "is_usable", lambda folder: folder != str(tmp_path))
-    assert Path(course.environment()["HOME"]).parent == Path(course.VENV)
-    assert course.environment()["UV_NO_CACHE"] == "1"
+    assert course.environment.variables()["HOME"] == str(tmp_path)
+    assert not course.environment.is_usable(tmp_path / "nowhere") and course.environment.is_usable(tmp_path)
+    monkeypatch.setattr(course.environment, "is_usable", lambda folder: folder != str(tmp_path))
+    assert Path(course.environment.variables()["HOME"]).parent == Path(course.environment.VENV)
+    assert course.environment.variables()["UV_NO_CACHE"] == "1"
 
 
 TOLD_TO_PIP = {"PIP_INDEX_URL": "http://127.0.0.1:9/a", "PIP_EXTRA_INDEX_URL": "http://x:9/b http://x:9/c"}
@@ -370,7 +376,7 @@ AS_UV_SAYS |= {"UV_FIND_LINKS": "one,two", "UV_INSECURE_HOST": "x", "UV_NO_INDEX
 
 @pytest.mark.parametrize("told_to", ["environment", "file"])
 def test_uv_is_told_what_pip_is_told(course, monkeypatch, tmp_path, told_to):
-    course.PYTHON = sys.executable
+    course.environment.PYTHON = sys.executable
     for name in [*TOLD_TO_PIP, *AS_UV_SAYS]:
         monkeypatch.delenv(name, raising=False)
     if told_to == "environment":
@@ -380,47 +386,47 @@ def test_uv_is_told_what_pip_is_told(course, monkeypatch, tmp_path, told_to):
         lines = [f"{name[4:].lower().replace('_', '-')} = {value}" for name, value in TOLD_TO_PIP.items()]
         (tmp_path / "pip.conf").write_text("\n".join(["[global]", *lines]))
         monkeypatch.setenv("PIP_CONFIG_FILE", str(tmp_path / "pip.conf"))
-    told = course.told()
+    told = course.environment.told()
     assert {name: told.get(name) for name in AS_UV_SAYS} == AS_UV_SAYS
     assert told["PIP_USER"] == "0"
-    os.mkdir(course.VENV)
+    os.mkdir(course.environment.VENV)
     commands = []
-    course.run = lambda command, **options: commands.append(command) or True
-    course.install("setup", False)
+    course.environment.run = lambda command, **options: commands.append(command) or True
+    course.environment.install("setup", False)
     assert "--no-index" in commands[1], "of this setting, uv knows no variable"
 
 
 def test_pip_is_told_what_uv_is_told(course, monkeypatch):
-    course.PYTHON = sys.executable
+    course.environment.PYTHON = sys.executable
     monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
     for name in TOLD_TO_PIP:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("UV_INDEX_URL", "http://127.0.0.1:9/old-name")
-    assert course.told()["PIP_INDEX_URL"] == "http://127.0.0.1:9/old-name"
+    assert course.environment.told()["PIP_INDEX_URL"] == "http://127.0.0.1:9/old-name"
     monkeypatch.setenv("UV_DEFAULT_INDEX", "http://127.0.0.1:9/a")
     monkeypatch.setenv("PIP_EXTRA_INDEX_URL", "http://127.0.0.1:9/pip")
     monkeypatch.setenv("UV_INDEX", "http://127.0.0.1:9/uv")
-    told = course.told()
+    told = course.environment.told()
     assert told["PIP_INDEX_URL"] == "http://127.0.0.1:9/a"
     assert (told["PIP_EXTRA_INDEX_URL"], told["UV_INDEX"]) == ("http://127.0.0.1:9/pip", "http://127.0.0.1:9/uv")
 
 
 def test_packages_are_installed_with_hashes_and_never_compiled(course):
-    os.mkdir(course.VENV)
+    os.mkdir(course.environment.VENV)
     commands = []
-    course.told = dict
-    course.run = lambda command, **options: commands.append(command) or True
-    assert course.install("setup", False) and course.install("book", True)
+    course.environment.told = dict
+    course.environment.run = lambda command, **options: commands.append(command) or True
+    assert course.environment.install("setup", False) and course.environment.install("book", True)
     assert [command[2] for command in commands] == ["pip", "uv", "pip", "uv"]
     for command in commands:
         assert "--require-hashes" in command and command[command.index("--only-binary") + 1] == ":all:"
     only_uv = Path(commands[0][-1]).read_text(encoding="utf-8")
     assert only_uv.startswith("uv==") and only_uv in PINS_TEXT and only_uv.count("--hash=sha256:") > 5
-    assert course.PINS in commands[1] and "book" not in commands[1]
-    assert commands[3][commands[3].index("--group") + 1] == "book" and course.PINS_OF_GROUPS in commands[3]
+    assert course.environment.PINS in commands[1] and "book" not in commands[1]
+    assert commands[3][commands[3].index("--group") + 1] == "book" and course.environment.PINS_OF_GROUPS in commands[3]
     assert "--reinstall" in commands[3] and "--reinstall" not in commands[1]
-    course.run = lambda command, **options: commands.append(command) and False
-    assert not course.install("setup", False) and len(commands) == 5, "without uv, nothing more is tried"
+    course.environment.run = lambda command, **options: commands.append(command) and False
+    assert not course.environment.install("setup", False) and len(commands) == 5, "without uv, nothing more is tried"
 
 
 def test_the_environment_is_completed(tmp_path):
@@ -443,11 +449,11 @@ def test_the_environment_is_completed(tmp_path):
 )
 def test_a_failed_set_up_leaves_what_was_there(course, failure):
     make_environment(course, "an older version of the course")
-    course.write(os.path.join(course.VENV, "lib", "dask"), "precious")
+    course.environment.write(os.path.join(course.environment.VENV, "lib", "dask"), "precious")
     before = files(course)
     pretend_to_install(course, failure)
     message = message_of(course.main, ["lab"])
-    before[".venv/course-setup.txt"] = course.UNFINISHED
+    before[".venv/course-setup.txt"] = course.environment.UNFINISHED
     assert files(course) == before
     if failure is False:
         assert "no network" in message and "disk" in message and "still there" in message
@@ -462,36 +468,36 @@ def test_what_was_interrupted_is_installed_again(course):
     make_environment(course, "an older version of the course")
     pretend_to_install(course, False)
     asked = []
-    course.install = lambda group, again: asked.append(again) or len(asked) > 1
+    course.environment.install = lambda group, again: asked.append(again) or len(asked) > 1
     message_of(course.main, ["lab"])
     course.main(["lab"])
-    assert asked == [False, True] and course.is_installed("setup")
+    assert asked == [False, True] and course.environment.is_installed("setup")
 
 
 def test_a_broken_environment_is_made_anew_in_one_piece(course, monkeypatch):
     make_environment(course, "unfinished")
-    course.write(os.path.join(course.VENV, "half"), "a package")
+    course.environment.write(os.path.join(course.environment.VENV, "half"), "a package")
     made = []
     monkeypatch.setattr(venv, "create", lambda *arguments, **options: made.append(files(course)))
-    course.make_venv()
+    course.environment.make_venv()
     assert ".venv/half" not in made[0] and made[0][".venv/course-setup.txt"] == ""
-    assert not os.path.exists(course.TRASH)
+    assert not os.path.exists(course.environment.TRASH)
 
 
 @pytest.mark.parametrize("kind", ["folder", "file", "dead link"])
 def test_somebody_elses_venv_is_left_alone(course, kind):
     if kind == "folder":
-        course.write(os.path.join(course.VENV, "pyvenv.cfg"), "home = elsewhere")
+        course.environment.write(os.path.join(course.environment.VENV, "pyvenv.cfg"), "home = elsewhere")
     elif kind == "file":
-        course.write(course.VENV, "mine")
+        course.environment.write(course.environment.VENV, "mine")
     elif windows:
         pytest.skip("links need special rights on Windows")
     else:
-        os.symlink("nowhere", course.VENV)
+        os.symlink("nowhere", course.environment.VENV)
     before = files(course)
     pretend_to_install(course)
     assert "not made by course.py" in message_of(course.main, ["lab"])
-    assert files(course) == before and os.path.lexists(course.VENV)
+    assert files(course) == before and os.path.lexists(course.environment.VENV)
 
 
 def test_what_cannot_succeed_is_said_beforehand(course, monkeypatch):
@@ -514,7 +520,7 @@ def test_what_cannot_succeed_is_said_beforehand(course, monkeypatch):
 def test_two_set_ups_do_not_disturb_each_other(course):
     before = files(course)
     pretend_to_install(course)
-    with course.lock():
+    with course.environment.lock():
         if not windows:
             script = "import course; course.main(['lab'])"
             second = subprocess.run([sys.executable, "-c", script], cwd=course.ROOT, capture_output=True, text=True)
@@ -531,7 +537,7 @@ def test_a_drive_without_locks_is_no_obstacle(course, monkeypatch):
         raise OSError(errno.ENOLCK, "No locks available")
 
     monkeypatch.setattr(fcntl, "flock", refuse)
-    course.lock().close()
+    course.environment.lock().close()
 
 
 def test_the_kernel_for_another_jupyter_knows_the_course(tmp_path, monkeypatch):

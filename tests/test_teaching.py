@@ -19,6 +19,7 @@ import nbformat
 import pytest
 
 from tools import build as builder
+from tools import environment
 from tools.slides import lesson_notebook
 
 ROOT = Path(__file__).parents[1]
@@ -127,10 +128,9 @@ def test_guide_does_not_talk_down():
 
 def test_the_guide_names_what_pip_is_told():
     """course.py hands it on: nothing is taken away, and uv is told, too."""
-    course = runpy.run_path(str(ROOT / "course.py"))
     names = set(re.findall(r"\bPIP_[A-Z_]+\b", PROSE))
     assert {"PIP_NO_INDEX", "PIP_FIND_LINKS"} <= names
-    assert names <= {"PIP_" + option.upper().replace("-", "_") for option in course["SETTINGS"]}
+    assert names <= {"PIP_" + option.upper().replace("-", "_") for option in environment.SETTINGS}
 
 
 # ------------------------------------------------------------------------------------------- a lesson in ten minutes
