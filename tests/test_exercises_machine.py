@@ -21,7 +21,7 @@ def example(monkeypatch):
     """A function that makes a check, or a form, exercise 99.1 for one test."""
 
     def make(check):
-        form = check if isinstance(check, Checked | Function | Parts | Value) else Checked(check=check, reads=None)
+        form = check if isinstance(check, Checked | Function | Parts | Value) else Checked(check=check)
         form.hints = ["look left", "look right"]
         if isinstance(form, Checked):
             form.judged = check  # as it comes

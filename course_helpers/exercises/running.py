@@ -158,7 +158,7 @@ def why_it_raises(learners, arguments, given, error):
 
 def is_written(learners):
     """Whether a function that returns None does anything at all."""
-    code = getattr(learners, "__code__", None)
+    code = getattr(inspect.unwrap(learners), "__code__", None)
     nothing = {"RESUME", "NOP", "LOAD_CONST", "RETURN_CONST", "RETURN_VALUE"}
     return code is None or not {step.opname for step in dis.get_instructions(code)} <= nothing
 
@@ -211,6 +211,8 @@ def is_unchanged(own, argument):
         return (own.shape, own.dtype, own.tobytes()) == (argument.shape, argument.dtype, argument.tobytes())
     if hasattr(argument, "iloc"):
         return own.equals(argument)
+    if is_lazy(argument):
+        return np.array_equal(own.compute(), argument.compute())
     return not isinstance(argument, (list, dict, set)) or own == argument
 
 
