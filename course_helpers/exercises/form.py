@@ -9,6 +9,7 @@ names. Instead of a text, there may be a function of those facts that its parame
 """
 
 import inspect
+import re
 import tempfile
 from collections.abc import Callable, Iterator, Sequence, Set, Sized, ValuesView
 from dataclasses import dataclass, field
@@ -488,13 +489,13 @@ def choice(*names):
 
 
 def letters(known):
-    """A reader for a choice of several letters, as in "AD", "a, d" or ["A", "D"]; as a sorted text."""
+    """A reader for a choice of several letters, as in "AD", "a, d", "A/D" or ["A", "D"]; as a sorted text."""
 
     def reads(answer):
-        chosen = answer if isinstance(answer, str) else entries(answer, f"letters from {known} are asked for.")
-        if not all(isinstance(letter, str) for letter in chosen):
+        parts = [answer] if isinstance(answer, str) else entries(answer, f"letters from {known} are asked for.")
+        if not all(isinstance(part, str) for part in parts):
             raise Wrong(f"letters from {known} are asked for.")
-        chosen = set("".join(chosen).upper()) - set(" ,;.\"'+&")
+        chosen = set(re.sub(r"\bAND\b|[^A-Z0-9]", "", " ".join(parts).upper()))
         if not chosen:
             raise Unanswered("no letter yet. Write all letters that you choose into one text.")
         if chosen - set(known):

@@ -3,7 +3,6 @@
 import functools
 import gc
 import math
-import re
 import tempfile
 import tracemalloc
 from pathlib import Path
@@ -45,11 +44,6 @@ AGAINST = {
 }
 
 
-def chosen(answer):
-    """The letters of an answer, whatever stands between them."""
-    return letters("ABCDEFGH")(re.sub(r"(?i)\band\b|[^a-z0-9]", " ", answer) if isinstance(answer, str) else answer)
-
-
 def what_speaks_against(found):
     """The reasons against all letters that do not help, and whether one that helps is missing."""
     reasons = " ".join(AGAINST[letter] for letter in found if letter in AGAINST)
@@ -58,7 +52,7 @@ def what_speaks_against(found):
 
 EXERCISES["0.1"] = Value(
     right=HELPFUL,
-    reads=chosen,
+    reads=letters("ABCDEFGH"),
     mistakes={
         **{says: "".join(sorted(HELPFUL + letter)) for letter, says in AGAINST.items()},
         "{found} helps. But it is not all that helps: ask of the others how much is in memory at a time.": seen(
