@@ -225,6 +225,7 @@ class Function(Form):
 
     `cases` makes tuples of arguments; if it has a parameter ``folder``, it may write files there and hand over their
     Paths. `given` tells a case in words. `reads` makes of a result what is compared. Names in `without` must not be used.
+    A mistake is named if it gives what was found in more than `share` of the wrong cases, or in all.
     """
 
     right: Callable
@@ -233,6 +234,7 @@ class Function(Form):
     reads: Callable
     same: Callable = equal
     without: tuple = ()
+    share: float = 0.5
 
     def judged(self, answer):
         is_function(answer, self.without)
@@ -328,7 +330,7 @@ class Function(Form):
 
         A mistake is named only if it gives the same here and in all cases where the answer is right. One that gives the same
         in all others, too, comes first, then data of the notebook that the function uses, then the mistake that gives the
-        same in most of the others, then what is seen.
+        same in enough of the others, then what is seen.
         """
         right = [case for case in answered if self.alike(case.found, case.expected)]
         wrong = [case for case in answered if not self.alike(case.found, case.expected)]
@@ -346,7 +348,7 @@ class Function(Form):
             return told(best, first.facts)
         if about := about_notebook(answer):
             return about.strip()
-        if best and 2 * agreement[best] > len(wrong):
+        if best and agreement[best] > self.share * len(wrong):
             return told(best, first.facts)
         return self.recognised(first.facts) or told(self.otherwise, first.facts)
 
