@@ -49,28 +49,29 @@ def names_in(tree, context):
 
 
 def imported(statement):
-    """The names that an import gives, if a statement is one."""
     names = statement.names if isinstance(statement, (ast.Import, ast.ImportFrom)) else []
     return {(name.asname or name.name).split(".")[0] for name in names}
 
 
-def changed_by(statement):
+def changed_by(statement, modules):
     """The names that a statement gives a value, or whose value it may change."""
     if isinstance(statement, (ast.FunctionDef, ast.ClassDef)):
         return {statement.name}
     targets = [node for node in ast.walk(statement) if isinstance(getattr(node, "ctx", None), ast.Store)]
-    # Only a call that stands alone, such as table.sort_values(inplace=True): print(np.abs(image)) does not change np.
-    alone = isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Call)
-    methods = [statement.value.func.value] if alone and isinstance(statement.value.func, ast.Attribute) else []
-    return {name for node in [*targets, *methods] for name in names_in(node, (ast.Load, ast.Store))}
+    call = statement.value if isinstance(statement, ast.Expr) else None
+    if isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute):
+        # Stands alone, as table.sort_values(inplace=True). A module stays the same, but it may write to a path put together.
+        paths = [argument for argument in call.args if isinstance(argument, (ast.BinOp, ast.JoinedStr))]
+        targets += paths if names_in(call.func, ast.Load) <= modules else [call.func.value]
+    return imported(statement) | {name for node in targets for name in names_in(node, (ast.Load, ast.Store))}
 
 
 def needed(statements, names):
-    """The statements on which the values of these names depend, in order; what a module does, it does not to itself."""
+    """The statements on which the values of these names depend, in order."""
     modules = set().union(*map(imported, statements))
     names, found = names - set(dir(builtins)), []
     for statement in reversed(statements):
-        if (changed_by(statement) - modules | imported(statement)) & names:
+        if changed_by(statement, modules) & names:
             found.append(statement)
             own = set()
             if isinstance(statement, ast.FunctionDef):
