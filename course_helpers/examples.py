@@ -42,10 +42,3 @@ def _moving(rng):
     kinds = ["transfer", "work"] * 9
     lengths = [np.where(np.arange(18) % 2, 0.3, 0.65) * rng.uniform(0.8, 1.2, 18) for _ in range(3)]
     return sum((_row(n, lengths[n], np.full(18, 0.02), kinds) for n in range(3)), [])
-
-
-def best_square(table, side, at_least):
-    """Row and column of the square with the smallest mean area, among those with enough objects in this table."""
-    row, column = ((table[name] // side).astype(int) for name in ("centroid-0", "centroid-1"))
-    areas = table["area"].groupby([row, column])
-    return tuple(int(part) for part in areas.mean()[areas.size() >= at_least].idxmin())

@@ -1,31 +1,27 @@
-"""All exercises in the new form, with the answers that the lessons give to them."""
+"""All exercises, with the answers that the lessons give to them."""
 
 import ast
 import builtins
 import functools
-import importlib
 import re
 from functools import partial
 from pathlib import Path
 
 import jupytext
 
-from course_helpers.exercises import LESSONS, numbers
+from course_helpers.exercises import LESSONS, exercise, numbers
 from course_helpers.exercises.form import Function, Parts, seen
 
 SOURCE = Path(__file__).parents[1] / "notebooks" / "source"
 
 
 def every_exercise():
-    """The numbers of all exercises whose lesson has a table for them."""
-    for lesson in LESSONS:
-        table = getattr(importlib.import_module(f"course_helpers.exercises.lesson_{lesson}"), "EXERCISES", {})
-        yield from (number for number in numbers(lesson) if number in table)
+    """The numbers of all exercises."""
+    return [number for lesson in LESSONS for number in numbers(lesson)]
 
 
 def form_of(number):
-    lesson = importlib.import_module(f"course_helpers.exercises.lesson_{number.split('.')[0]}")
-    return lesson.EXERCISES[number]
+    return exercise(number).form
 
 
 @functools.cache
@@ -52,24 +48,30 @@ def names_in(tree, context):
     return {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, context)}
 
 
-def changed_by(statement):
+def imported(statement):
+    names = statement.names if isinstance(statement, (ast.Import, ast.ImportFrom)) else []
+    return {(name.asname or name.name).split(".")[0] for name in names}
+
+
+def changed_by(statement, modules):
     """The names that a statement gives a value, or whose value it may change."""
     if isinstance(statement, (ast.FunctionDef, ast.ClassDef)):
         return {statement.name}
-    if isinstance(statement, (ast.Import, ast.ImportFrom)):
-        return {(name.asname or name.name).split(".")[0] for name in statement.names}
     targets = [node for node in ast.walk(statement) if isinstance(getattr(node, "ctx", None), ast.Store)]
-    # Only a call that stands alone, such as table.sort_values(inplace=True): print(np.abs(image)) does not change np.
-    alone = isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Call)
-    methods = [statement.value.func.value] if alone and isinstance(statement.value.func, ast.Attribute) else []
-    return {name for node in [*targets, *methods] for name in names_in(node, (ast.Load, ast.Store))}
+    call = statement.value if isinstance(statement, ast.Expr) else None
+    if isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute):
+        # Stands alone, as table.sort_values(inplace=True). A module stays the same, but it may write to a path put together.
+        paths = [argument for argument in call.args if isinstance(argument, (ast.BinOp, ast.JoinedStr))]
+        targets += paths if names_in(call.func, ast.Load) <= modules else [call.func.value]
+    return imported(statement) | {name for node in targets for name in names_in(node, (ast.Load, ast.Store))}
 
 
 def needed(statements, names):
     """The statements on which the values of these names depend, in order."""
+    modules = set().union(*map(imported, statements))
     names, found = names - set(dir(builtins)), []
     for statement in reversed(statements):
-        if changed_by(statement) & names:
+        if changed_by(statement, modules) & names:
             found.append(statement)
             own = set()
             if isinstance(statement, ast.FunctionDef):

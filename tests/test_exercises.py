@@ -1,4 +1,4 @@
-"""Every exercise in the new form: its stub, its solution, the mistakes in its table, and what is handed over by accident."""
+"""Every exercise: its stub, its solution, the mistakes in its table, and what is handed over by accident."""
 
 import re
 from itertools import combinations
@@ -12,7 +12,7 @@ from every_exercise import answers_of, every_exercise, form_of, mistakes_of, wit
 from course_helpers.exercises import exercise
 from course_helpers.exercises.form import Function, Parts, seen
 
-EXERCISES = list(every_exercise())
+EXERCISES = every_exercise()
 FUNCTIONS = [number for number in EXERCISES if isinstance(form_of(number), Function)]
 MISTAKES = [(number, says, answers) for number in EXERCISES for says, answers in mistakes_of(number)]
 

@@ -21,7 +21,7 @@ def example(monkeypatch):
     """A function that makes a check, or a form, exercise 99.1 for one test."""
 
     def make(check):
-        form = check if isinstance(check, Checked | Function | Parts | Value) else Checked(check=check, reads=None)
+        form = check if isinstance(check, Checked | Function | Parts | Value) else Checked(check=check)
         form.hints = ["look left", "look right"]
         if isinstance(form, Checked):
             form.judged = check  # as it comes
@@ -260,6 +260,14 @@ def test_a_mistake_is_named_only_if_it_gives_the_same(example, line_of):
     assert line_of("99.1", lambda number: 2 * number + 1).endswith("for 3 you get 7: it is one more.\n")
     assert line_of("99.1", lambda number: {3: 7, 4: 0}[number]).endswith("for 3 you get 7: this is not right.\n")
     assert line_of("99.1", lambda number: 7).endswith("for 3 you get 7: this is not right.\n")
+
+
+def test_a_mistake_is_not_named_if_it_is_wrong_where_the_answer_is_right(example, line_of):
+    one_more, only_of_4 = (lambda number: 2 * number + 1), (lambda number: 2 * number + (number == 4))
+    example(double(mistakes={"it is one more.": one_more}))
+    assert line_of("99.1", only_of_4).endswith("for 4 you get 9: this is not right.\n")
+    example(double(mistakes={"it is one more.": one_more, "only 4 is wrong.": only_of_4}))
+    assert line_of("99.1", only_of_4).endswith("for 4 you get 9: only 4 is wrong.\n")
 
 
 number_of_notebook = 5

@@ -71,6 +71,12 @@ def test_3_2_needs_what_overlap_needed_says():
             )
 
 
+def test_3_4_expects_in_tiles_what_the_whole_gives():
+    for (tiles,) in lesson_3.EXERCISES["3.4"].cases():
+        tiled, whole = lesson_3.find_nuclei(tiles), lesson_3.find_nuclei(tiles.rechunk(-1))
+        assert np.array_equal(tiled.compute(), whole.compute())
+
+
 def test_3_4_one_number_does_not_fit_all_images(line_of):
     """A threshold that is right for one of the images is wrong for another."""
     for image, _ in lesson_3.images_for_nuclei():

@@ -1,14 +1,11 @@
-"""Lesson 4: what only it can say. Its exercises but 4.4 are tested in test_exercises.py, by their tables."""
+"""Lesson 4: what only it can say. Its exercises are tested in test_exercises.py, by their tables."""
 
-import re
 import tracemalloc
 from pathlib import Path
 
 import dask.array as da
-import jupytext
 import numpy as np
 import pytest
-import tifffile
 import zarr
 from zarr.storage import MemoryStore
 
@@ -61,33 +58,6 @@ def test_4_2_tries_rows_and_columns_apart(line_of):
     assert "where a window lies across chunks" in line_of("4.2", (4, 32, 511))
 
 
-@pytest.fixture(scope="module")
-def solution():
-    """The lesson's own answer to exercise 4.4."""
-    cells = [cell for cell in jupytext.read(SOURCE).cells if "solution" in cell.metadata.get("tags", [])]
-    [source] = [cell.source for cell in cells if cell.source.startswith("def convert(")]
-    names = {"tifffile": tifffile, "zarr": zarr}
-    exec(source, names)
-    return names["convert"]
-
-
-def test_4_4_right(line_of, solution):
-    praise = "5 files are converted, one of 8.0 MiB with a peak of memory below 6 MiB."
-    assert line_of("4.4", solution) == f"✓ Exercise 4.4: correct. {praise}\n"
-
-
-@pytest.mark.parametrize("answer", lesson_4.CONVERSION.also_right)
-def test_4_4_also_right(line_of, answer):
-    assert line_of("4.4", answer).startswith("✓")
-
-
-@pytest.mark.parametrize("says", lesson_4.CONVERSION.mistakes)
-def test_4_4_each_mistake_gets_its_own_sentence(line_of, says):
-    line = line_of("4.4", lesson_4.CONVERSION.mistakes[says].example)
-    words = ".*".join(re.escape(part) for part in re.split(r"\{.*?\}", says))
-    assert line.startswith("✗") and re.search(words, line), line
-
-
 scan = np.ones((4000, 5000), np.uint8)
 
 
@@ -116,7 +86,6 @@ def changes_its_file(tiff_path, zarr_path):
         (lambda tiff: None, "takes 1 argument, but is called with 2"),
         (lambda tiff, path: print(tiff), "wrote nothing at zarr_path"),
         (changes_its_file, "your function changes the TIFF file"),
-        ("scan.zarr", "a function is asked for"),
     ],
 )
 def test_4_4_mistakes(line_of, answer, feedback):
@@ -140,14 +109,13 @@ def test_4_4_measures_the_function_alone(line_of):
         runs.append(np.ones(2**25 if len(runs) == 4 else 0, np.uint8))  # the first run that is measured
         lesson_4.in_pieces(tiff_path, path)
 
-    assert line_of("4.4", loads_something_first).startswith("✓") and len(runs) == len(lesson_4.SCANS) + 1
+    assert "one of 8.0 MiB with a peak of memory below 6 MiB" in line_of("4.4", loads_something_first)
+    assert len(runs) == len(lesson_4.SCANS) + 1
     assert not tracemalloc.is_tracing()
 
 
-def test_4_4_not_answered(line_of, hostile):
-    assert line_of("4.4").startswith("○") and line_of("4.4", ...).startswith("○")
+def test_4_4_nothing_written_is_unanswered(line_of):
     assert line_of("4.4", lambda tiff, path: None).startswith("○")
-    assert line_of("4.4", hostile)[0] in "✗○"
 
 
 first_that_fits = lesson_4.smaller_picture

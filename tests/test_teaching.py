@@ -105,7 +105,7 @@ def test_messages_that_the_guide_quotes_are_those_of_the_checks():
             )
             quoted += 1
     assert quoted >= 15
-    for quote in ("Does every way through it end with return?", "this is still a plan of dask's"):
+    for quote in ("Does every way through it end with return?", "nothing is computed yet: it is a plan of dask's"):
         assert quote in section("What goes wrong in any lesson") and quote in texts[None]
 
 

@@ -52,15 +52,8 @@ def exercise(number):
         raise ValueError(f'there is no exercise {number!r}: use its number as a text, for example exercise("1.1")')
     if number not in _asked_for:
         lesson = importlib.import_module(f"{__name__}.lesson_{number.split('.')[0]}")
-        _asked_for[number] = Exercise(number, getattr(lesson, "EXERCISES", {}).get(number) or old_form(number))
+        _asked_for[number] = Exercise(number, lesson.EXERCISES[number])
     return _asked_for[number]
-
-
-def old_form(number):
-    """An exercise that is no table yet."""
-    from course_helpers.exercises import _old  # goes with the last of them
-
-    return _old.checks[number]
 
 
 class Exercise:

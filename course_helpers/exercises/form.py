@@ -9,6 +9,7 @@ names. Instead of a text, there may be a function of those facts that its parame
 """
 
 import inspect
+import re
 import tempfile
 from collections.abc import Callable, Iterator, Sequence, Set, Sized, ValuesView
 from dataclasses import dataclass, field
@@ -85,11 +86,17 @@ class Form:
         return self.judged(answers[0])
 
     def recognised(self, facts):
-        """The sentence of the first mistake that is seen in an answer, or None."""
+        """The sentence of the first mistake that is seen in these facts, or None; rows that name others are passed over."""
         for says, wrong in self.mistakes.items():
-            if isinstance(wrong, seen) and (more := told(wrong.when, facts)):
-                return told(says, {**facts, **more} if isinstance(more, dict) else facts)
+            if isinstance(wrong, seen) and set(inspect.signature(wrong.when).parameters) <= set(facts):
+                if more := told(wrong.when, facts):
+                    return told(says, {**facts, **more} if isinstance(more, dict) else facts)
         return None
+
+    def refuse(self, facts, given=""):
+        """Wrong, with what it was given in front, if a mistake is seen in these facts."""
+        if says := self.recognised(facts):
+            raise Wrong(given + says)
 
 
 @dataclass(kw_only=True)
@@ -158,6 +165,9 @@ class Parts(Form):
             raise Wrong(next(iter(faults.values())) + state)
         if still_open:
             raise Unanswered(state if right else NOT_YET)
+        for name, part in self.parts.items():
+            if says := part.approximation(found[name]):
+                raise Nearly(f"{told(says, {'found': found[name]})} {told(self.praise, found)}")
         return told(self.praise, found)
 
     def gathered(self, answers, named):
@@ -189,9 +199,10 @@ class Parts(Form):
 
 
 class Answered(NamedTuple):
-    """A case, what it is in words, what a learner's function made of it, what is right, and the arguments it changed."""
+    """A case, the copy that a learner's function got, what it made of it, what is right, and the arguments it changed."""
 
     arguments: dict
+    own: dict  # the copies by their names, and what else was noted on the way
     given: str
     found: object
     expected: object
@@ -199,7 +210,7 @@ class Answered(NamedTuple):
 
     @property
     def facts(self):
-        return {**self.arguments, "found": self.found, "expected": self.expected}
+        return {**self.own, **self.arguments, "found": self.found, "expected": self.expected}
 
 
 def about_changes(case):
@@ -214,6 +225,7 @@ class Function(Form):
 
     `cases` makes tuples of arguments; if it has a parameter ``folder``, it may write files there and hand over their
     Paths. `given` tells a case in words. `reads` makes of a result what is compared. Names in `without` must not be used.
+    A mistake is named if it gives what was found in more than `share` of the wrong cases, or in all.
     """
 
     right: Callable
@@ -222,6 +234,7 @@ class Function(Form):
     reads: Callable
     same: Callable = equal
     without: tuple = ()
+    share: float = 0.5
 
     def judged(self, answer):
         is_function(answer, self.without)
@@ -263,8 +276,7 @@ class Function(Form):
             own = {name: handed(argument, folder) for name, argument in arguments.items()}
             given = told(self.given, arguments)
             try:
-                result = call(answer, *own.values(), given=given)
-                found = read(self.reads, result, f"for {given} your function returns")
+                found = self.found(answer, own, given)
             except (Wrong, Unanswered) as reason:
                 if all_right:
                     self.explain(reason, arguments)
@@ -273,14 +285,25 @@ class Function(Form):
             begin("comparing your results", limited=False)
             expected = self.outcome(self.right, arguments)
             all_right &= self.alike(found, expected)
-            changed = [name for name in own if not is_unchanged(own[name], arguments[name])]
-            yield Answered(arguments, given, found, expected, changed)
+            changed = [name for name in arguments if not is_unchanged(own[name], arguments[name])]
+            case = Answered(arguments, own, given, found, expected, changed)
+            if all_right:
+                self.look(case)
+            yield case
+
+    def look(self, case):
+        """Wrong if a right result came about in a wrong way."""
+
+    def found(self, answer, own, given):
+        """What a learner's function makes of its copies of the arguments, to which facts may be added."""
+        return read(self.reads, call(answer, *own.values(), given=given), f"for {given} your function returns")
 
     def outcome(self, function, arguments):
-        """What a function of ours makes of a case, as it is compared."""
+        """What a function of ours makes of a case, as it is compared; a plan is computed."""
         own = [argument if isinstance(argument, Path) else handed(argument, None) for argument in arguments.values()]
         try:
-            return self.reads(plain(function(*own)))
+            result = function(*own)
+            return self.reads(plain(result.compute(scheduler="synchronous") if is_lazy(result) else result))
         except Exception:
             return NOTHING
 
@@ -289,36 +312,43 @@ class Function(Form):
         return one is other if one is NOTHING or other is NOTHING else self.same(one, other)
 
     def explain(self, reason, arguments):
-        """Wrong with the sentence of a mistake that raises the same exception, if there is one."""
+        """Wrong with the sentence of a mistake that raises the same exception, or is seen in it, if there is one."""
+        if not isinstance(reason, Raised):
+            return
+        raises = f"for {told(self.given, arguments)} your function raises {reason.error}: "
         for says, mistake in self.mistakes.items():
             try:
-                if isinstance(reason, Raised) and not isinstance(mistake, seen):
+                if not isinstance(mistake, seen):
                     self.made_by(mistake)(*arguments.values())
             except Exception as error:
                 if described(error) == reason.error:
-                    raise Wrong(
-                        f"for {told(self.given, arguments)} your function raises {reason.error}: {told(says, arguments)}"
-                    ) from None
+                    raise Wrong(raises + told(says, arguments)) from None
+        self.refuse({"error": reason.error}, raises)
 
     def fault(self, answer, first, answered):
         """A sentence about the first wrong case.
 
-        A mistake that gives the same in all cases comes first, then data of the notebook that the function uses, then the
-        mistake that gives the same here and in most cases, then what is seen.
+        A mistake is named only if it gives the same here and in all cases where the answer is right. One that gives the same
+        in all others, too, comes first, then data of the notebook that the function uses, then the mistake that gives the
+        same in enough of the others, then what is seen.
         """
-        agreement = {}  # the cases in which a mistake gives what was found
+        right = [case for case in answered if self.alike(case.found, case.expected)]
+        wrong = [case for case in answered if not self.alike(case.found, case.expected)]
+        agreement = {}  # in how many wrong cases a mistake gives what was found
         for says, mistake in self.mistakes.items():
             if not isinstance(mistake, seen):
-                wrong = self.made_by(mistake)
-                if self.alike(first.found, self.outcome(wrong, first.arguments)):
-                    agreement[says] = [c for c in answered if self.alike(c.found, self.outcome(wrong, c.arguments))]
-        best = max(agreement, key=lambda says: len(agreement[says]), default=None)
-        if best and len(agreement[best]) == len(answered):
+                function = self.made_by(mistake)
+                same = (
+                    self.alike(case.found, self.outcome(function, case.arguments)) for case in [first, *right, *wrong]
+                )
+                if all(islice(same, 1 + len(right))):
+                    agreement[says] = sum(same)
+        best = max(agreement, key=agreement.get, default=None)
+        if best and agreement[best] == len(wrong):
             return told(best, first.facts)
         if about := about_notebook(answer):
             return about.strip()
-        wrong = sum(not self.alike(case.found, case.expected) for case in answered)
-        if best and 2 * sum(not self.alike(case.found, case.expected) for case in agreement[best]) > wrong:
+        if best and agreement[best] > self.share * len(wrong):
             return told(best, first.facts)
         return self.recognised(first.facts) or told(self.otherwise, first.facts)
 
@@ -327,14 +357,16 @@ class Function(Form):
 class Checked(Form):
     """An exercise whose check is written by hand, because it looks at memory or graphs.
 
-    `check` takes the answer, returns the praise, or raises Wrong, Nearly or Unanswered. `reads` comes before it.
+    `check` takes the answer and yields dicts of facts, one after the other: in each, the mistakes are looked for whose
+    facts are known by then. It may also raise Wrong, Nearly or Unanswered. The last facts are those of the praise.
     """
 
     check: Callable
-    reads: Callable = lambda answer: answer
 
     def judged(self, answer):
-        return self.check(read(self.reads, answer, "the answer is"))
+        for facts in self.check(answer):
+            self.refuse(facts)
+        return told(self.praise, facts)
 
 
 # --- how answers are read: each reader returns a plain value, or raises Wrong with what is asked for ---
@@ -459,13 +491,13 @@ def choice(*names):
 
 
 def letters(known):
-    """A reader for a choice of several letters, as in "AD", "a, d" or ["A", "D"]; as a sorted text."""
+    """A reader for a choice of several letters, as in "AD", "a, d", "A/D" or ["A", "D"]; as a sorted text."""
 
     def reads(answer):
-        chosen = answer if isinstance(answer, str) else entries(answer, f"letters from {known} are asked for.")
-        if not all(isinstance(letter, str) for letter in chosen):
+        parts = [answer] if isinstance(answer, str) else entries(answer, f"letters from {known} are asked for.")
+        if not all(isinstance(part, str) for part in parts):
             raise Wrong(f"letters from {known} are asked for.")
-        chosen = set("".join(chosen).upper()) - set(" ,;.\"'+&")
+        chosen = set(re.sub(r"\bAND\b|[^A-Z0-9]", "", " ".join(parts).upper()))
         if not chosen:
             raise Unanswered("no letter yet. Write all letters that you choose into one text.")
         if chosen - set(known):

@@ -1,10 +1,8 @@
 """A form for functions of a dask array that return another one: `InTiles`. It looks at plans and at computations."""
 
-import inspect
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 
 import dask
 import dask.array as da
@@ -12,8 +10,8 @@ import numpy as np
 from dask.array.core import normalize_chunks, slices_from_chunks
 from dask.callbacks import Callback
 
-from course_helpers.exercises.form import NOTHING, Answered, Form, Function, array, read, seen, told
-from course_helpers.exercises.running import Raised, Unanswered, Wrong, about_notebook, begin, call, described, shown
+from course_helpers.exercises.form import Function, array, read, seen
+from course_helpers.exercises.running import Raised, Wrong, about_notebook, begin, call, described, shown
 
 
 class Watch(Callback):
@@ -73,10 +71,8 @@ def in_words(tiles):
     return f"a {tiles.dtype} image of {height} x {width} pixels in tiles of {rows} x {columns}"
 
 
-def computed(function, tiles):
-    """The pixels that a function of tiles stands for."""
-    with dask.config.set(scheduler="synchronous"):
-        return np.asarray(function(tiles).compute())
+def same_pixels(one, other):
+    return one.shape == other.shape and np.allclose(one, other, rtol=0, atol=1e-9)
 
 
 @dataclass(kw_only=True)
@@ -91,66 +87,25 @@ class InTiles(Function):
     dtype: object
     given: object = in_words
     reads: Callable = array
-    same: Callable = partial(np.allclose, rtol=0, atol=1e-9)
+    same: Callable = same_pixels
+    share: float = 1  # near the cuts, different margins often give the same
 
     def __post_init__(self):
         self.mistakes = {**about_plans(self.right), **self.mistakes}
 
-    def recognised(self, facts):
-        known = {says: row for says, row in self.mistakes.items() if isinstance(row, seen) and knows(row.when, facts)}
-        return Form(mistakes=known).recognised(facts)
+    def look(self, case):
+        facts = {"watched": case.own["watch"], "tiles": case.own["tiles"]}
+        self.refuse(facts, f"for {case.given} the result is right, but ")
 
-    def right_of_whole(self, tiles):
-        """What the answer has to equal: the same, computed from the image in one piece."""
-        return self.right(tiles.rechunk(-1))
-
-    def outcome(self, function, arguments):
-        try:
-            return computed(function, arguments["tiles"])
-        except Exception:
-            return NOTHING
-
-    def alike(self, one, other):
-        comparable = one is not NOTHING and other is not NOTHING and one.shape == other.shape
-        return one is other or comparable and self.same(one, other)
-
-    def answered(self, answer, folder):
-        """What the learner's function makes of each case. A complaint is raised, except after a wrong result."""
-        all_right = True
-        begin("making images for your function", limited=False)
-        for arguments in self.all_cases(folder):
-            given, expected = in_words(**arguments), self.outcome(self.right_of_whole, arguments)
-            before = self.outcome(da.asarray, arguments)
-            own, found, margin = arguments["tiles"].copy(), NOTHING, (0, 0)
-            try:
-                found, watched = self.pixels(answer, own, given)
-                begin("comparing your results", limited=False)
-                margin = tuple(watched.margins // 2)
-                if self.alike(found, expected) and (says := self.recognised({"watched": watched, "tiles": own})):
-                    raise Wrong(f"for {given} the result is right, but {says}")
-            except (Wrong, Unanswered) as reason:
-                if all_right:
-                    self.explain(reason, arguments)
-                    raise
-            all_right &= self.alike(found, expected)
-            after = self.outcome(da.asarray, {"tiles": own})
-            changed = [] if own.name == arguments["tiles"].name and np.array_equal(before, after) else ["tiles"]
-            yield Answered(arguments | {"margin": margin}, given, found, expected, changed)
-
-    def pixels(self, answer, tiles, given):
-        """The pixels that a learner's function stands for, and the `Watch` over their computation."""
-        size = tiles.chunksize
+    def found(self, answer, own, given):
+        """The pixels that a learner's function stands for; notes the `Watch` over their computation."""
+        size = own["tiles"].chunksize
+        own["tiles"] = tiles = lazy_tiles(own["tiles"].compute(), own["tiles"].chunks)
         # Steps that are not fused stay visible to Watch.
         with dask.config.set({"scheduler": "synchronous", "optimization.fuse.active": False}), Watch(size) as running:
             returned = call(answer, tiles, given=given)
-        facts = {
-            "returned": returned,
-            "returns": shown(returned),
-            "running": running,
-            "tiles": tiles,
-            "dtype": np.dtype(self.dtype),
-        }
-        if says := self.recognised(facts):
+        facts = {"returned": returned, "returns": shown(returned), "running": running}
+        if says := self.recognised({**facts, "tiles": tiles, "dtype": np.dtype(self.dtype)}):
             raise Wrong(f"for {given} {says}{about_notebook(answer)}")
         begin(f"computing what your function returns for {given}")
         try:
@@ -162,34 +117,14 @@ class InTiles(Function):
             reason = Raised(f"computing what your function returns for {given} raises {described(error)}.")
             reason.error = described(error)
             raise reason from None
-        if says := self.recognised({"pixels": pixels, "gives": shown(pixels), "plan": returned}):
-            raise Wrong(f"for {given} {says}")
-        return read(self.reads, pixels, f"for {given} computing your result gives"), watched
-
-    def explain(self, reason, arguments):
-        """Wrong with the sentence of a mistake that shows in the exception."""
-        if isinstance(reason, Raised) and (says := self.recognised({"error": reason.error})):
-            raise Wrong(f"for {in_words(**arguments)} your function raises {reason.error}: {says}") from None
+        self.refuse({"pixels": pixels, "gives": shown(pixels), "plan": returned}, f"for {given} ")
+        own |= {"watch": watched, "margin": tuple(watched.margins // 2)}
+        return read(self.reads, pixels, f"for {given} computing your result gives")
 
     def fault(self, answer, first, answered):
-        """Where the first wrong case differs, and the mistake that gives the same in all cases, or what is seen.
-
-        A mistake that gives the same in some cases is no reason: near the cuts, different margins often do.
-        """
         wrong = np.argwhere(~np.isclose(first.found, first.expected, rtol=0, atol=1e-9))
         where = "{} pixels differ from the whole, the first in row {}, column {}. ".format(len(wrong), *wrong[0])
-        for says, mistake in self.mistakes.items():
-            if not isinstance(mistake, seen):
-                function = self.made_by(mistake)
-                if all(self.alike(case.found, self.outcome(function, case.arguments)) for case in (first, *answered)):
-                    return where + says
-        reason = about_notebook(answer).strip() or self.recognised(first.facts)
-        return where + (reason or told(self.otherwise, first.facts))
-
-
-def knows(when, facts):
-    """Whether all facts that a function names are known."""
-    return set(inspect.signature(when).parameters) <= set(facts)
+        return where + super().fault(answer, first, answered)
 
 
 def put_together(tiles):

@@ -1,4 +1,4 @@
-"""Checks of lesson 1, "Compute images only when you look at them"."""
+"""Exercises of lesson 1, "Compute images only when you look at them"."""
 
 import contextlib
 import functools
@@ -8,37 +8,80 @@ import dask
 import dask.array as da
 import numpy as np
 from dask.callbacks import Callback
-from dask.delayed import DelayedLeaf
+from dask.delayed import Delayed, DelayedLeaf
 
 from course_helpers import mandelbrot
-from course_helpers.exercises._old import (
-    Nearly,
-    Unanswered,
-    Wrong,
-    call,
-    check_for,
-    function,
-    is_lazy,
-    shown,
-    whole_number,
-)
+from course_helpers.exercises.form import ANY, Checked, Function, Parts, Value, number, read, seen, whole_number
+from course_helpers.exercises.running import Wrong, begin, call, is_lazy, shown
 from course_helpers.mandelbrot import MAX_ITER, render_level
 
-NUMBER_OF_IMAGES = 200_000
+EXERCISES = {}
+
+# --- 1.1: find the first uniform image ---
+
+NUMBER_OF_IMAGES, FIRST, NEARLY, MOST_RENDERED = 200_000, 139_845, 5_000, 20
 LAST = NUMBER_OF_IMAGES - 1
-MOST_RENDERED = 20
-NEARLY = 5_000  # levels by which an answer may be too high and still be called approximate
-LEVELS = range(0, 150_000, 5_000)
-MOST_IN_MEMORY = 5
 
 
-def spread_of(level):
-    """The largest count of an image minus the smallest."""
-    return int(np.ptp(render_level(level)))
+def levels_of_record(answer):
+    """The levels in the list of the lesson."""
+    if not isinstance(answer, list):
+        raise Wrong("the list is asked for to which the lesson appends each level that is rendered.")
+    return [whole_number(level) for level in answer]
 
 
-@check_for(
-    "1.1",
+def counts_of(level):
+    """The range of the counts of an image, by names."""
+    image = render_level(level)
+    return {"smallest": image.min(), "largest": image.max()}
+
+
+def too_many(first_uniform, rendered):
+    """Whether so many images were rendered for a level that may be right, and whether some of them again."""
+    different = len(set(rendered))
+    again = f", of {different} different levels. Dask keeps no image: asking twice renders twice"
+    facts = {"count": len(rendered), "again": again * (different < len(rendered))}
+    return facts if len(rendered) > MOST_RENDERED and first_uniform >= FIRST else None
+
+
+EXERCISES["1.1"] = Parts(
+    parts={
+        "first_uniform": Value(
+            right=FIRST,
+            reads=whole_number,
+            same=lambda found, known: found in known if isinstance(known, range) else found == known,
+            nearly={
+                "Image {found} is uniform, but so is the one before it. Can you find the very first?": range(
+                    FIRST + 1, FIRST + NEARLY + 1
+                ),
+            },
+            mistakes={
+                "this image is not uniform yet, but its neighbour is. You are off by one.": FIRST - 1,
+                "this image is uniform, but so are many before it. Where do the uniform images begin? Does your search ask "
+                "whether all counts are equal? They need not be 256.": LAST,
+                f"the images of the stack are numbered from 0 to {LAST}.": seen(
+                    NUMBER_OF_IMAGES, lambda found: not 0 <= found <= LAST
+                ),
+                "there the counts still range from {smallest} to {largest}. Go deeper.": seen(
+                    130_000, lambda found: counts_of(found) if found < FIRST else None
+                ),
+            },
+            otherwise="this image is uniform, but so are many before it. Where do the uniform images begin?",
+        ),
+        "rendered": Value(reads=levels_of_record, right=ANY),
+    },
+    mistakes={
+        "the list of rendered images is empty. Find the level with stack[level].compute(), in at most "
+        f"{MOST_RENDERED} images: what render_level renders when you call it yourself is not in the list.": seen(
+            {"first_uniform": FIRST, "rendered": []}, lambda rendered: not rendered
+        ),
+        f"the answer may be right, but you rendered {{count}} images{{again}}. Can you do with {MOST_RENDERED}? (Other cells "
+        "add to the list, too. If one ran after your search, run your search again, then this cell.)": seen(
+            {"first_uniform": FIRST, "rendered": [7] * 30}, too_many
+        ),
+    },
+    also_right=((np.int64(FIRST), [7] * MOST_RENDERED), (float(FIRST), [1]), (FIRST + NEARLY, [1])),
+    praise=lambda rendered: f"You rendered {len(rendered)} of {NUMBER_OF_IMAGES:,} images.",
     hints=[
         "the stack has two parts: images that are not uniform, and after them images that are. You look for the border "
         "between them. What does one image in the middle of the stack tell you about all others?",
@@ -48,37 +91,9 @@ def spread_of(level):
         "them, and let the middle take the place of one of the two, until they are neighbours.",
     ],
 )
-def first_uniform(answer, rendered=None):
-    level = whole_number(answer)
-    if not 0 <= level < NUMBER_OF_IMAGES:
-        raise Wrong(f"{shown(answer)} is no position in the stack: its images are numbered from 0 to {LAST}.")
-    if not isinstance(rendered, list):
-        raise Wrong("hand over the list of rendered levels as well: .check(first_uniform, rendered).")
-    image = render_level(level)
-    if np.ptp(image) and spread_of(level + 1) == 0:
-        raise Wrong(f"image {level} is not uniform yet, but its neighbour is. You are off by one.")
-    if np.ptp(image):
-        raise Wrong(f"at {level} the counts still range from {image.min()} to {image.max()}. Go deeper.")
-    if not rendered:
-        raise Wrong(
-            "the list of rendered images is empty. Find the level with stack[level].compute(), in at most "
-            f"{MOST_RENDERED} images: what render_level renders when you call it yourself is not in the list."
-        )
-    if len(rendered) > MOST_RENDERED:
-        different = len(set(map(str, rendered)))
-        again = f", of {different} different levels. Dask keeps no image: asking twice renders twice"
-        raise Wrong(
-            f"the answer may be right, but you rendered {len(rendered)} images{again if different < len(rendered) else ''}. "
-            f"Can you do with {MOST_RENDERED}? (Other cells add to the list, too. If one ran after your search, run your "
-            "search again, then this cell.)"
-        )
-    effort = f"You rendered {len(rendered)} of {NUMBER_OF_IMAGES:,} images."
-    if spread_of(level - 1) == 0:
-        if spread_of(level - NEARLY) == 0:
-            end = " Does your search ask whether all counts are equal? They need not be 256." if level == LAST else ""
-            raise Wrong(f"image {level} is uniform, but so are many before it. Where do the uniform images begin?{end}")
-        raise Nearly(f"{effort} Image {level} is uniform, but so is the one before it. Can you find the very first?")
-    return effort
+
+
+# --- 1.2: a delayed function of your own ---
 
 
 @contextlib.contextmanager
@@ -96,8 +111,71 @@ def counted_renders():
         yield renders
 
 
-@check_for(
-    "1.2",
+class DelayedFunction(Function):
+    """A function that must do nothing but return a plan; what this gives is compared.
+
+    Rows of `mistakes` may name ``answer``, ``plan`` and ``renders`` (of the call), or ``value`` (of the plan).
+    """
+
+    def judged(self, answer):
+        self.refuse({"answer": answer})
+        return super().judged(answer)
+
+    def found(self, answer, own, given):
+        with counted_renders() as renders:
+            plan = call(answer, *own.values(), given=given)
+        self.refuse({"plan": plan, "returns": shown(plan), "renders": renders}, f"for {given} ")
+
+        def computing(*case):
+            return plan.compute(scheduler="synchronous")
+
+        computing.__wrapped__ = answer  # a complaint is about the learner's function
+        value = call(computing, *own.values(), given=given)
+        self.refuse({"value": value}, f"for {given} ")
+        return read(self.reads, value, f"for {given} computing your plan gives")
+
+
+def spread_of(level, lowest=np.min, highest=np.max):
+    image = render_level(level)
+    return int(highest(image)) - int(lowest(image))
+
+
+def delays(function, **others):
+    return dask.delayed(functools.partial(function, **others))
+
+
+EXERCISES["1.2"] = DelayedFunction(
+    right=spread_of,
+    cases=lambda: ((level,) for level in (0, 60_000, 139_900)),
+    given="level {level}",
+    reads=number,
+    mistakes={
+        "this is the spread of level 0. Does your function use its level?": dask.delayed(lambda level: spread_of(0)),
+        "this is the largest count of the image. Does your function use the smallest one as well?": (
+            delays(spread_of, lowest=lambda image: 0)
+        ),
+        "this is the smallest count of the image. Does your function use the largest one as well?": (
+            dask.delayed(lambda level: render_level(level).min() + 0.0)
+        ),
+        f"counts lie between 0 and {MAX_ITER}. Mind the order of the subtraction, and that unsigned numbers have no values "
+        "below zero.": seen(delays(spread_of, lowest=np.max, highest=np.min), lambda found: not 0 <= found <= MAX_ITER),
+        "this is the plan of one call. Hand over the function itself, spread, without parentheses behind it.": seen(
+            dask.delayed(spread_of)(0),
+            lambda answer: isinstance(answer, Delayed) and not isinstance(answer, DelayedLeaf),
+        ),
+        "your function gives {returns} at once. It should return a plan: is the function delayed?": seen(
+            spread_of, lambda plan: not is_lazy(plan)
+        ),
+        "your function gives a plan, but by then it has rendered an image. Delay the rendering as well.": seen(
+            lambda level: dask.delayed(np.ptp)(render_level(level)), lambda renders: renders
+        ),
+        "computing your plan gives one more plan. Inside a delayed function, work directly.": seen(
+            dask.delayed(lambda level: dask.delayed(spread_of)(level)), lambda value: is_lazy(value)
+        ),
+    },
+    otherwise=lambda level: "the counts of this image range from {smallest} to {largest}.".format(**counts_of(level)),
+    also_right=(dask.delayed(lambda level: np.ptp(render_level(level))), lambda level: dask.delayed(spread_of)(level)),
+    praise="Three plans cost nothing, and computing them gave three numbers.",
     hints=[
         "write it as a normal function first and call it: does spread(0) give a number? Then delay it, as delayed_render "
         "above.",
@@ -106,61 +184,25 @@ def counted_renders():
         "two lines inside the function do it: render the image, return its maximum minus its minimum.",
     ],
 )
-def spread(answer):
-    if is_lazy(answer) and not isinstance(answer, DelayedLeaf):
-        raise Wrong(
-            "this is the plan of one call. Hand over the function itself, spread, without parentheses behind it."
-        )
-    function(answer)
-    for level in (0, 60_000, 139_900):
-        with counted_renders() as renders:
-            plan = call(answer, level)
-        if not is_lazy(plan):
-            raise Wrong(
-                f"spread({level}) gives {shown(plan)} at once. It should return a plan: is the function delayed?"
-            )
-        if renders:
-            raise Wrong(
-                f"spread({level}) gives a plan, but by then it has rendered an image. Delay the rendering as well."
-            )
-        try:
-            value = dask.compute(plan, scheduler="synchronous")[0]
-        except Exception as error:
-            raise Wrong(
-                f"spread({level}) is delayed, but computing it raises {type(error).__name__}: {error}."
-            ) from None
-        if value is None or value is ...:
-            raise Unanswered("spread is delayed, but its function returns nothing yet. Write its body, with a return.")
-        if is_lazy(value):
-            raise Wrong(f"computing spread({level}) gives one more plan. Inside a delayed function, work directly.")
-        if np.ndim(value) != 0 or np.asarray(value).dtype.kind not in "iuf":
-            raise Wrong(
-                f"computing spread({level}) gives {shown(value)}. One number is asked for: largest minus smallest count."
-            )
-        compare_spread(level, float(value))
-    return "Three plans cost nothing, and computing them gave three numbers."
 
 
-def compare_spread(level, value):
-    """Say what a wrong spread looks like."""
-    image = render_level(level)
-    largest, smallest = int(image.max()), int(image.min())
-    if value == largest - smallest:
-        return
-    if value < 0 or value > MAX_ITER:
-        raise Wrong(
-            f"spread({level}) is {value:.0f}, but counts lie between 0 and {MAX_ITER}. Mind the order of the "
-            "subtraction, and that unsigned numbers have no values below zero."
-        )
-    if value == largest:
-        raise Wrong(
-            f"spread({level}) is {value:.0f}, the largest count of this image. Does your function use its level, and the smallest count?"
-        )
-    if value == smallest:
-        raise Wrong(
-            f"spread({level}) is {value:.0f}, the smallest count of this image. Does your function use the largest one as well?"
-        )
-    raise Wrong(f"spread({level}) is {value:g}. The counts of this image range from {smallest} to {largest}.")
+# --- 1.3: brightness along the zoom ---
+
+LEVELS = range(0, 150_000, 5_000)
+MOST_IN_MEMORY = 5
+
+
+def images(levels=LEVELS):
+    """A lazy stack of these images of the zoom, one per chunk."""
+    return da.map_blocks(
+        lambda block_id: render_level(levels[block_id[0]])[np.newaxis],
+        chunks=((1,) * len(levels), (512,), (512,)),
+        meta=np.empty((0, 0, 0), np.uint16),
+    )
+
+
+def means(stack):
+    return stack.mean(axis=(1, 2))
 
 
 @functools.cache
@@ -181,8 +223,69 @@ class LargestResults(Callback):
         self.most_bytes = max(self.most_bytes, held)
 
 
-@check_for(
-    "1.3",
+def lazy_means(answer):
+    """Look at what the array declares, then at its numbers, and at how they come about."""
+    yield {"answer": answer, "found": shown(answer)}
+    begin("computing your array")
+    with LargestResults() as memory, counted_renders() as renders:
+        values = answer.compute(scheduler="synchronous")
+    begin("comparing your numbers", limited=False)
+    yield {"values": values}
+    yield {"renders": len(renders), "held": memory.most_bytes / render_level(0).nbytes}
+
+
+def first_wrong_mean(values):
+    wrong = np.flatnonzero(~np.isclose(values, mean_counts(), rtol=1e-6, atol=1e-6))
+    at = wrong[0] if wrong.size else None
+    return {"position": at, "value": values[at], "level": LEVELS[at]} if wrong.size else None
+
+
+ONE_EACH = (
+    f"the array has shape {{answer.shape}}, but one number for each of {len(LEVELS)} images is asked for, shape "
+    f"({len(LEVELS)},). "
+)
+EXERCISES["1.3"] = Checked(
+    check=lazy_means,
+    seconds=60,
+    mistakes={
+        "the answer is {found}, each of them lazy. One dask array is asked for: can you do without a loop?": seen(
+            [image.mean() for image in images()],
+            lambda answer: isinstance(answer, (list, tuple)) and any(map(is_lazy, answer)),
+        ),
+        "the answer is {found}, already computed. Leave it lazy: no .compute(), no np.asarray.": seen(
+            np.ones(len(LEVELS)), lambda answer: isinstance(answer, (np.ndarray, list, tuple, float, np.number))
+        ),
+        f"the answer is {{found}}, but a dask array of {len(LEVELS)} numbers is asked for.": seen(
+            dask.delayed(np.ones)(len(LEVELS)), lambda answer: not isinstance(answer, da.Array)
+        ),
+        f"{ONE_EACH}Which images are asked for?": seen(
+            means(images(range(0, 200_000, 5_000))), lambda answer: answer.ndim == 1 and len(answer) != len(LEVELS)
+        ),
+        f"{ONE_EACH}Over which axes is the mean taken?": seen(images().mean(axis=0), lambda answer: answer.ndim != 1),
+        "the array has dtype {answer.dtype}, but numbers are asked for.": seen(
+            means(images()) > 100, lambda answer: answer.dtype.kind not in "iuf"
+        ),
+        "these are the sums of the images. The mean does not depend on how many pixels an image has.": seen(
+            images().sum(axis=(1, 2)),
+            lambda values: np.allclose(values, mean_counts() * render_level(0).size, rtol=1e-6),
+        ),
+        "number {position} is {value:.3f}, and that is not the mean count of all pixels of image {level}. The images are "
+        f"those of level {LEVELS[0]}, {LEVELS[1]}, {LEVELS[2]}, ..., {LEVELS[-1]}.": seen(
+            means(images(range(len(LEVELS)))), first_wrong_mean
+        ),
+        "the numbers are right, but computing the array rendered {renders} images: the others were rendered before. Leave "
+        "all work to the moment of computing.": seen(
+            da.map_blocks(lambda: mean_counts(), chunks=((len(LEVELS),),), meta=np.empty(0)),
+            lambda renders: renders < len(LEVELS),
+        ),
+        "the numbers are right, but while they were computed {held:.0f} images were in memory at once. Keep one image per "
+        "chunk.": seen(means(images().rechunk(-1)), lambda held: held > MOST_IN_MEMORY),
+    },
+    also_right=(
+        means(images()),
+        da.stack([da.from_delayed(delays(np.mean)(dask.delayed(render_level)(at)), (), float) for at in LEVELS]),
+    ),
+    praise=f"{len(LEVELS)} numbers of {len(LEVELS)} images, and never more than {MOST_IN_MEMORY} of the images in memory.",
     hints=[
         "begin with the images you need, stack[first:last:step], still lazy. Then take the mean of each image.",
         "the array that you get by slicing has three axes: level, row, column. The mean is taken over two of them; "
@@ -191,45 +294,3 @@ class LargestResults(Callback):
         "image is a chunk of its own, dask can forget it once it has its mean.",
     ],
 )
-def brightness(answer):
-    if isinstance(answer, (list, tuple)) and any(map(is_lazy, answer)):
-        raise Wrong(
-            f"the answer is {shown(answer)}, each of them lazy. One dask array is asked for: can you do without a loop?"
-        )
-    if isinstance(answer, (np.ndarray, list, tuple, float, np.number)):
-        raise Wrong(f"the answer is {shown(answer)}, already computed. Leave it lazy: no .compute(), no np.asarray.")
-    if not isinstance(answer, da.Array):
-        raise Wrong(f"the answer is {shown(answer)}, but a dask array of {len(LEVELS)} numbers is asked for.")
-    if answer.shape != (len(LEVELS),):
-        question = "Which images are asked for?" if answer.ndim == 1 else "Over which axes is the mean taken?"
-        raise Wrong(
-            f"the array has shape {answer.shape}, but one number for each of {len(LEVELS)} images is asked for, "
-            f"shape ({len(LEVELS)},). {question}"
-        )
-    if answer.dtype.kind not in "iuf":
-        raise Wrong(f"the array has dtype {answer.dtype}, but numbers are asked for.")
-    expected = mean_counts()
-    with LargestResults() as memory, counted_renders() as renders:
-        values = answer.compute(scheduler="synchronous")
-    images_held = memory.most_bytes / render_level(0).nbytes
-    if np.allclose(values, expected * render_level(0).size, rtol=1e-6):
-        raise Wrong("these are the sums of the images. The mean does not depend on how many pixels an image has.")
-    if not np.allclose(values, expected, rtol=1e-6, atol=1e-6):
-        position = int(np.flatnonzero(~np.isclose(values, expected, rtol=1e-6, atol=1e-6))[0])
-        raise Wrong(
-            f"number {position} is {values[position]:.3f}, and that is not the mean count of all pixels of image "
-            f"{LEVELS[position]}. The images are those of level {LEVELS[0]}, {LEVELS[1]}, {LEVELS[2]}, ..., {LEVELS[-1]}."
-        )
-    if len(renders) < len(LEVELS):
-        raise Wrong(
-            f"the numbers are right, but computing the array rendered {len(renders)} images: the others were rendered "
-            "before. Leave all work to the moment of computing."
-        )
-    if images_held > MOST_IN_MEMORY:
-        raise Wrong(
-            f"the numbers are right, but while they were computed {images_held:.0f} images were in memory at once. "
-            "Keep one image per chunk."
-        )
-    return (
-        f"{len(LEVELS)} numbers of {len(LEVELS)} images, and never more than {MOST_IN_MEMORY} of the images in memory."
-    )

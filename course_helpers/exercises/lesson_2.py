@@ -8,8 +8,8 @@ from typing import NamedTuple
 import dask.array as da
 import numpy as np
 
-from course_helpers.exercises.form import NOTHING, Answered, Function, Value, array, pairs, seen, told
-from course_helpers.exercises.running import Unanswered, Wrong, begin, call, shown
+from course_helpers.exercises.form import Function, Value, array, pairs, seen
+from course_helpers.exercises.running import Wrong, call, shown
 
 EXERCISES = {}
 SHAPE, CHUNKS = (512, 512), (200, 300)
@@ -564,14 +564,6 @@ class Computed(NamedTuple):
     dtype = property(lambda self: self.pixels.dtype)
 
 
-def computed(plan, given):
-    """What the plan of a learner gives."""
-    if not isinstance(plan, da.Array):
-        remedy = " Let it return a plan, without .compute() at the end." * isinstance(plan, np.ndarray)
-        raise Wrong(f"for {given} your function returns {shown(plan)}, but a dask array is asked for.{remedy}")
-    return Computed(plan, np.asarray(call(plan.compute, given=given)))
-
-
 def same_promises_and_pixels(one, other):
     declared = [(each.plan.chunks, each.plan.dtype, each.dtype, each.waits) for each in (one, other)]
     return declared[0] == declared[1] and np.array_equal(one.pixels, other.pixels)
@@ -579,34 +571,20 @@ def same_promises_and_pixels(one, other):
 
 @dataclass(kw_only=True)
 class Plans(Function):
-    """A function that makes a plan for a dask array. What this declares is compared, and what it gives once it is computed.
-
-    It is written here because the results of a `Function` are no plans.
-    """
+    """A function that makes a plan for a dask array. What this declares is compared, and what it gives once computed."""
 
     same: Callable = same_promises_and_pixels
 
-    def answered(self, answer, folder):
-        all_right = True
-        for arguments in self.all_cases(folder):
-            pixels, given = arguments["tiles"].compute(), told(self.given, arguments)
-            source = Source(pixels.copy())
-            tiles = da.from_array(source, arguments["tiles"].chunks, name=False, meta=pixels[:0, :0])
-            try:
-                plan = call(answer, tiles, given=given)
-                source.reads.clear()  # to measure the haze, the tiles may be read
-                found = computed(plan, given)
-                found = found._replace(waits=len(source.reads) >= tiles.npartitions)
-            except (Wrong, Unanswered) as reason:
-                if all_right:
-                    self.explain(reason, arguments)
-                    raise
-                found = NOTHING
-            begin("comparing your results")
-            expected = self.outcome(self.right, arguments)
-            all_right &= self.alike(found, expected)
-            changed = [] if np.array_equal(source.pixels, pixels) else ["tiles"]
-            yield Answered(arguments, given, found, expected, changed)
+    def found(self, answer, own, given):
+        source = Source(own["tiles"].compute().copy())
+        own["tiles"] = da.from_array(source, own["tiles"].chunks, name=False, meta=source.pixels[:0, :0])
+        plan = call(answer, own["tiles"], given=given)
+        if not isinstance(plan, da.Array):
+            remedy = " Let it return a plan, without .compute() at the end." * isinstance(plan, np.ndarray)
+            raise Wrong(f"for {given} your function returns {shown(plan)}, but a dask array is asked for.{remedy}")
+        source.reads.clear()  # to measure the haze, the tiles may be read
+        pixels = np.asarray(call(plan.compute, given=given))
+        return Computed(plan, pixels, waits=len(source.reads) >= own["tiles"].npartitions)
 
     def outcome(self, function, arguments):
         def computed_here(tiles):

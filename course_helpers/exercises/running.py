@@ -79,23 +79,20 @@ class Work(threading.Thread):
         return self.done.is_set()
 
 
-def finish(judge, seconds=None, still=None):
+def finish(judge, seconds, still=None):
     """What `judge` returns or raises; Wrong if one of its steps takes longer than so many seconds.
 
     Parameters
     ----------
     judge : callable
         Without arguments. What it prints or warns of must not drown the one line of feedback, and is not shown.
-    seconds : float, optional
-        For each step. Without it, there is no limit and no thread.
+    seconds : float
+        For each step.
     still : callable, optional
         Told once, after two seconds, what is being done.
     """
     with contextlib.redirect_stdout(Nowhere()), contextlib.redirect_stderr(Nowhere()), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        if seconds is None:
-            with np.errstate(all="ignore"):
-                return judge()
         work = Work(judge)
         begun = work.since
         work.start()
@@ -158,9 +155,14 @@ def why_it_raises(learners, arguments, given, error):
 
 def is_written(learners):
     """Whether a function that returns None does anything at all."""
-    code = getattr(learners, "__code__", None)
+    code = code_of(learners)
     nothing = {"RESUME", "NOP", "LOAD_CONST", "RETURN_CONST", "RETURN_VALUE"}
     return code is None or not {step.opname for step in dis.get_instructions(code)} <= nothing
+
+
+def code_of(learners):
+    """The code of a function, also of one that is wrapped, such as a delayed one; None if it is not written in Python."""
+    return getattr(inspect.unwrap(learners), "__code__", None)
 
 
 def codes(code):
@@ -174,14 +176,14 @@ def codes(code):
 
 def names_used(learners):
     """All names in the code of a function that are neither its arguments nor its variables."""
-    return {name for code in codes(getattr(learners, "__code__", None)) for name in code.co_names}
+    return {name for code in codes(code_of(learners)) for name in code.co_names}
 
 
 def about_notebook(learners):
     """A sentence about data of the notebook that a function uses beside its arguments; empty if it uses none."""
-    steps = [step for code in codes(getattr(learners, "__code__", None)) for step in dis.get_instructions(code)]
+    steps = [step for code in codes(code_of(learners)) for step in dis.get_instructions(code)]
     used = {step.argval for step in steps if step.opname == "LOAD_GLOBAL"}
-    known = getattr(learners, "__globals__", {})
+    known = getattr(inspect.unwrap(learners), "__globals__", {})
     data = sorted(
         name
         for name in used & set(known)
@@ -211,6 +213,8 @@ def is_unchanged(own, argument):
         return (own.shape, own.dtype, own.tobytes()) == (argument.shape, argument.dtype, argument.tobytes())
     if hasattr(argument, "iloc"):
         return own.equals(argument)
+    if is_lazy(argument):
+        return own is argument or is_unchanged(own.compute(), argument.compute())
     return not isinstance(argument, (list, dict, set)) or own == argument
 
 
