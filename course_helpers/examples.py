@@ -42,3 +42,14 @@ def _moving(rng):
     kinds = ["transfer", "work"] * 9
     lengths = [np.where(np.arange(18) % 2, 0.3, 0.65) * rng.uniform(0.8, 1.2, 18) for _ in range(3)]
     return sum((_row(n, lengths[n], np.full(18, 0.02), kinds) for n in range(3)), [])
+
+
+def best_square(table, side, at_least, statistic="mean", rounding=np.floor, find="idxmin"):
+    """Row and column of the square with the smallest statistic of the areas, among those with enough objects.
+
+    `statistic`, `rounding` and `find` are for the mistakes that exercise 6.3 knows.
+    """
+    row, column = (rounding(table[name] / side).astype(int) for name in ("centroid-0", "centroid-1"))
+    squares = table["area"].groupby([row, column])
+    enough = squares.agg(statistic)[squares.size() >= at_least]
+    return tuple(int(part) for part in getattr(enough, find)()) if len(enough) else None

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from skimage.measure import label
 
+from course_helpers.examples import best_square
 from course_helpers.exercises import lesson_6
 from course_helpers.objects import label_in_tiles, stitch_labels
 
@@ -95,11 +96,11 @@ nuclei = lesson_6.one_table(np.random.default_rng(0), np.full((8, 20), 20), np.f
 
 
 def table_of_notebook(table, side, at_least):
-    return lesson_6.best_square(nuclei, side, at_least)
+    return best_square(nuclei, side, at_least)
 
 
 def areas_of_notebook(table, side, at_least):
-    return lesson_6.best_square(table.assign(area=nuclei["area"]), side, at_least)
+    return best_square(table.assign(area=nuclei["area"]), side, at_least)
 
 
 @pytest.mark.parametrize("small_nuclei", [table_of_notebook, areas_of_notebook])

@@ -8,6 +8,7 @@ import pandas as pd
 from dask.array.core import slices_from_chunks
 from skimage.measure import label
 
+from course_helpers.examples import best_square
 from course_helpers.exercises.form import Function, Parts, Value, choice, pairs, seen, whole_number, whole_numbers
 
 EXERCISES = {}
@@ -261,14 +262,6 @@ def one_table(random, counts, means, side):
     table = pd.concat(parts).sample(frac=1, random_state=3, ignore_index=True)
     table.insert(0, "label", random.permutation(len(table)) + 1)
     return table
-
-
-def best_square(table, side, at_least, statistic="mean", rounding=np.floor, find="idxmin"):
-    """Row and column of the square with the smallest statistic of the areas, among those with enough objects."""
-    row, column = (rounding(table[name] / side).astype(int) for name in ("centroid-0", "centroid-1"))
-    squares = table["area"].groupby([row, column])
-    enough = squares.agg(statistic)[squares.size() >= at_least]
-    return tuple(int(part) for part in getattr(enough, find)()) if len(enough) else None
 
 
 def up_to_line(places):
