@@ -34,7 +34,7 @@ def uses(tree):
     """Names in code, except where they are imported; of calls also (name, keyword) and (name, position).
 
     Arguments count for the function that is called, and for one that is handed over: in `partial(f, 3)` for its first
-    parameter, in `image.map_blocks(f, radius=3)` for its radius.
+    parameter, in `image.map_blocks(f, radius=3)` for its radius, and in an exercise, for what it calls right, in its table.
     """
     found = {name_of(node) for node in ast.walk(tree)} - {None}
     for node in ast.walk(tree):
@@ -43,6 +43,9 @@ def uses(tree):
             if name_of(node.func) == "partial":
                 found |= {(name_of(node.args[0]), position) for position in range(len(node.args) - 1)}
             found |= {(name_of(called), word.arg) for called in [node.func, *node.args] for word in node.keywords}
+            right = [name_of(word.value) for word in node.keywords if word.arg == "right"]
+            keys = [key for part in ast.walk(node) if right and isinstance(part, ast.Dict) for key in part.keys]
+            found |= {(name, key.value) for name in right for key in keys if isinstance(key, ast.Constant)}
     return found
 
 
@@ -121,6 +124,8 @@ def test_what_nobody_uses_is_found():
     assert left(start + "shrink(image, 3, mode='max')") == ["grow", "loop(steps=)", "Left"]
     assert left(start + "image.map_blocks(shrink, factor=3, mode='max')") == ["grow", "loop(steps=)", "Left"]
     assert left(start + "partial(shrink, image, 3)()") == ["shrink(mode=)", "grow", "loop(steps=)", "Left"]
+    table = "Function(right=shrink, mistakes={'too small.': {'factor': 3, 'mode': 'max'}})"
+    assert left(start + table) == ["grow", "loop(steps=)", "Left"]
     assert left("from course_helpers import scales\nscales.grow(image)") == [
         "Error",
         "shrink",
