@@ -50,9 +50,7 @@ def run(file, limit, sender):
 def make_ready(file):
     """Import the modules that the work uses, and let arrays go back to the system as soon as they are deleted."""
     with contextlib.suppress(AttributeError, TypeError):  # not every C library keeps some for later as glibc does
-        mallopt = ctypes.CDLL(None).mallopt
-        mallopt(-3, 2**20)  # M_MMAP_THRESHOLD
-        mallopt(-1, 2**20)  # M_TRIM_THRESHOLD
+        ctypes.CDLL(None).mallopt(-3, 2**20)  # M_MMAP_THRESHOLD: arrays from 1 MiB
     with contextlib.suppress(Exception):
         load(file)
     if "dask.array" in sys.modules:

@@ -103,17 +103,16 @@ def test_time_and_curve():
     assert 60 * MIB < memory.max() <= measurement.peak and memory[-1] < 8 * MIB
 
 
-def test_small_arrays_that_are_deleted_leave_the_memory():
-    """Those from 1 MiB; not freed in the order in which they were made, with more after them."""
+def test_arrays_leave_the_memory_at_once():
+    """Also small ones, after larger ones, and with others behind them."""
 
     def work():
-        arrays = [filled(2) for _ in range(40)]
-        kept = arrays[-1]
-        del arrays
+        filled(16)
+        arrays = [filled(2) for _ in range(20)]
+        del arrays[:-1]
         time.sleep(0.3)
-        return kept.sum()
 
-    assert measure(work).curve[1][-1] < 8 * MIB
+    assert np.median(measure(work).curve[1]) < 8 * MIB
 
 
 # Work and results of all kinds
@@ -140,7 +139,7 @@ def test_a_dask_computation():
 
     lazy = da.ones((64, 2**20), chunks=(1, 2**20), dtype=np.uint8).sum()
     measurement = measure(partial(lazy.compute, num_workers=2))
-    assert measurement.result == 64 * 2**20 and measurement.peak < 30 * MIB
+    assert measurement.result == 64 * 2**20 and measurement.peak < 12 * MIB
 
 
 def test_two_at_a_time():
@@ -177,6 +176,24 @@ def test_a_peak_between_two_looks_counts_as_well(monkeypatch):
     monkeypatch.setattr("course_helpers.memory.INTERVAL", 4)
     measurement = measure(partial(sum_of, 104), 100 * MIB)
     assert measurement.died == "killed, because it used more than the limit of 100 MiB"
+
+
+class Large:
+    """Takes 50 MiB for a moment when a process loads it for the first time."""
+
+    def __reduce__(self):
+        return load_once, ()
+
+
+def load_once():
+    return 0 if hasattr(sys, "loaded") else setattr(sys, "loaded", sum_of(50))
+
+
+@linux
+def test_a_peak_counts_from_the_beginning_of_the_work(monkeypatch):
+    monkeypatch.setattr("course_helpers.memory.INTERVAL", 4)  # no samples
+    large = Large()
+    assert abs(measure(lambda: (sum_of(10), large)).peak / MIB - 10) < 4
 
 
 def test_a_memory_error_can_be_survived():
@@ -230,8 +247,14 @@ def test_killed_from_outside():
     assert measurement.died == "killed from outside (SIGKILL), as by an operating system that runs out of memory"
 
 
-def test_what_is_printed_appears(capfd):
-    measure(lambda: print("hällo"))
+def test_what_is_printed_appears(capfd, monkeypatch):
+    monkeypatch.delenv("PYTHONUNBUFFERED", raising=False)
+
+    def work():
+        threading.Thread(target=time.sleep, args=(1000,)).start()  # so that the process does not end by itself
+        print("hällo")
+
+    measure(work)
     assert capfd.readouterr().out == "hällo\n"
 
 
@@ -252,9 +275,8 @@ def gone(pid):
 SLEEPER = [sys.executable, "-c", "import time; time.sleep(1000)"]
 
 
-def test_children_and_threads_of_the_work_are_ended():
+def test_children_of_the_work_are_ended():
     def start():
-        threading.Thread(target=time.sleep, args=(1000,)).start()
         return os.getpid(), subprocess.Popen(SLEEPER).pid
 
     for pid in measure(start).result:
@@ -263,8 +285,8 @@ def test_children_and_threads_of_the_work_are_ended():
 
 @posix
 def test_orphans_of_the_work_are_ended():
-    code = f"import subprocess; print(subprocess.Popen({SLEEPER}, stdout=subprocess.DEVNULL).pid)"
-    assert gone(int(measure(partial(subprocess.check_output, [sys.executable, "-c", code])).result))
+    orphan = measure(partial(subprocess.check_output, ["sh", "-c", "sleep 1000 > /dev/null & echo $!"])).result
+    assert gone(int(orphan))
 
 
 def test_after_the_limit_children_are_ended(tmp_path):
