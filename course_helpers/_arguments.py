@@ -24,6 +24,22 @@ def real_number(value, name, least=-inf):
     return float(value)
 
 
+def number_of_bytes(value, name, least):
+    """Return a value as a number of bytes, given as such or as text with a unit; raise TypeError or ValueError if not."""
+    from dask.utils import parse_bytes  # here, because what only loads time points starts without dask, and faster
+
+    wanted = f'a number of bytes from {least} ({least / 2**20:g} MiB), or text with a unit such as "200 MiB" or "1 GB"'
+    if isinstance(value, bool) or not isinstance(value, (Real, str)):
+        raise TypeError(f"{name} is {value!r}, but must be {wanted}.")
+    try:
+        number = parse_bytes(value)
+    except (ValueError, OverflowError):
+        number = -1
+    if not least <= number < 2**62:
+        raise ValueError(f"{name} is {value!r}, but must be {wanted}.")
+    return number
+
+
 def per_axis(values, name, axes, least, most=inf):
     """Return a tuple with a whole number for every axis; a single one stands for all axes."""
     values = tuple(values) if isinstance(values, (tuple, list)) else (values,) * axes
