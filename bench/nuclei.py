@@ -12,7 +12,7 @@ from _timing import seconds
 from scipy import ndimage as ndi
 from skimage.draw import ellipse
 
-from course_helpers.nuclei import nuclei_slide, render_nuclei, true_nuclei
+from course_helpers.slide import nuclei_slide, render_nuclei, true_nuclei
 
 WINDOW = np.s_[1000:2000, 2500:4500]  # of middling density
 MEGAPIXELS = 2.0

@@ -15,8 +15,9 @@ import psutil
 from _timing import best_times, seconds
 from dask.distributed import Client, LocalCluster, futures_of, get_task_stream
 
-from course_helpers.nuclei import nuclei_slide, seed_nuclei
+from course_helpers.nuclei import seed_nuclei
 from course_helpers.objects import count_in_tiles
+from course_helpers.slide import nuclei_slide
 
 SEEDS = partial(seed_nuclei, threshold=32, sigma=2)
 TASKS = 1000

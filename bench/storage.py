@@ -16,7 +16,7 @@ import numpy as np
 import tifffile
 import zarr
 
-from course_helpers.nuclei import nuclei_slide
+from course_helpers.slide import nuclei_slide
 from course_helpers.storage import convert_tiff, write_verified
 
 SHAPE, CHUNKS = (8192, 8192), (512, 512)

@@ -3,6 +3,8 @@
 from math import inf, isfinite
 from numbers import Integral, Real
 
+import numpy as np
+
 
 def whole_number(value, name, least, most=inf):
     """Return a value as int; raise TypeError if it is no whole number, ValueError if it is too small or too large."""
@@ -52,4 +54,14 @@ def dask_array(array, name):
         )
     if not all(isfinite(size) for size in array.shape):
         raise ValueError(f"{name} has shape {array.shape}, but must have known chunks. Call compute_chunk_sizes first.")
+    return array
+
+
+def numpy_array(array, name):
+    """Return the array; raise TypeError if it is not one of NumPy, all of whose pixels count."""
+    if not isinstance(array, np.ndarray) or np.ma.isMaskedArray(array):
+        raise TypeError(
+            f"{name} is of type {type(array).__name__}, but must be a NumPy array without a mask. Compute a part of a dask "
+            "array first, such as image[:2000, :2000].compute(), or hand its tiles over with dask.array.map_overlap."
+        )
     return array

@@ -7,7 +7,7 @@ import numpy as np
 from dask.array.core import normalize_chunks, slices_from_chunks
 from dask.threaded import get
 
-from course_helpers._arguments import dask_array, per_axis, real_number, whole_number
+from course_helpers._arguments import dask_array, numpy_array, per_axis, real_number, whole_number
 
 # How far a step looks, in its sigmas or radii. Scipy.ndimage and scikit-image cut the Gaussian off at 4 sigma; a top-hat
 # is a minimum filter and a maximum filter.
@@ -67,22 +67,8 @@ def _reach(step):
 def tile_cost(tile, overlap):
     """Return how many pixels are processed for one useful pixel, in a tile that has neighbours on all sides.
 
-    Parameters
-    ----------
-    tile : int or tuple of int
-        Sides of the tile in pixels, without the overlap, one per axis. One number alone is a square tile.
-    overlap : int or tuple of int
-        Pixels added on both sides of every axis.
-
-    Returns
-    -------
-    float
-        The product over all axes of (tile + 2 * overlap) / tile.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If a side is less than 1, an overlap less than 0, one is not a whole number, or their numbers of axes differ.
+    `tile` and `overlap` are in pixels: one number for each axis of the tile, without the overlap (one number alone is a
+    square tile), and the overlap on both sides of every axis. TypeError or ValueError if these are no whole numbers.
 
     Examples
     --------
@@ -91,7 +77,7 @@ def tile_cost(tile, overlap):
     >>> tile_cost((64, 64, 64), 8)
     1.953125
     """
-    axes = next((len(sides) for sides in (tile, overlap) if isinstance(sides, (tuple, list))), 2)
+    axes = len(tile) if isinstance(tile, tuple) else 2
     tile, overlap = per_axis(tile, "tile", axes, 1), per_axis(overlap, "overlap", axes, 0)
     return prod(side + 2 * margin for side, margin in zip(tile, overlap)) / prod(tile)
 
@@ -107,7 +93,7 @@ def tiled(procedure, image, tile, overlap):
     ----------
     procedure : callable
         Takes an array, and returns an array of the same shape.
-    image : array of any number of dimensions
+    image : numpy.ndarray of any number of dimensions
     tile : int or tuple of int
         Sides of a tile in pixels, without the overlap. The last tile along an axis may be smaller.
     overlap : int or tuple of int
@@ -131,18 +117,17 @@ def tiled(procedure, image, tile, overlap):
     >>> tiled(lambda pixels: maximum_filter1d(pixels, 3), image, tile=4, overlap=1)
     array([0, 0, 7, 7, 7, 0, 0, 0])
     """
-    _check_whole(image)
-    tile, overlap = per_axis(tile, "tile", image.ndim, 1), per_axis(overlap, "overlap", image.ndim, 0)
-    inner = slices_from_chunks(normalize_chunks(tile, image.shape))
+    ndim = numpy_array(image, "image").ndim
+    overlap = per_axis(overlap, "overlap", ndim, 0)
+    inner = slices_from_chunks(normalize_chunks(per_axis(tile, "tile", ndim, 1), image.shape))
 
     def process(number):
-        window = tuple(
-            slice(max(part.start - margin, 0), part.stop + margin) for part, margin in zip(inner[number], overlap)
-        )
-        useful = tuple(
-            slice(part.start - outer.start, part.stop - outer.start) for part, outer in zip(inner[number], window)
-        )
-        return _run(procedure, image[window])[useful]
+        around = [
+            (part, slice(max(part.start - margin, 0), part.stop + margin))
+            for part, margin in zip(inner[number], overlap)
+        ]
+        result = _run(procedure, image[tuple(outer for _, outer in around)])
+        return result[tuple(slice(part.start - outer.start, part.stop - outer.start) for part, outer in around)]
 
     # Dask's threads share the image; to a cluster it would travel with every tile. A graph written as a dictionary
     # takes much less time per tile than one made with dask.delayed.
@@ -157,23 +142,14 @@ def tiled(procedure, image, tile, overlap):
 def tiling_error(procedure, image, tile, overlap):
     """Return the largest absolute difference between the tiled result and that of the whole image.
 
-    It is the largest one and not the sum, because in a sum positive and negative differences cancel.
-
-    Parameters
-    ----------
-    procedure, image, tile, overlap
-        As in `tiled`.
+    It is the largest one and not the sum, because in a sum positive and negative differences cancel. Parameters and
+    errors are those of `tiled`; and ValueError if the two results have different dtypes.
 
     Returns
     -------
     float
         In grey levels; False and True differ by 1. 0 means that the results are equal in every pixel. NaN and NaN are
         equal; NaN and a number differ by infinity.
-
-    Raises
-    ------
-    TypeError, ValueError
-        As in `tiled`, and if the two results have different dtypes.
 
     Examples
     --------
@@ -185,7 +161,7 @@ def tiling_error(procedure, image, tile, overlap):
     return _largest_difference(tiled(procedure, image, tile, overlap), _run(procedure, image))
 
 
-def smallest_overlap(procedure, image, tile, maximum=None):
+def smallest_overlap(procedure, image, tile, maximum):
     """Search for the smallest overlap with which the tiled result equals that of the whole image.
 
     The answer holds for this image and this tile size. Another image may need more; what is enough for every image
@@ -198,8 +174,8 @@ def smallest_overlap(procedure, image, tile, maximum=None):
     ----------
     procedure, image, tile
         As in `tiled`.
-    maximum : int, optional
-        Largest overlap to try, in pixels; by default, the longest side of a tile. `overlap_needed` gives a good one.
+    maximum : int
+        Largest overlap to try, in pixels.
 
     Returns
     -------
@@ -210,23 +186,13 @@ def smallest_overlap(procedure, image, tile, maximum=None):
     ------
     TypeError, ValueError
         As in `tiling_error`, and if not even `maximum` passes.
-
-    Examples
-    --------
-    >>> from scipy.ndimage import gaussian_filter
-    >>> image = np.random.default_rng(0).random((64, 64))
-    >>> smallest_overlap(lambda pixels: gaussian_filter(pixels, 2), image, 16)
-    8
     """
-    _check_whole(image)
-    tile = per_axis(tile, "tile", image.ndim, 1)
-    maximum = max(tile) if maximum is None else whole_number(maximum, "maximum", 0)
-    whole = _run(procedure, image)
+    whole = _run(procedure, numpy_array(image, "image"))
 
     def error(overlap):
         return _largest_difference(tiled(procedure, image, tile, overlap), whole)
 
-    passing = min(maximum, max(image.shape))
+    passing = min(whole_number(maximum, "maximum", 0), max(image.shape))
     if remaining := error(passing):
         raise ValueError(
             f"With overlap {passing} the tiles differ from the whole image by up to {remaining:g}. "
@@ -235,6 +201,36 @@ def smallest_overlap(procedure, image, tile, maximum=None):
     while passing and error(passing - 1) == 0:
         passing -= 1
     return passing
+
+
+def _run(procedure, pixels):
+    """Call a procedure; raise if it returns no plain value for every pixel."""
+    # Tiles overlap: a procedure that writes into its input must not change what the next tile reads.
+    result = procedure(pixels.copy())
+    if np.ma.isMaskedArray(result) or np.shape(result) != pixels.shape:
+        raise ValueError(
+            f"procedure returns a {type(result).__name__} of shape {np.shape(result)}, but must return one plain value for "
+            f"every pixel: {pixels.shape}."
+        )
+    return np.asarray(result)
+
+
+def _largest_difference(result, expected):
+    """Return the largest absolute difference of two arrays in grey levels, as in `tiling_error`."""
+    if result.dtype != expected.dtype.newbyteorder("="):
+        raise ValueError(
+            f"procedure returns {result.dtype} for tiles, but must return {expected.dtype}, as for the whole image. "
+            "Let it always return the same dtype."
+        )
+    if result.dtype.kind in "biu":
+        low, high = np.minimum(result, expected), np.maximum(result, expected)
+        unsigned = np.dtype(f"u{result.dtype.itemsize}")  # holds every difference, even 127 - (-128), and never wraps
+        return float((high.view(unsigned) - low.view(unsigned)).max())
+    unequal = (result != expected) & ~(np.isnan(result) & np.isnan(expected))
+    result, expected = result[unequal], expected[unequal]
+    with np.errstate(invalid="ignore", over="ignore"):
+        difference = np.abs(np.subtract(result, expected, dtype=np.result_type(result, float)))
+    return float(np.where(np.isnan(difference), np.inf, difference).max(initial=0))
 
 
 def compute_in_patches(array, size=None, out=None):
@@ -264,8 +260,7 @@ def compute_in_patches(array, size=None, out=None):
     Raises
     ------
     TypeError, ValueError
-        If `array` is no dask array with known chunks, `size` is not a positive whole number or one for every axis, or
-        `out` has another shape.
+        If an argument cannot be used, or `out` has another shape than `array`.
 
     Examples
     --------
@@ -273,59 +268,14 @@ def compute_in_patches(array, size=None, out=None):
     >>> compute_in_patches(da.arange(6, chunks=2), size=1)
     array([0, 1, 2, 3, 4, 5])
     """
-    dask_array(array, "array")
-    size = round(64 ** (1 / max(array.ndim, 1))) if size is None else size
-    size = per_axis(size, "size", array.ndim, 1)
+    ndim = dask_array(array, "array").ndim
+    size = per_axis(round(64 ** (1 / max(ndim, 1))) if size is None else size, "size", ndim, 1)
     out = np.empty(array.shape, array.dtype) if out is None else out
     if np.shape(out) != array.shape:
         raise ValueError(f"out has shape {np.shape(out)}, but must have {array.shape}, the shape of array.")
     edges = [np.cumsum((0, *sizes)).tolist() for sizes in array.chunks]
-    for first in product(*map(range, [0] * array.ndim, array.numblocks, size)):
+    for first in product(*map(range, [0] * ndim, array.numblocks, size)):
         last = [min(start + step, count) for start, step, count in zip(first, size, array.numblocks)]
         region = tuple(slice(axis[start], axis[stop]) for axis, start, stop in zip(edges, first, last))
         out[region] = array.blocks[tuple(map(slice, first, last))].compute() if region else array.compute()
     return out
-
-
-def _largest_difference(result, expected):
-    """Return the largest absolute difference of two arrays in grey levels, as in `tiling_error`."""
-    if result.dtype != expected.dtype.newbyteorder("="):
-        raise ValueError(
-            f"procedure returns {result.dtype} for tiles, but must return {expected.dtype}, as for the whole image. "
-            "Let it always return the same dtype."
-        )
-    if result.dtype.kind in "biu":
-        low, high = np.minimum(result, expected), np.maximum(result, expected)
-        unsigned = np.dtype(f"u{result.dtype.itemsize}")  # holds every difference, even 127 - (-128), and never wraps
-        return float((high.view(unsigned) - low.view(unsigned)).max())
-    unequal = (result != expected) & ~(np.isnan(result) & np.isnan(expected))
-    result, expected = result[unequal], expected[unequal]
-    with np.errstate(invalid="ignore", over="ignore"):
-        difference = np.abs(np.subtract(result, expected, dtype=np.result_type(result, float)))
-    return float(np.where(np.isnan(difference), np.inf, difference).max(initial=0))
-
-
-def _run(procedure, pixels):
-    """Call a procedure; raise if it returns no plain value for every pixel."""
-    # Tiles overlap: a procedure that writes into its input must not change what the next tile reads.
-    result = procedure(pixels.copy())
-    if np.ma.isMaskedArray(result):
-        raise TypeError(
-            "procedure returns a masked array, but must return plain numbers. Let it return them, for example with "
-            ".filled(0)."
-        )
-    result = np.asarray(result)
-    if result.shape != pixels.shape:
-        raise ValueError(
-            f"procedure returns shape {result.shape}, but must return one value for every pixel: {pixels.shape}."
-        )
-    return result
-
-
-def _check_whole(image):
-    """Raise if the image is not held as a whole: pixels that are lazy would be computed for every tile anew."""
-    if not isinstance(image, np.ndarray):
-        raise TypeError(
-            f"image is of type {type(image).__name__}, but must be a NumPy array, held as a whole. "
-            "Compute a part of a dask array first, such as image[:2000, :2000].compute()."
-        )
