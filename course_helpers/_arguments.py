@@ -26,12 +26,12 @@ def real_number(value, name, least=-inf):
     return float(value)
 
 
-def per_axis(values, name, axes, least, most=inf):
+def per_axis(values, name, axes, least):
     """Return a tuple with a whole number for every axis; a single one stands for all axes."""
     values = tuple(values) if isinstance(values, (tuple, list)) else (values,) * axes
     if len(values) != axes:
         raise ValueError(f"{name} is {values}, but must be one whole number, or {axes}: one for every axis.")
-    return tuple(whole_number(value, name, least, most) for value in values)
+    return tuple(whole_number(value, name, least) for value in values)
 
 
 def bounds_of(window, shape):

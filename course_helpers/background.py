@@ -34,8 +34,7 @@ def remove_background(image, radius=6):
     Raises
     ------
     TypeError, ValueError
-        If `image` is not a plane of grey values in a NumPy array, or holds NaN, infinite or masked pixels; if `radius`
-        is not a whole number from 1.
+        If `image` is not a plane of grey values in a NumPy array, or holds NaN, infinite or masked pixels.
 
     References
     ----------

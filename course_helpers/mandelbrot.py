@@ -10,7 +10,7 @@ and for every pixel only its small distance from that point. This is called pert
 
 import numpy as np
 
-from course_helpers._arguments import real_number, whole_number
+from course_helpers._arguments import whole_number
 from course_helpers._engine.escape_time import escape_times
 
 SIZE = 512  # rows and columns of an image
@@ -18,9 +18,7 @@ CENTER = (-0.743645857047151, 0.13182592380533)
 SCALE0 = 3.0
 ZOOM_PER_LEVEL = 1.00025
 MAX_ITER = 256
-
 DEEPEST_LEVEL = 2_700_000  # a side of about 1e-293; much further down float64 cannot hold a distance between pixels
-SMALLEST_SCALE = 1e-297  # pixels are so far apart that float64 holds their distance with all its digits
 
 
 def render_level(level):
@@ -69,8 +67,6 @@ def mandelbrot_numpy(scale):
 def mandelbrot_array(scale):
     """Render what `mandelbrot_numpy` renders: many times faster, and right at any depth.
 
-    While pixels are more than 512 float64 numbers apart, everything is float64, and rounding changes a pixel here and
-    there.
+    While pixels are more than 512 float64 numbers apart, all is float64, and rounding changes a pixel here and there.
     """
-    scale = real_number(scale, "scale", SMALLEST_SCALE)
     return escape_times(CENTER, scale, SIZE, MAX_ITER).astype(np.uint16)

@@ -51,14 +51,6 @@ def count_in_tiles(segment, image, overlap, reach=0):
         If an argument is wrong; when computed, if `image` holds NaN or `segment` returns no labels.
     OverlapError
         When computed: how many objects are cut in a tile, and where. `cut_in_tiles` looks at all tiles.
-
-    Examples
-    --------
-    >>> from skimage.measure import label
-    >>> image = da.from_array(np.tri(6, dtype=int), chunks=3)
-    >>> count_in_tiles(label, image, overlap=6).compute()
-    array([[1, 0],
-           [0, 0]])
     """
     return map_windows(in_window.count, segment, image, overlap, reach, np.int64, one_pixel=True)
 
@@ -156,9 +148,8 @@ def stitch_labels(labels, connectivity=None):
     The same label in two tiles means two objects, unless they touch. The objects of the result are those of
     `skimage.measure.label` on the whole mask, numbered from 1 to n in the order of tiles, and of labels within a tile.
 
-    When computed, `labels` are computed twice, first to compare the faces, then to rename: this needs memory for the
-    faces of all tiles, but not for their pixels. Save labels that take long to find, or that look at neighbouring
-    chunks, before you stitch them (`to_zarr`).
+    When computed, `labels` are computed twice, first to compare the faces, then to rename: save labels that take long to
+    find, or that look at neighbouring chunks, before you stitch them (`to_zarr`).
 
     Parameters
     ----------
@@ -176,12 +167,6 @@ def stitch_labels(labels, connectivity=None):
     ------
     TypeError, ValueError
         If an argument is wrong; when computed, if labels are negative.
-
-    Examples
-    --------
-    >>> labels = da.from_array(np.array([[1, 0, 1, 1]]), chunks=(1, 2))
-    >>> stitch_labels(labels).compute()
-    array([[1, 0, 2, 2]])
     """
     check_integer(dask_array(labels, "labels").dtype)
     connectivity = labels.ndim if connectivity is None else whole_number(connectivity, "connectivity", 1, labels.ndim)

@@ -39,13 +39,13 @@ def write_pyramid(image, path, pixel_size, unit="micrometer", chunks=(512, 512),
 
     Raises
     ------
-    TypeError, ValueError, FileExistsError, StorageError
+    TypeError, ValueError, FileNotFoundError, FileExistsError, StorageError
         As in `write_verified`; and ValueError if pixel size or unit cannot be used.
 
-    Notes
-    -----
-    Axes, scale and translation follow https://ngff.openmicroscopy.org/0.5/. Codecs are the default of yaozarrs, which any
-    reader of OME-Zarr knows; they have no checksum.
+    References
+    ----------
+    Axes, scale and translation: https://ngff.openmicroscopy.org/0.5/. Any reader of OME-Zarr knows the codecs, which have
+    no checksum.
     """
     image = dask_array(da.asanyarray(image), "image")
     with written_beside(path, overwrite) as partial:
@@ -79,10 +79,7 @@ def create_pyramid(path, shape, dtype, pixel_size, unit="micrometer", chunks=(51
 
 
 def _halved(image):
-    """Return a dask array of half the height and width: means of 2 x 2 pixels, rounded down for whole numbers.
-
-    Where a side is odd, the last row or column counts twice.
-    """
+    """Return a dask array of half the height and width; where a side is odd, the last row or column counts twice."""
     even = da.pad(image, [(0, size % 2) for size in image.shape], mode="edge")
     return da.coarsen(np.mean, even, {0: 2, 1: 2}).astype(image.dtype)
 
@@ -115,16 +112,11 @@ def view_window(levels, center, zoom, screen=(400, 600)):
     Returns
     -------
     pixels : numpy.ndarray
-        Up to twice as many rows and columns as the screen has; fewer at the edge of the image.
+        Up to twice as many rows and columns as the screen has; fewer at the edge. ValueError if there are none.
     level : int
         Where they come from.
     extent : tuple of four float
         Left, right, bottom, top in pixels of the finest level, for matplotlib's ``imshow``.
-
-    Raises
-    ------
-    ValueError
-        If no pixel lies on the screen.
     """
     level = int(np.clip(np.floor(np.log2(1 / zoom)), 0, len(levels) - 1))
     factor, window = 2**level, []

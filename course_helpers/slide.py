@@ -7,9 +7,6 @@ from dask.array.core import normalize_chunks
 from course_helpers._arguments import bounds_of, per_axis, whole_number
 from course_helpers._engine import virtual_slide
 
-LONGEST_SIDE = 2**40  # pixels of a slide
-LAST_SEED = 2**64 - 1
-
 
 def nuclei_slide(shape=(2000, 5000), chunks=(100, 100), seed=0):
     """Return a lazy picture of fluorescent nuclei in a tissue section.
@@ -37,7 +34,7 @@ def nuclei_slide(shape=(2000, 5000), chunks=(100, 100), seed=0):
     TypeError, ValueError
         If an argument cannot be used.
     """
-    shape, seed = per_axis(shape, "shape", 2, 1, LONGEST_SIDE), whole_number(seed, "seed", 0, LAST_SEED)
+    shape, seed = per_axis(shape, "shape", 2, 1), whole_number(seed, "seed", 0)
     chunks = normalize_chunks(chunks, shape, dtype=np.uint8)
     row_edges, col_edges = [np.cumsum((0, *sizes), dtype=np.int64) for sizes in chunks]
     # One call makes one graph layer, however many chunks there are. With `meta`, dask never makes a trial call.
@@ -102,7 +99,7 @@ def true_nuclei(shape=(2000, 5000), seed=0, window=None):
 
 def _place(shape, seed, window):
     """Return (start, stop) of the rows and of the columns of a window, and the seed."""
-    shape, seed = per_axis(shape, "shape", 2, 1, LONGEST_SIDE), whole_number(seed, "seed", 0, LAST_SEED)
+    shape, seed = per_axis(shape, "shape", 2, 1), whole_number(seed, "seed", 0)
     return bounds_of(np.s_[:, :] if window is None else window, shape), seed
 
 

@@ -107,10 +107,8 @@ def write_verified(image, path, chunks=None, compressors=CODECS, overwrite=False
 
     Raises
     ------
-    TypeError, ValueError
-        If an argument cannot be used.
-    FileExistsError
-        If `path` exists and may not be overwritten.
+    TypeError, ValueError, FileNotFoundError, FileExistsError
+        If an argument cannot be used, or `path` exists and may not be overwritten.
     StorageError
         If a block does not have the shape or dtype that the image declares, or reads back differently.
     """
@@ -123,7 +121,7 @@ def write_verified(image, path, chunks=None, compressors=CODECS, overwrite=False
 
 
 class StoreReport(NamedTuple):
-    """What `check_store` found; positions are (row, column, ...) in the grid of chunk files, counted from 0."""
+    """What `check_store` found; positions are (row, column, ...) in the grid of chunk (or shard) files, from 0."""
 
     files: int
     missing: list
@@ -138,15 +136,7 @@ def check_store(path):
     store was written by `write_verified` or `convert_tiff`, which write empty parts as well. Damage is noticed for certain
     only where ``has_checksums`` is True; else only if the bytes can no longer be decoded.
 
-    Returns
-    -------
-    StoreReport
-        (files, missing, damaged, has_checksums); with shards, a position is that of a shard.
-
-    Raises
-    ------
-    FileNotFoundError, ValueError
-        If `path` is no array in Zarr format 3.
+    Returns a `StoreReport`; raises FileNotFoundError or ValueError if `path` is no array in Zarr format 3.
     """
     array = open_stored(path)
     unit = array.shards or array.chunks

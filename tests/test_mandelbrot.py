@@ -5,7 +5,6 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from course_helpers import mandelbrot
 from course_helpers._engine import escape_time
 from course_helpers._engine.escape_time import SPACING_FOR_FLOAT64, count_updates, escape_times, reference_orbit
 from course_helpers.mandelbrot import (
@@ -177,9 +176,3 @@ def test_a_pixel_does_not_depend_on_the_pixels_computed_with_it(scale, deep):
 def test_levels_that_do_not_exist_are_named(level):
     with pytest.raises((TypeError, ValueError), match=f"level is {level!r}, but must be .* 0 to {DEEPEST_LEVEL}"):
         render_level(level)
-
-
-def test_a_scale_that_float64_cannot_hold_is_refused():
-    for scale in (0, float("inf"), mandelbrot.SMALLEST_SCALE / 10):
-        with pytest.raises(ValueError, match="scale is .*, but must be a finite number from"):
-            mandelbrot_array(scale)

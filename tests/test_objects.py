@@ -312,31 +312,6 @@ def test_touching_labels_within_a_tile_stay_apart():
     assert stitch_labels(labels).compute().tolist() == [[1, 2, 0, 3], [1, 2, 2, 2]]
 
 
-@pytest.mark.parametrize(
-    "image, objects",
-    [
-        ([[1, 0], [0, 1]], (2, 1)),
-        ([[0, 1], [1, 0]], (2, 1)),
-        ([[[1, 0], [0, 0]], [[0, 0], [0, 1]]], (2, 2, 1)),
-        ([[[0, 0], [1, 0]], [[0, 1], [0, 0]]], (2, 2, 1)),
-        ([[[1, 0], [0, 1]], [[0, 0], [0, 0]]], (2, 1, 1)),
-    ],
-)
-def test_objects_may_touch_across_corners_only(image, objects):
-    labels = da.from_array(np.array(image), chunks=1)
-    assert tuple(int(stitch_labels(labels, c + 1).max().compute()) for c in range(labels.ndim)) == objects
-    assert stitch_labels(labels).max().compute() == 1
-
-
-def test_a_spiral_through_all_tiles_is_one_object():
-    angle = np.linspace(0, 14 * np.pi, 20_000)
-    rows, cols = np.rint(100 + angle * 2.1 * [[1], [1]] * [np.sin(angle), np.cos(angle)]).astype(int)
-    mask = np.zeros((200, 200), bool)
-    mask[rows, cols] = True
-    labels = da.from_array(mask, chunks=(9, 14)).map_blocks(measure.label, dtype=np.int32)
-    assert measure.label(mask).max() == stitch_labels(labels).max().compute() == 1
-
-
 # --- laziness, memory, other schedulers -------------------------------------------------------------------------------
 
 

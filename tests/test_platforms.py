@@ -14,7 +14,8 @@ import traceback
 import pytest
 
 ROOT = pathlib.Path(__file__).parents[1]
-FOLDERS = ["course_helpers", "course_helpers/exercises", "notebooks", "notebooks/source", "book", "bench", "tests", "."]
+FOLDERS = ["course_helpers", "course_helpers/_engine", "course_helpers/exercises", "notebooks", "notebooks/source"]
+FOLDERS += ["book", "bench", "tests", "."]
 FILES = [path for folder in FOLDERS for path in sorted((ROOT / folder).glob("*.py"))]
 # From the documentation of Python: "Availability: Linux", "Availability: Unix".
 LINUX_ONLY = {

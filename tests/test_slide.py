@@ -8,9 +8,7 @@ import numpy as np
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from scipy import ndimage as ndi
 from scipy.spatial import cKDTree
-from skimage import feature, segmentation
 
 from course_helpers._engine.virtual_slide import NUCLEUS, _hash, nuclei_within
 from course_helpers.slide import draw_nuclei, nuclei_slide, render_nuclei, thumbnail, true_nuclei
@@ -49,19 +47,6 @@ def test_pixels_do_not_depend_on_shape_or_order():
     assert np.array_equal(nuclei_slide((10**6, 10**6), chunks=1000)[window].compute(), whole[window])
     assert np.array_equal(render_nuclei((1871, 4711))[-21:, -11:], whole[1850:1871, 4700:4711])
     assert np.array_equal(render_nuclei(window=np.s_[-150:, -300:]), whole[window])
-
-
-@pytest.mark.parametrize(("shape", "window"), WINDOWS)
-def test_tiny_windows_make_up_a_large_one(shape, window):
-    whole = render_nuclei(shape, window=window)
-    pieces = [
-        [
-            render_nuclei(shape, window=np.s_[row : row + 60, col : col + 50])
-            for col in range(window[1].start, window[1].stop, 50)
-        ]
-        for row in range(window[0].start, window[0].stop, 60)
-    ]
-    assert np.array_equal(np.block(pieces), whole)
 
 
 def test_the_picture_is_the_same_on_every_machine():
@@ -283,9 +268,7 @@ def test_outlines_lie_on_the_nuclei():
 
 
 @pytest.mark.parametrize("function", [nuclei_slide, true_nuclei, render_nuclei])
-@pytest.mark.parametrize(
-    "name, value", [("shape", (0, 10)), ("shape", (1, 2, 3)), ("shape", (2**50, 10)), ("seed", -1)]
-)
+@pytest.mark.parametrize("name, value", [("shape", (0, 10)), ("shape", (1, 2, 3)), ("seed", -1)])
 def test_what_no_slide_has_is_refused(function, name, value):
     with pytest.raises(ValueError, match=f"{name} is .*, but must be"):
         function(**{name: value})
@@ -295,34 +278,3 @@ def test_what_no_slide_has_is_refused(function, name, value):
 def test_a_window_that_leaves_pixels_out_is_refused(function):
     with pytest.raises(ValueError, match="window is .*, but must be 2 slices with step 1"):
         function(window=np.s_[0:10:2, 0:10])
-
-
-# --- as hard to segment as a real picture ----------------------------------------------------------------------------
-
-
-def segment(image, threshold=40):
-    """Labels by blur, global threshold, distance transform, maxima and watershed."""
-    mask = ndi.gaussian_filter(image.astype(float), 1) > threshold
-    distance = ndi.gaussian_filter(ndi.distance_transform_edt(mask), 1)
-    maxima = feature.peak_local_max(distance, footprint=np.ones((3, 3)), labels=mask.astype(int), exclude_border=False)
-    markers = np.zeros(image.shape, int)
-    markers[tuple(maxima.T)] = np.arange(len(maxima)) + 1
-    return segmentation.watershed(-distance, markers, mask=mask)
-
-
-def test_segmentation_finds_the_true_nuclei_as_it_would_in_a_real_picture():
-    nuclei = true_nuclei(window=np.s_[912:1888, 3312:4288])  # not at the rim of the picture
-    image, centres = (
-        render_nuclei(window=np.s_[900:1900, 3300:4300]),
-        np.rint(nuclei["centre"] - (900, 3300)).astype(int),
-    )
-    labels = segment(image)
-    found_at = labels[tuple(centres.T)]
-    hits = np.bincount(found_at, minlength=labels.max() + 1)
-    alone, merged, missed = (hits[1:] == 1).sum(), hits[1:][hits[1:] > 1].sum(), hits[0]
-    middles = ndi.center_of_mass(labels > 0, labels, np.arange(labels.max()) + 1)
-    found = sum(12 <= row < 988 and 12 <= col < 988 for row, col in middles)
-    assert 0.93 < found / len(centres) < 1.07
-    assert 0.9 < alone / len(centres) < 0.99  # neither hopeless nor without mistakes
-    assert merged > 0
-    assert missed > 0

@@ -9,6 +9,7 @@ from scipy import ndimage
 from skimage.filters import difference_of_gaussians, gaussian
 from skimage.morphology import closing, dilation, disk
 
+from course_helpers._engine.tiled import tiled
 from course_helpers.background import remove_background
 from course_helpers.tiling import (
     REACH,
@@ -16,7 +17,6 @@ from course_helpers.tiling import (
     overlap_needed,
     smallest_overlap,
     tile_cost,
-    tiled,
     tiling_error,
 )
 
