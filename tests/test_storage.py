@@ -318,19 +318,18 @@ def test_without_a_checksum_some_damage_is_not_noticed(tmp_path, image):
 # Convert
 
 
+KINDS = {
+    "one run of bytes": {},
+    "big-endian": {"byteorder": ">"},
+    "strips": {"rowsperstrip": 7, "compression": "zlib"},
+    "tiles": {"tile": (48, 32), "compression": "zlib", "predictor": True},
+    "tiles without compression": {"tile": (48, 32)},
+    "BigTIFF": {"tile": (64, 64), "bigtiff": True},
+}
+
+
 def write_tiff(path, image, kind):
-    options = {
-        "one run of bytes": {},
-        "big-endian": {"byteorder": ">"},
-        "strips": {"rowsperstrip": 7, "compression": "zlib"},
-        "tiles": {"tile": (48, 32), "compression": "zlib", "predictor": True},
-        "tiles without compression": {"tile": (48, 32)},
-        "BigTIFF": {"tile": (64, 64), "bigtiff": True},
-    }[kind]
-    tifffile.imwrite(path, image, photometric="minisblack", **options)
-
-
-KINDS = ["one run of bytes", "big-endian", "strips", "tiles", "tiles without compression", "BigTIFF"]
+    tifffile.imwrite(path, image, photometric="minisblack", **KINDS[kind])
 
 
 @pytest.mark.parametrize("kind", KINDS)
