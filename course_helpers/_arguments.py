@@ -3,6 +3,8 @@
 from math import inf, isfinite
 from numbers import Integral, Real
 
+import numpy as np
+
 
 def whole_number(value, name, least, most=inf):
     """Return a value as int; raise TypeError if it is no whole number, ValueError if it is too small or too large."""
@@ -40,12 +42,12 @@ def number_of_bytes(value, name, least):
     return number
 
 
-def per_axis(values, name, axes, least, most=inf):
+def per_axis(values, name, axes, least):
     """Return a tuple with a whole number for every axis; a single one stands for all axes."""
     values = tuple(values) if isinstance(values, (tuple, list)) else (values,) * axes
     if len(values) != axes:
         raise ValueError(f"{name} is {values}, but must be one whole number, or {axes}: one for every axis.")
-    return tuple(whole_number(value, name, least, most) for value in values)
+    return tuple(whole_number(value, name, least) for value in values)
 
 
 def bounds_of(window, shape):
@@ -68,4 +70,14 @@ def dask_array(array, name):
         )
     if not all(isfinite(size) for size in array.shape):
         raise ValueError(f"{name} has shape {array.shape}, but must have known chunks. Call compute_chunk_sizes first.")
+    return array
+
+
+def numpy_array(array, name):
+    """Return the array; raise TypeError if it is not one of NumPy, all of whose pixels count."""
+    if not isinstance(array, np.ndarray) or np.ma.isMaskedArray(array):
+        raise TypeError(
+            f"{name} is of type {type(array).__name__}, but must be a NumPy array without a mask. Compute a part of a dask "
+            "array first, such as image[:2000, :2000].compute(), or hand its tiles over with dask.array.map_overlap."
+        )
     return array

@@ -4,7 +4,7 @@ from math import isqrt
 
 import numpy as np
 
-from course_helpers._arguments import whole_number
+from course_helpers._arguments import numpy_array, whole_number
 
 
 def remove_background(image, radius=6):
@@ -34,8 +34,7 @@ def remove_background(image, radius=6):
     Raises
     ------
     TypeError, ValueError
-        If `image` is not a plane of grey values in a NumPy array, or holds NaN, infinite or masked pixels; if `radius`
-        is not a whole number from 1.
+        If `image` is not a plane of grey values in a NumPy array, or holds NaN, infinite or masked pixels.
 
     References
     ----------
@@ -51,10 +50,8 @@ def remove_background(image, radius=6):
     limits = (np.finfo if image.dtype.kind == "f" else np.iinfo)(image.dtype)
     background = _disk_filter(image, radius, np.minimum, limits.max)
     result = image - _disk_filter(background, radius, np.maximum, limits.min)
-    if image.dtype.kind == "i":
-        result[result < 0] = (
-            limits.max
-        )  # a top-hat is never negative: where it seems so, the subtraction wrapped around
+    if image.dtype.kind == "i":  # a top-hat is never negative: where it seems so, the subtraction wrapped around
+        result[result < 0] = limits.max
     return result.astype(image.dtype, copy=False)
 
 
@@ -83,12 +80,7 @@ def _disk_filter(plane, radius, extreme, outside):
 
 def _plane(image):
     """Return the image, or raise if it is not a plane of grey values in all of its pixels."""
-    if not isinstance(image, np.ndarray) or np.ma.isMaskedArray(image):
-        raise TypeError(
-            f"image is of type {type(image).__name__}, but must be a NumPy array without a mask. Pass a dask array to "
-            "dask.array.map_overlap(remove_background, image, depth=2 * radius, boundary='none', radius=radius)."
-        )
-    if image.ndim != 2 or image.dtype.kind not in "iuf":
+    if numpy_array(image, "image").ndim != 2 or image.dtype.kind not in "iuf":
         raise TypeError(
             f"image is {image.ndim}-D {image.dtype}, but must be one plane (rows, columns) of integers or floats. Pass "
             "one plane or channel at a time, such as image[0], and convert a mask with .astype(np.uint8)."

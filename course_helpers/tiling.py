@@ -4,35 +4,31 @@ from itertools import product
 from math import prod
 
 import numpy as np
-from dask.array.core import normalize_chunks, slices_from_chunks
-from dask.threaded import get
 
-from course_helpers._arguments import dask_array, per_axis, real_number, whole_number
+from course_helpers._arguments import dask_array, numpy_array, per_axis, real_number, whole_number
+from course_helpers._engine.tiled import largest_difference, run, tiled
 
-# How far a step looks, in its sigmas or radii. Scipy.ndimage and scikit-image cut the Gaussian off at 4 sigma; a top-hat
-# is a minimum filter and a maximum filter.
-REACH = {"gaussian": 4, "maximum": 1, "top-hat": 2, "neighbourhood": 1}
+REACH = {"gaussian": 4, "maximum": 1, "top-hat": 2, "neighbourhood": 1}  # how far a step looks, in its sigmas or radii
 
 
 def overlap_needed(*steps):
     """Return an overlap that is enough for a pipeline on every image: the sum of the reaches of its steps.
 
-    The reach of a step is the number of pixels it looks away from a pixel, along an axis:
-
-    - ``("gaussian", sigma)``: int(4 * sigma + 0.5). This is where scipy.ndimage and scikit-image cut the Gaussian off.
-    - ``("maximum", r)``: r, for a footprint of up to 2 r + 1 pixels a side.
-    - ``("top-hat", r)``: 2 r, for a minimum filter and a maximum filter.
-    - ``("neighbourhood", r)``: r, for any other filter.
-
-    No overlap is enough for a step that needs the whole image, such as Otsu's threshold or the labels of objects. Leave
-    out steps that look at one pixel at a time, such as a fixed threshold. If your filters differ from axis to
-    axis, ask for one axis after the other. What a filter sees outside the image may be constant or taken from nearby
-    (mode "constant", "reflect", "mirror", "nearest"), but not from the opposite side (mode "wrap").
+    The reach of a step is the number of pixels it looks away from a pixel, along an axis. No overlap is enough for a step
+    that needs the whole image, such as Otsu's threshold or the labels of objects. What a filter sees outside the image may
+    be constant or taken from nearby (mode "constant", "reflect", "mirror", "nearest"), but not from the opposite side
+    (mode "wrap").
 
     Parameters
     ----------
-    *steps : pairs of a name and a length in pixels
-        The steps in any order.
+    *steps : pairs of a name and a length in pixels, in any order
+        - ``("gaussian", sigma)`` reaches int(4 * sigma + 0.5): there scipy.ndimage and scikit-image cut the Gaussian off
+        - ``("maximum", r)`` reaches r, for a footprint of up to 2 r + 1 pixels a side
+        - ``("top-hat", r)`` reaches 2 r: it is a minimum filter and a maximum filter
+        - ``("neighbourhood", r)`` reaches r, for any other filter
+
+        Leave out steps that look at one pixel at a time, such as a fixed threshold. If your filters differ from axis to
+        axis, ask for one axis after the other.
 
     Returns
     -------
@@ -67,22 +63,8 @@ def _reach(step):
 def tile_cost(tile, overlap):
     """Return how many pixels are processed for one useful pixel, in a tile that has neighbours on all sides.
 
-    Parameters
-    ----------
-    tile : int or tuple of int
-        Sides of the tile in pixels, without the overlap, one per axis. One number alone is a square tile.
-    overlap : int or tuple of int
-        Pixels added on both sides of every axis.
-
-    Returns
-    -------
-    float
-        The product over all axes of (tile + 2 * overlap) / tile.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If a side is less than 1, an overlap less than 0, one is not a whole number, or their numbers of axes differ.
+    `tile` and `overlap` are in pixels: one number for each axis of the tile, without the overlap (one number alone is a
+    square tile), and the overlap on both sides of every axis. TypeError or ValueError if these are no whole numbers.
 
     Examples
     --------
@@ -91,78 +73,27 @@ def tile_cost(tile, overlap):
     >>> tile_cost((64, 64, 64), 8)
     1.953125
     """
-    axes = next((len(sides) for sides in (tile, overlap) if isinstance(sides, (tuple, list))), 2)
+    axes = len(tile) if isinstance(tile, tuple) else 2
     tile, overlap = per_axis(tile, "tile", axes, 1), per_axis(overlap, "overlap", axes, 0)
     return prod(side + 2 * margin for side, margin in zip(tile, overlap)) / prod(tile)
-
-
-def tiled(procedure, image, tile, overlap):
-    """Run a procedure tile by tile, in the threads of this process, and put the results together.
-
-    Every tile is cut out with its overlap and processed, then the overlap is cut off. At the border of the image
-    nothing is added, as with ``boundary="none"`` in ``dask.array.map_overlap``: the procedure meets the same border as
-    in the whole image. Unlike in `map_overlap`, tiles keep their size where the overlap is larger than a tile.
-
-    Parameters
-    ----------
-    procedure : callable
-        Takes an array, and returns an array of the same shape.
-    image : array of any number of dimensions
-    tile : int or tuple of int
-        Sides of a tile in pixels, without the overlap. The last tile along an axis may be smaller.
-    overlap : int or tuple of int
-        Pixels added on both sides of every axis.
-
-    Returns
-    -------
-    array of the same shape as `image`
-
-    Raises
-    ------
-    TypeError, ValueError
-        If an argument does not fit, or the procedure returns another shape.
-
-    Examples
-    --------
-    >>> from scipy.ndimage import maximum_filter1d
-    >>> image = np.array([0, 0, 0, 7, 0, 0, 0, 0])
-    >>> tiled(lambda pixels: maximum_filter1d(pixels, 3), image, tile=4, overlap=0)
-    array([0, 0, 7, 7, 0, 0, 0, 0])
-    >>> tiled(lambda pixels: maximum_filter1d(pixels, 3), image, tile=4, overlap=1)
-    array([0, 0, 7, 7, 7, 0, 0, 0])
-    """
-    _check_whole(image)
-    tile, overlap = per_axis(tile, "tile", image.ndim, 1), per_axis(overlap, "overlap", image.ndim, 0)
-    inner = slices_from_chunks(normalize_chunks(tile, image.shape))
-
-    def process(number):
-        window = tuple(
-            slice(max(part.start - margin, 0), part.stop + margin) for part, margin in zip(inner[number], overlap)
-        )
-        useful = tuple(
-            slice(part.start - outer.start, part.stop - outer.start) for part, outer in zip(inner[number], window)
-        )
-        return _run(procedure, image[window])[useful]
-
-    # Dask's threads share the image; to a cluster it would travel with every tile. A graph written as a dictionary
-    # takes much less time per tile than one made with dask.delayed.
-    names = [f"tile-{number}" for number in range(len(inner))]
-    results = get({name: (process, number) for number, name in enumerate(names)}, names)
-    together = np.empty(image.shape, np.result_type(*{result.dtype for result in results}))
-    for part, result in zip(inner, results):
-        together[part] = result
-    return together
 
 
 def tiling_error(procedure, image, tile, overlap):
     """Return the largest absolute difference between the tiled result and that of the whole image.
 
-    It is the largest one and not the sum, because in a sum positive and negative differences cancel.
+    It is the largest one and not the sum, because in a sum positive and negative differences cancel. Every tile is cut
+    out with its overlap and processed, then the overlap is cut off. At the border of the image nothing is added: the
+    procedure meets the same border as in the whole image, as with ``boundary="none"`` in ``dask.array.map_overlap``.
 
     Parameters
     ----------
-    procedure, image, tile, overlap
-        As in `tiled`.
+    procedure : callable
+        Takes an array, and returns an array of the same shape.
+    image : numpy.ndarray of any number of dimensions
+    tile : int or tuple of int
+        Sides of a tile in pixels, without the overlap. The last tile along an axis may be smaller.
+    overlap : int or tuple of int
+        Pixels added on both sides of every axis.
 
     Returns
     -------
@@ -173,7 +104,7 @@ def tiling_error(procedure, image, tile, overlap):
     Raises
     ------
     TypeError, ValueError
-        As in `tiled`, and if the two results have different dtypes.
+        If an argument does not fit, or the procedure returns another shape, or another dtype for tiles than for the whole.
 
     Examples
     --------
@@ -182,51 +113,26 @@ def tiling_error(procedure, image, tile, overlap):
     >>> [tiling_error(lambda pixels: gaussian_filter(pixels, 2), image, 16, overlap) > 0 for overlap in (0, 7, 8)]
     [True, True, False]
     """
-    return _largest_difference(tiled(procedure, image, tile, overlap), _run(procedure, image))
+    return largest_difference(tiled(procedure, image, tile, overlap), run(procedure, image))
 
 
-def smallest_overlap(procedure, image, tile, maximum=None):
-    """Search for the smallest overlap with which the tiled result equals that of the whole image.
+def smallest_overlap(procedure, image, tile, maximum):
+    """Search for the smallest overlap in pixels with which the tiled result equals that of the whole image.
 
     The answer holds for this image and this tile size. Another image may need more; what is enough for every image
     tells `overlap_needed`.
 
     The error need not shrink when the overlap grows: a procedure that combines pixels two by two passes with even
-    overlaps and fails with odd ones. The search therefore steps down from `maximum` until an overlap fails.
-
-    Parameters
-    ----------
-    procedure, image, tile
-        As in `tiled`.
-    maximum : int, optional
-        Largest overlap to try, in pixels; by default, the longest side of a tile. `overlap_needed` gives a good one.
-
-    Returns
-    -------
-    int
-        An overlap in pixels that passes, as do all larger ones up to `maximum`, while one pixel less fails.
-
-    Raises
-    ------
-    TypeError, ValueError
-        As in `tiling_error`, and if not even `maximum` passes.
-
-    Examples
-    --------
-    >>> from scipy.ndimage import gaussian_filter
-    >>> image = np.random.default_rng(0).random((64, 64))
-    >>> smallest_overlap(lambda pixels: gaussian_filter(pixels, 2), image, 16)
-    8
+    overlaps and fails with odd ones. The search therefore steps down from `maximum` until an overlap fails: all larger
+    ones up to `maximum` pass as well. Parameters and errors are those of `tiling_error`; and ValueError if not even
+    `maximum` passes.
     """
-    _check_whole(image)
-    tile = per_axis(tile, "tile", image.ndim, 1)
-    maximum = max(tile) if maximum is None else whole_number(maximum, "maximum", 0)
-    whole = _run(procedure, image)
+    whole = run(procedure, numpy_array(image, "image"))
 
     def error(overlap):
-        return _largest_difference(tiled(procedure, image, tile, overlap), whole)
+        return largest_difference(tiled(procedure, image, tile, overlap), whole)
 
-    passing = min(maximum, max(image.shape))
+    passing = min(whole_number(maximum, "maximum", 0), max(image.shape))
     if remaining := error(passing):
         raise ValueError(
             f"With overlap {passing} the tiles differ from the whole image by up to {remaining:g}. "
@@ -242,20 +148,18 @@ def compute_in_patches(array, size=None, out=None):
 
     Tiles with overlap share chunks with their neighbours, and dask keeps a chunk until all tiles that need it are done.
     With a single ``compute`` of the whole array, chunks that wait pile up, the more the larger the image is. A patch is a
-    small block of tiles. It is computed and put in its place before the next one begins.
-
-    What lies at the rim of two patches is computed for both, and what the whole array depends on, such as the mean
-    of the image, once for each patch. If either takes long, compute or store it beforehand.
+    small block of tiles. It is computed and put in its place before the next one begins. What lies at the rim of two
+    patches is computed for both, and what the whole array depends on, such as the mean of the image, once for each patch.
 
     Parameters
     ----------
     array : dask.array.Array
-        With known chunk sizes, such as the results of `count_in_tiles` and `label_in_tiles`.
+        Such as the results of `count_in_tiles` and `label_in_tiles`.
     size : int or tuple of int, optional
         Chunks of `array` in a patch along each axis. By default a patch has about 64 chunks.
     out : array, optional
         What to write the result into: anything of the same shape that takes ``out[region] = pixels``, such as a Zarr
-        array. It may have any chunks, because only one patch is written at a time.
+        array with any chunks.
 
     Returns
     -------
@@ -264,68 +168,16 @@ def compute_in_patches(array, size=None, out=None):
     Raises
     ------
     TypeError, ValueError
-        If `array` is no dask array with known chunks, `size` is not a positive whole number or one for every axis, or
-        `out` has another shape.
-
-    Examples
-    --------
-    >>> import dask.array as da
-    >>> compute_in_patches(da.arange(6, chunks=2), size=1)
-    array([0, 1, 2, 3, 4, 5])
+        If an argument cannot be used, or `out` has another shape than `array`.
     """
-    dask_array(array, "array")
-    size = round(64 ** (1 / max(array.ndim, 1))) if size is None else size
-    size = per_axis(size, "size", array.ndim, 1)
+    ndim = dask_array(array, "array").ndim
+    size = per_axis(round(64 ** (1 / max(ndim, 1))) if size is None else size, "size", ndim, 1)
     out = np.empty(array.shape, array.dtype) if out is None else out
     if np.shape(out) != array.shape:
         raise ValueError(f"out has shape {np.shape(out)}, but must have {array.shape}, the shape of array.")
     edges = [np.cumsum((0, *sizes)).tolist() for sizes in array.chunks]
-    for first in product(*map(range, [0] * array.ndim, array.numblocks, size)):
+    for first in product(*map(range, [0] * ndim, array.numblocks, size)):
         last = [min(start + step, count) for start, step, count in zip(first, size, array.numblocks)]
         region = tuple(slice(axis[start], axis[stop]) for axis, start, stop in zip(edges, first, last))
         out[region] = array.blocks[tuple(map(slice, first, last))].compute() if region else array.compute()
     return out
-
-
-def _largest_difference(result, expected):
-    """Return the largest absolute difference of two arrays in grey levels, as in `tiling_error`."""
-    if result.dtype != expected.dtype.newbyteorder("="):
-        raise ValueError(
-            f"procedure returns {result.dtype} for tiles, but must return {expected.dtype}, as for the whole image. "
-            "Let it always return the same dtype."
-        )
-    if result.dtype.kind in "biu":
-        low, high = np.minimum(result, expected), np.maximum(result, expected)
-        unsigned = np.dtype(f"u{result.dtype.itemsize}")  # holds every difference, even 127 - (-128), and never wraps
-        return float((high.view(unsigned) - low.view(unsigned)).max())
-    unequal = (result != expected) & ~(np.isnan(result) & np.isnan(expected))
-    result, expected = result[unequal], expected[unequal]
-    with np.errstate(invalid="ignore", over="ignore"):
-        difference = np.abs(np.subtract(result, expected, dtype=np.result_type(result, float)))
-    return float(np.where(np.isnan(difference), np.inf, difference).max(initial=0))
-
-
-def _run(procedure, pixels):
-    """Call a procedure; raise if it returns no plain value for every pixel."""
-    # Tiles overlap: a procedure that writes into its input must not change what the next tile reads.
-    result = procedure(pixels.copy())
-    if np.ma.isMaskedArray(result):
-        raise TypeError(
-            "procedure returns a masked array, but must return plain numbers. Let it return them, for example with "
-            ".filled(0)."
-        )
-    result = np.asarray(result)
-    if result.shape != pixels.shape:
-        raise ValueError(
-            f"procedure returns shape {result.shape}, but must return one value for every pixel: {pixels.shape}."
-        )
-    return result
-
-
-def _check_whole(image):
-    """Raise if the image is not held as a whole: pixels that are lazy would be computed for every tile anew."""
-    if not isinstance(image, np.ndarray):
-        raise TypeError(
-            f"image is of type {type(image).__name__}, but must be a NumPy array, held as a whole. "
-            "Compute a part of a dask array first, such as image[:2000, :2000].compute()."
-        )

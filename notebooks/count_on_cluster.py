@@ -26,8 +26,9 @@ import numpy as np
 import zarr
 from dask.distributed import Client, LocalCluster, as_completed
 
-from course_helpers.nuclei import nuclei_slide, seed_nuclei
+from course_helpers.nuclei import seed_nuclei
 from course_helpers.objects import count_in_tiles
+from course_helpers.slide import nuclei_slide
 from course_helpers.tiling import overlap_needed
 
 NOT_COUNTED = -1

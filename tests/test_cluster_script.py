@@ -15,7 +15,8 @@ import psutil
 import pytest
 import zarr
 
-from course_helpers.nuclei import nuclei_slide, seed_nuclei
+from course_helpers.nuclei import seed_nuclei
+from course_helpers.slide import nuclei_slide
 
 SCRIPT = Path(__file__).parents[1] / "notebooks" / "count_on_cluster.py"
 SHAPE, SIDE = (2000, 3000), 250

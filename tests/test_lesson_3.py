@@ -8,9 +8,10 @@ import dask.array as da
 import numpy as np
 import pytest
 
+from course_helpers._engine.tiled import tiled
 from course_helpers.background import remove_background
 from course_helpers.exercises import lesson_3
-from course_helpers.tiling import overlap_needed, smallest_overlap, tiled, tiling_error
+from course_helpers.tiling import overlap_needed, smallest_overlap, tiling_error
 
 SOURCE = Path(__file__).parents[1] / "notebooks" / "source" / "03_overlapping_tiles.md"
 

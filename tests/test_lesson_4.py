@@ -10,7 +10,8 @@ import zarr
 from zarr.storage import MemoryStore
 
 from course_helpers.exercises import lesson_4
-from course_helpers.storage import CountingStore, convert_tiff
+from course_helpers.storage import CountingStore
+from course_helpers.tiff import convert_tiff
 
 SOURCE = Path(__file__).parents[1] / "notebooks" / "source" / "04_zarr_formats.md"
 

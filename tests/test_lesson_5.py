@@ -15,8 +15,9 @@ from skimage.segmentation import clear_border
 
 from course_helpers.exercises import lesson_5
 from course_helpers.exercises.form import seen
-from course_helpers.nuclei import count_nuclei, nuclei_slide
+from course_helpers.nuclei import count_nuclei
 from course_helpers.objects import OverlapError, count_in_tiles
+from course_helpers.slide import nuclei_slide
 
 SOURCE = Path(__file__).parents[1] / "notebooks" / "source" / "05_tiled_nuclei_counting.md"
 EXERCISES = lesson_5.EXERCISES

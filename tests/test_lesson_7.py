@@ -18,8 +18,9 @@ from dask.distributed import Client, LocalCluster, futures_of
 
 from course_helpers.examples import example_streams
 from course_helpers.exercises import lesson_7
-from course_helpers.nuclei import nuclei_slide, seed_nuclei
+from course_helpers.nuclei import seed_nuclei
 from course_helpers.objects import count_in_tiles
+from course_helpers.slide import nuclei_slide
 
 NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
 SOURCE = (NOTEBOOKS / "source" / "07_scaling_out.md").read_text(encoding="utf-8")

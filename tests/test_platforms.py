@@ -14,16 +14,8 @@ import traceback
 import pytest
 
 ROOT = pathlib.Path(__file__).parents[1]
-FOLDERS = [
-    "course_helpers",
-    "course_helpers/exercises",
-    "notebooks",
-    "tools",
-    "tools/book",
-    "tools/bench",
-    "tests",
-    ".",
-]
+FOLDERS = ["course_helpers", "course_helpers/_engine", "course_helpers/exercises", "notebooks", "tools", "tools/book"]
+FOLDERS += ["tools/bench", "tests", "."]
 FILES = [path for folder in FOLDERS for path in sorted((ROOT / folder).glob("*.py"))]
 # From the documentation of Python: "Availability: Linux", "Availability: Unix".
 LINUX_ONLY = {

@@ -305,7 +305,7 @@ def test_what_is_imported_is_what_is_used():
         import json, sys
         import course_helpers.exercises
         first = sorted(sys.modules)
-        import course_helpers.nuclei
+        import course_helpers.nuclei, course_helpers.slide
         print(json.dumps([first, sorted(sys.modules)]))"""
     run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     first, second = map(set, json.loads(run.stdout))
@@ -318,14 +318,15 @@ def test_the_set_up_compiles_all_that_the_lessons_use():
     script = f"""if True:
         import runpy
         runpy.run_path({str(ROOT / "tools" / "finish.py")!r})["warm_up"]()
-        from course_helpers import _nuclei_kernels, mandelbrot, nuclei
+        from course_helpers import mandelbrot, slide
+        from course_helpers._engine import escape_time, virtual_slide
         def compiled():
-            loops = [*vars(_nuclei_kernels).values(), *vars(mandelbrot).values()]
+            loops = [*vars(virtual_slide).values(), *vars(escape_time).values()]
             return sum(len(loop.signatures) for loop in loops if hasattr(loop, "signatures"))
         before = compiled()
-        mandelbrot.render_level(20_000), mandelbrot.render_level(132_000), nuclei.true_nuclei((300, 300))
-        nuclei.nuclei_slide()[1400:1500, 4300:4400].compute()
-        nuclei.render_nuclei(seed=4, window=(slice(900, 950), slice(2000, 2050)))
+        mandelbrot.render_level(20_000), mandelbrot.render_level(132_000), slide.true_nuclei((300, 300))
+        slide.nuclei_slide()[1400:1500, 4300:4400].compute()
+        slide.render_nuclei(seed=4, window=(slice(900, 950), slice(2000, 2050)))
         print(before, compiled())"""
     run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert run.returncode == 0, run.stderr

@@ -9,11 +9,12 @@ from scipy.ndimage import maximum_filter
 from skimage.filters import gaussian, threshold_otsu
 from skimage.morphology import disk
 
+from course_helpers._engine.tiled import tiled
 from course_helpers.background import remove_background
 from course_helpers.exercises.form import Parts, Value, number, seen, whole_number
 from course_helpers.exercises.in_tiles import InTiles, lazy_tiles, near_border, near_cuts
-from course_helpers.nuclei import nuclei_slide
-from course_helpers.tiling import overlap_needed, tile_cost, tiled
+from course_helpers.slide import nuclei_slide
+from course_helpers.tiling import overlap_needed, tile_cost
 
 EXERCISES = {}
 

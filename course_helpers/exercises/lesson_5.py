@@ -15,7 +15,8 @@ from skimage.segmentation import clear_border
 from course_helpers.examples import exclude_half
 from course_helpers.exercises.form import ANY, Function, Parts, Value, array, choice, is_function, number, seen
 from course_helpers.exercises.running import Wrong, begin, is_lazy
-from course_helpers.nuclei import count_nuclei, render_nuclei, segment_nuclei, true_nuclei
+from course_helpers.nuclei import count_nuclei, segment_nuclei
+from course_helpers.slide import render_nuclei, true_nuclei
 
 EXERCISES = {}
 

@@ -17,8 +17,9 @@ from distributed import futures_of
 
 from course_helpers.exercises.form import Checked, Parts, Value, choice, is_function, number, seen, told, whole_number
 from course_helpers.exercises.running import Wrong, about_notebook, begin, call, described, files, is_lazy, shown
-from course_helpers.nuclei import render_nuclei, seed_nuclei
+from course_helpers.nuclei import seed_nuclei
 from course_helpers.objects import OverlapError, count_in_tiles
+from course_helpers.slide import render_nuclei
 
 EXERCISES = {}
 

@@ -11,7 +11,7 @@ import psutil
 from scipy import ndimage as ndi
 from skimage.draw import ellipse
 
-from course_helpers.nuclei import nuclei_slide, render_nuclei, true_nuclei
+from course_helpers.slide import nuclei_slide, render_nuclei, true_nuclei
 from tools.bench._timing import seconds
 
 WINDOW = np.s_[1000:2000, 2500:4500]  # of middling density

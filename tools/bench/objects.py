@@ -15,15 +15,9 @@ import pandas as pd
 from scipy import ndimage as ndi
 from skimage import filters, measure, morphology, segmentation
 
-from course_helpers.nuclei import (
-    count_nuclei,
-    nuclei_slide,
-    render_nuclei,
-    seed_nuclei,
-    segment_nuclei,
-    true_nuclei,
-)
+from course_helpers.nuclei import count_nuclei, seed_nuclei, segment_nuclei
 from course_helpers.objects import count_in_tiles, label_in_tiles, measure_in_tiles, stitch_labels
+from course_helpers.slide import nuclei_slide, render_nuclei, true_nuclei
 from course_helpers.tiling import compute_in_patches
 from tools.bench._timing import best_times, seconds
 

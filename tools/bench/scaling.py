@@ -14,8 +14,9 @@ import numpy as np
 import psutil
 from dask.distributed import Client, LocalCluster, futures_of, get_task_stream
 
-from course_helpers.nuclei import nuclei_slide, seed_nuclei
+from course_helpers.nuclei import seed_nuclei
 from course_helpers.objects import count_in_tiles
+from course_helpers.slide import nuclei_slide
 from tools.bench._timing import best_times, seconds
 
 SEEDS = partial(seed_nuclei, threshold=32, sigma=2)

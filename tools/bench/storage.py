@@ -16,25 +16,26 @@ import numpy as np
 import tifffile
 import zarr
 
-from course_helpers.nuclei import nuclei_slide
-from course_helpers.storage import convert_tiff, write_verified
+from course_helpers.slide import nuclei_slide
+from course_helpers.storage import write_verified
+from course_helpers.tiff import convert_tiff
 
 SHAPE, CHUNKS = (8192, 8192), (512, 512)
 REPETITIONS = 3
 ONE_RUN = """
 import json, sys, threading, time
 import psutil
-import course_helpers.storage as storage
+from course_helpers.tiff import convert_tiff
 process, peak, done = psutil.Process(), [0], threading.Event()
 def watch():
     while not done.wait(0.005):
         peak[0] = max(peak[0], process.memory_info().rss)
-storage.convert_tiff({warm_up!r}, {warm_up!r} + ".zarr", progress=iter)
+convert_tiff({warm_up!r}, {warm_up!r} + ".zarr", progress=iter)
 before = process.memory_info().rss
 thread = threading.Thread(target=watch)
 thread.start()
 start = time.perf_counter()
-storage.convert_tiff({source!r}, {target!r}, max_memory={limit}, progress=iter)
+convert_tiff({source!r}, {target!r}, max_memory={limit}, progress=iter)
 seconds = time.perf_counter() - start
 done.set()
 thread.join()

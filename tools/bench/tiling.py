@@ -15,8 +15,8 @@ from skimage.filters import rank
 from skimage.morphology import disk, white_tophat
 from skimage.util import apply_parallel
 
+from course_helpers._engine.tiled import tiled
 from course_helpers.background import remove_background
-from course_helpers.tiling import tiled
 
 OVERLAPS = (0, 8, 32)
 TILES = (128, 256, 512, 1024)

@@ -1,4 +1,4 @@
-"""How the virtual slide of nuclei.py is painted: compiled functions of a seed and a position, nothing else.
+"""How the virtual slide is painted: functions of a seed and a position, nothing else.
 
 The slide is a window on an endless plane cut into square cells that hold one nucleus at most. Every random choice is a
 hash of the seed and of a position, so any piece can be rendered alone and always looks the same. Only whole numbers,
@@ -15,7 +15,27 @@ REACH = 12  # pixels from its centre that the largest nucleus can light up, soft
 BAND = 128  # rows rendered at a time
 CLOSEST = 0.75  # least distance of two centres, in sums of the nuclei's radii along the line between them
 EDGE = 3.5  # pixels from full brightness inside a nucleus to darkness outside
+NUCLEUS = np.dtype([("centre", float, 2), ("diameters", float, 2), ("direction", float, 2), ("brightness", float)])
 READ_NOISE, GAIN = 0.3, 0.03  # standard deviation of the dark camera; variance per grey level of light
+
+
+def nuclei_within(bounds, seed):
+    """Return the nuclei with their centre within (start, stop) along both axes of the endless plane: NUCLEUS, (n,)."""
+    (i_start, i_stop), (j_start, j_stop) = [((a - 1) // CELL, (b - 1) // CELL + 1) for a, b in bounds]
+    rows = [_nuclei_of_cells(i, j_start, j_stop, np.uint64(seed)) for i in range(i_start, i_stop)]
+    nuclei = np.concatenate(rows).view(NUCLEUS)[:, 0]
+    start, stop = np.transpose(bounds) - 0.5
+    return nuclei[((nuclei["centre"] >= start) & (nuclei["centre"] < stop)).all(axis=1)]
+
+
+def render(bounds, seed, noise):
+    """Render the pixels within (start, stop) along both axes of the endless plane: uint8, or float32 without noise."""
+    (row_start, row_stop), (col_start, col_stop) = bounds
+    # Made here and filled there, because tools that measure memory do not see what compiled functions allocate.
+    picture = np.empty((row_stop - row_start, col_stop - col_start), np.uint8 if noise else np.float32)
+    fill = _fill_picture if noise else _fill_light
+    fill(picture, row_start, col_start, np.uint64(seed))
+    return picture
 
 
 @njit(nogil=True, cache=True)
@@ -106,7 +126,7 @@ def _nucleus(key, i, j, nucleus, rival):
 
 
 @njit(nogil=True, cache=True)
-def nuclei_of_cells(i, j_start, j_stop, seed):
+def _nuclei_of_cells(i, j_start, j_stop, seed):
     """Return the nuclei of the cells (i, j_start), ..., (i, j_stop - 1): float64, shape (n, 7)."""
     key, count = _hash(seed, 1), 0
     nuclei, rival = np.empty((j_stop - j_start, 7)), np.empty(7)
@@ -139,7 +159,7 @@ def _light_of_nucleus(nucleus, row, col, key):
 
 
 @njit(nogil=True, cache=True)
-def fill_light(light, row_start, col_start, seed):
+def _fill_light(light, row_start, col_start, seed):
     """Fill `light` (float32) with the grey levels that reach the camera: background plus all nuclei that reach in."""
     row_stop, col_stop = row_start + light.shape[0], col_start + light.shape[1]
     for row in range(row_start, row_stop):
@@ -147,7 +167,7 @@ def fill_light(light, row_start, col_start, seed):
             light[row - row_start, col - col_start] = _background(row, col)
     texture = _hash(seed, 3)
     for i in range((row_start - REACH) // CELL, (row_stop + REACH) // CELL + 1):
-        for nucleus in nuclei_of_cells(i, (col_start - REACH) // CELL, (col_stop + REACH) // CELL + 1, seed):
+        for nucleus in _nuclei_of_cells(i, (col_start - REACH) // CELL, (col_stop + REACH) // CELL + 1, seed):
             row_middle, col_middle = int(nucleus[0]), int(nucleus[1])
             for row in range(max(row_start, row_middle - REACH), min(row_stop, row_middle + REACH + 2)):
                 for col in range(max(col_start, col_middle - REACH), min(col_stop, col_middle + REACH + 2)):
@@ -176,10 +196,10 @@ def _photograph(light, row_start, col_start, seed, picture):
 
 
 @njit(nogil=True, cache=True)
-def fill_picture(picture, row_start, col_start, seed):
+def _fill_picture(picture, row_start, col_start, seed):
     """Fill `picture` (uint8) with what the camera sees; band by band, because the light needs four times the memory."""
     light = np.empty((min(BAND, picture.shape[0]), picture.shape[1]), np.float32)
     for row in range(0, picture.shape[0], BAND):
         band = picture[row : row + BAND]
-        fill_light(light[: len(band)], row_start + row, col_start, seed)
+        _fill_light(light[: len(band)], row_start + row, col_start, seed)
         _photograph(light[: len(band)], row_start + row, col_start, seed, band)

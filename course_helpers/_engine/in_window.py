@@ -1,0 +1,137 @@
+"""What is done with the objects in the window of a tile: count, name or measure those that belong to the tile."""
+
+import numpy as np
+import pandas as pd
+from scipy import ndimage as ndi
+from skimage.measure import regionprops_table
+
+from course_helpers._engine.windows import boxed
+
+ABSOLUTE = ("bbox", "centroid", "centroid_weighted", "coords", "coords_scaled")  # these are places in the image
+
+
+class OverlapError(ValueError):
+    """Objects in a tile are cut by the edge of its window: the overlap is too small for an exact result."""
+
+
+def count(objects):
+    """Return the number of objects that belong to the tile: all those of the image, and none of them twice.
+
+    An object that a window shows whole has its true first pixel there, so it is owned by one tile only. If a window
+    cuts off an object's first pixel and the tile takes the rest for its own, the rest is at an edge and refused. And
+    the tile of the true first pixel never overlooks it: this pixel comes first in its window too, whatever of the
+    object is missing, so the object is either whole and counted, or at an edge and refused.
+    """
+    return np.full((1,) * objects.labels.ndim, _whole(objects).sum())
+
+
+def count_cut(objects):
+    """Return the number of objects that `count` refuses."""
+    return np.full((1,) * objects.labels.ndim, (objects.owned & objects.cut).sum())
+
+
+def list_names(objects):
+    """Return the names of the objects that belong to the tile, in an array of one element."""
+    return boxed(objects.names[_whole(objects)], objects.labels.ndim)
+
+
+def sort_names(names, dtype):
+    """Return all names sorted, or raise if their number does not fit into the dtype."""
+    names = np.sort(np.concatenate(names.ravel()))
+    _check_fit(len(names), dtype)
+    return names
+
+
+def name_pixels(objects, dtype):
+    """Return the tile with the names of objects."""
+    tile, visible = _tile(objects)
+    return _painted(tile, visible, objects.names, dtype)
+
+
+def number_pixels(objects, all_names, dtype):
+    """Return the tile with the ranks of objects in a sorted list of all names."""
+    tile, visible = _tile(objects)
+    if not np.isin(objects.names[visible], all_names).all():
+        raise ValueError(
+            f"In tile {objects.index}, segment found objects that are not in the list of all objects. "
+            "Choose a larger overlap and reach; and segment must not be random."
+        )
+    return _painted(tile, visible, np.searchsorted(all_names, objects.names) + 1, dtype)
+
+
+def _tile(objects):
+    """Return the labels in the tile alone, and which objects are visible there; raise if one of these is cut."""
+    edges = [(span.tile.start, span.tile.stop, span.window.start) for span in objects.place]
+    tile = objects.labels[tuple(slice(start - origin, stop - origin) for start, stop, origin in edges)]
+    visible = np.zeros(len(objects.cut) + 1, bool)
+    visible[tile] = True
+    _refuse(objects, visible[1:] & objects.cut)
+    return tile, visible[1:]
+
+
+def _painted(tile, visible, names, dtype):
+    """Return a tile with names in place of labels."""
+    return np.concatenate([[0], np.where(visible, names, 0)]).astype(dtype)[tile]
+
+
+def measure(objects, properties):
+    """Return the table of the objects that belong to the tile, None without any, in an array of one element."""
+    owned, start, ndim = _whole(objects), [span.window.start for span in objects.place], objects.labels.ndim
+    if not owned.any():
+        return boxed(None, ndim)
+    labels = np.concatenate([[0], np.where(owned, np.arange(1, len(owned) + 1), 0)])[objects.labels]
+    table = regionprops_table(labels, objects.window, properties=properties)
+    table["label"] = objects.names[owned]
+    for column in table:
+        prefix, _, axis = column.partition("-")
+        if prefix in ABSOLUTE:
+            table[column] = table[column] + (start[int(axis) % ndim] if axis else boxed(np.array(start), 1))
+    return boxed(pd.DataFrame(table), ndim)
+
+
+def _whole(objects):
+    """Return which objects belong to the tile, or raise if the window cuts one of them."""
+    _refuse(objects, objects.owned & objects.cut)
+    return objects.owned
+
+
+def _refuse(objects, wrong):
+    """Raise if anything is wrong with an object: with how many, where, and what to do."""
+    if not wrong.any():
+        return
+    chosen, boxes = np.flatnonzero(wrong), ndi.find_objects(objects.labels)
+    longest = max(part.stop - part.start for i in chosen for part in boxes[i])
+    where = ", ".join(str(tuple(position)) for position in objects.first[chosen[:3]].tolist())
+    raise OverlapError(
+        f"In tile {objects.index} the overlap is too small to be sure of {len(chosen)} object(s), which touch the edge "
+        f"of the window or come within reach of it. What the window shows of them is up to {longest} pixels long and "
+        f"begins at {where}{' and elsewhere' * (len(chosen) > 3)}. Choose a larger overlap: the largest object plus the "
+        f"reach of the filters. For objects larger than any overlap there is stitch_labels."
+    )
+
+
+def check_names(names, dtype):
+    """Return all labels as an array, or raise if this is not a sorted list of names that has a number for each."""
+    names = np.asarray(names)
+    if names.ndim != 1 or names.size and names[0] < 1 or (names[1:] <= names[:-1]).any():
+        raise ValueError(
+            f"renumber is {names}, but must be True, False, or every label once, from 1 and sorted. Hand over the column "
+            '"label" of measure_in_tiles, as it is.'
+        )
+    _check_fit(len(names), dtype)
+    return names
+
+
+def _check_fit(count, dtype):
+    """Raise if a number of objects does not fit into a dtype."""
+    if count > np.iinfo(dtype).max:
+        raise ValueError(f"dtype is {dtype}, but must hold numbers up to {count}, one for each object. Choose int64.")
+
+
+def empty_table(properties, image):
+    """Return the table of no object; what scikit-image cannot measure, it refuses here at once."""
+    if "slice" in properties:
+        raise ValueError("properties hold slice, but must be places in the whole image. Ask for bbox instead.")
+    window = np.arange(1, 4**image.ndim + 1).reshape((4,) * image.ndim)
+    table = regionprops_table(np.ones_like(window), window.astype(image.dtype), properties=properties)
+    return pd.DataFrame(table).astype({"label": np.int64})[:0]

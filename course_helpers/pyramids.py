@@ -1,0 +1,130 @@
+"""Image pyramids in OME-Zarr: write them level by level, open them, and read what a screen shows."""
+
+import dask.array as da
+import numpy as np
+import yaozarrs
+import zarr
+from yaozarrs.write.v05 import prepare_image
+
+from course_helpers._arguments import dask_array
+from course_helpers._engine.safe_writing import store_verified, written_beside
+
+SMALLEST_LEVEL = 256  # pixels along the longer side of a pyramid's coarsest level, at most
+
+
+def write_pyramid(image, path, pixel_size, unit="micrometer", chunks=(512, 512), overwrite=False):
+    """Store a two-dimensional image as OME-Zarr 0.5: a pyramid whose levels shrink by 2, with physical pixel sizes.
+
+    Levels shrink until both sides are at most 256 pixels long. Each is computed from the level below as it is on disk, so
+    that the image need never fit into memory. A pixel is the mean of 2 x 2 pixels of the level below, rounded down.
+
+    Parameters
+    ----------
+    image : dask.array.Array or numpy.ndarray, shape (rows, columns)
+    path : str or Path
+        The folder to write, by custom ``"name.ome.zarr"``.
+    pixel_size : float
+        Side length of a pixel of `image`, in `unit`.
+    unit : str
+        A length unit that OME-NGFF knows, such as "micrometer" or "nanometer".
+    chunks : tuple of int
+        Chunk shape of all levels.
+    overwrite : bool
+        Whether an existing Zarr store may be replaced.
+
+    Returns
+    -------
+    list of zarr.Array
+        The levels, finest first.
+
+    Raises
+    ------
+    TypeError, ValueError, FileNotFoundError, FileExistsError, StorageError
+        As in `write_verified`; and ValueError if pixel size or unit cannot be used.
+
+    References
+    ----------
+    Axes, scale and translation: https://ngff.openmicroscopy.org/0.5/. Any reader of OME-Zarr knows the codecs, which have
+    no checksum.
+    """
+    image = dask_array(da.asanyarray(image), "image")
+    with written_beside(path, overwrite) as partial:
+        levels = create_pyramid(partial, image.shape, image.dtype, pixel_size, unit, chunks)
+        for below, level in zip([None, *levels], levels):
+            store_verified(image if below is None else _halved(da.from_zarr(below)), level)
+    return open_pyramid(path)
+
+
+def create_pyramid(path, shape, dtype, pixel_size, unit="micrometer", chunks=(512, 512)):
+    """Create an OME-Zarr 0.5 pyramid without pixels in it, and return its levels as writable arrays, finest first.
+
+    Parameters are those of `write_pyramid`; TypeError or ValueError if one of them cannot be used.
+    """
+    if len(shape) != 2:
+        raise ValueError(f"image has shape {tuple(shape)}, but must be two-dimensional. Store planes one by one.")
+    if not pixel_size > 0:
+        raise ValueError(f"pixel_size is {pixel_size!r}, but must be a positive number.")
+    shapes = [tuple(shape)]
+    while max(shapes[-1]) > SMALLEST_LEVEL:
+        shapes.append(tuple(-(-size // 2) for size in shapes[-1]))
+    datasets = []
+    for level in range(len(shapes)):
+        size, shift = pixel_size * 2**level, pixel_size * (2**level - 1) / 2  # the first centre moves inwards
+        scale, translation = {"type": "scale", "scale": [size] * 2}, {"type": "translation", "translation": [shift] * 2}
+        datasets.append({"path": str(level), "coordinateTransformations": [scale, translation]})
+    axes = [{"name": name, "type": "space", "unit": unit} for name in "yx"]
+    metadata = yaozarrs.v05.Image(multiscales=[{"axes": axes, "datasets": datasets}])
+    _, arrays = prepare_image(path, metadata, [(size, dtype) for size in shapes], chunks=tuple(chunks), writer="zarr")
+    return [arrays[str(level)] for level in range(len(shapes))]
+
+
+def _halved(image):
+    """Return a dask array of half the height and width; where a side is odd, the last row or column counts twice."""
+    even = da.pad(image, [(0, size % 2) for size in image.shape], mode="edge")
+    return da.coarsen(np.mean, even, {0: 2, 1: 2}).astype(image.dtype)
+
+
+def open_pyramid(store):
+    """Open the levels of an OME-Zarr 0.5 image for reading, finest first.
+
+    `store` is a path, an address or a Zarr store. Raises ValueError if it holds no OME-Zarr image.
+    """
+    group = zarr.open_group(store, mode="r")
+    if "multiscales" not in group.attrs.get("ome", {}):
+        raise ValueError(f"{store} is no OME-Zarr 0.5 image: its zarr.json lists no multiscales.")
+    return [group[dataset["path"]] for dataset in group.attrs["ome"]["multiscales"][0]["datasets"]]
+
+
+def view_window(levels, center, zoom, screen=(400, 600)):
+    """Read what a screen shows of a pyramid, from the coarsest level that is still fine enough.
+
+    Parameters
+    ----------
+    levels : list of arrays, shape (rows, columns)
+        The finest first, each about half as large as the one before.
+    center : tuple of two numbers
+        Row and column in the middle of the screen, in pixels of the finest level.
+    zoom : float
+        Screen pixels per pixel of the finest level: 1 shows every pixel, 0.1 shows one of ten.
+    screen : tuple of two int
+        Height and width in screen pixels.
+
+    Returns
+    -------
+    pixels : numpy.ndarray
+        Up to twice as many rows and columns as the screen has; fewer at the edge. ValueError if there are none.
+    level : int
+        Where they come from.
+    extent : tuple of four float
+        Left, right, bottom, top in pixels of the finest level, for matplotlib's ``imshow``.
+    """
+    level = int(np.clip(np.floor(np.log2(1 / zoom)), 0, len(levels) - 1))
+    factor, window = 2**level, []
+    for middle, side, size in zip(center, screen, levels[level].shape):
+        start, stop = (middle - side / 2 / zoom) // factor, -(-(middle + side / 2 / zoom) // factor)
+        window.append(slice(max(0, int(start)), min(size, int(stop))))
+    if any(part.start >= part.stop for part in window):
+        raise ValueError(f"center {tuple(center)} with zoom {zoom} shows no pixel of an image of {levels[0].shape}.")
+    rows, columns = window
+    extent = tuple(factor * edge for edge in (columns.start, columns.stop, rows.stop, rows.start))
+    return np.asarray(levels[level][rows, columns]), level, extent

@@ -1,0 +1,280 @@
+"""The virtual slide of nuclei and its truth."""
+
+import tracemalloc
+import zlib
+
+import dask.array as da
+import numpy as np
+import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from scipy.spatial import cKDTree
+
+from course_helpers._engine.virtual_slide import NUCLEUS, _hash, nuclei_within
+from course_helpers.slide import draw_nuclei, nuclei_slide, render_nuclei, thumbnail, true_nuclei
+
+BILLION = 10**9
+FAR = (3 * BILLION, 3 * BILLION)
+WINDOWS = [
+    ((2000, 5000), np.s_[1400:1700, 4000:4300]),  # crowded
+    ((2000, 5000), np.s_[100:400, 100:400]),  # sparse
+    (FAR, np.s_[2 * BILLION + 1 : 2 * BILLION + 301, BILLION - 150 : BILLION + 150]),
+]  # beyond 32-bit positions
+
+
+# --- the slide as a dask array ---------------------------------------------------------------------------------------
+
+
+def test_default_slide_is_lazy_and_a_single_layer():
+    slide = nuclei_slide()
+    assert isinstance(slide, da.Array)
+    assert (slide.shape, slide.dtype) == ((2000, 5000), np.uint8)
+    assert slide.chunks == ((100,) * 20, (100,) * 50)
+    assert len(slide.dask.layers) == 1
+    assert nuclei_slide().name == slide.name != nuclei_slide(seed=1).name
+
+
+@pytest.mark.parametrize("chunks", [(37, 211), 128, -1, "auto", (5000, 5000), ((1, 299, 100), (250, 450))])
+def test_pixels_do_not_depend_on_chunks(chunks):
+    slide = nuclei_slide((400, 700), chunks=chunks, seed=3)
+    assert np.array_equal(slide.compute(num_workers=8), render_nuclei((400, 700), seed=3))
+
+
+def test_pixels_do_not_depend_on_shape_or_order():
+    whole = render_nuclei((2000, 5000))
+    window = np.s_[1850:2000, 4700:5000]
+    assert np.array_equal(nuclei_slide((2000, 5000))[window].compute(scheduler="synchronous"), whole[window])
+    assert np.array_equal(nuclei_slide((10**6, 10**6), chunks=1000)[window].compute(), whole[window])
+    assert np.array_equal(render_nuclei((1871, 4711))[-21:, -11:], whole[1850:1871, 4700:4711])
+    assert np.array_equal(render_nuclei(window=np.s_[-150:, -300:]), whole[window])
+
+
+def test_the_picture_is_the_same_on_every_machine():
+    # Results stored in lessons depend on it. After a change of the picture on purpose, put the new sum here.
+    assert zlib.crc32(render_nuclei(window=np.s_[1000:1500, 4000:4500]).tobytes()) == 4286617662
+
+
+def test_hash_is_splitmix64():
+    # First outputs of the reference generator (S. Vigna, splitmix64.c) for the seed 1234567.
+    expected = [6457827717110365317, 3203168211198807973, 9817491932198370423]
+    assert [int(_hash(np.uint64(1234567), step)) for step in (1, 2, 3)] == expected
+    for number in (-1, 0, 2**31, 2**32 + 1, 10**12):  # nothing repeats where positions outgrow 32 bits
+        assert _hash(np.uint64(7), number) == numpy_hash(7, number)
+
+
+def test_seeds_differ_and_any_integer_type_will_do():
+    window = np.s_[1500:1600, 4500:4600]
+    pictures = [render_nuclei(seed=seed, window=window) for seed in (0, 1, 2**63, 2**64 - 1)]
+    for k, picture in enumerate(pictures):
+        assert all((picture != other).mean() > 0.3 for other in pictures[:k])
+    assert np.array_equal(render_nuclei(seed=np.int16(1), window=window), pictures[1])
+    assert np.array_equal(true_nuclei(seed=np.uint8(1)), true_nuclei(seed=1))
+    assert len(true_nuclei(seed=1)) != len(true_nuclei(seed=0))
+
+
+def test_memory_is_a_few_chunks():
+    nuclei_slide((10, 10)).sum().compute()
+    tracemalloc.start()
+    total = nuclei_slide((6000, 6000), chunks=1000).sum(dtype=np.int64).compute(scheduler="synchronous")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert 10 * 36e6 < total < 40 * 36e6
+    assert peak < 8e6  # of 36 million pixels
+
+
+# --- the truth -------------------------------------------------------------------------------------------------------
+
+
+def numpy_hash(key, number):
+    """SplitMix64 again, in plain NumPy."""
+    bits = np.atleast_1d(key).astype(np.uint64) + np.asarray(number).astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)
+    bits = (bits ^ (bits >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    bits = (bits ^ (bits >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return bits ^ (bits >> np.uint64(31))
+
+
+def numpy_wave(x):
+    x = x % 1
+    return np.where(x < 0.5, 1 - (4 * x - 1) ** 2, (4 * x - 3) ** 2 - 1)
+
+
+def numpy_texture(rows, cols, seed):
+    """Smooth random texture from a lattice of 2.2 pixels."""
+    key = numpy_hash(seed, 3)
+    (down, i), (right, j) = np.modf(rows / 2.2), np.modf(cols / 2.2)
+    down, right = down**2 * (3 - 2 * down), right**2 * (3 - 2 * right)
+    left_above, right_above, left_below, right_below = [
+        (numpy_hash(numpy_hash(key, i + di), j + dj) >> np.uint64(11)) / 2**53 for di in (0, 1) for dj in (0, 1)
+    ]
+    above, below = left_above + right * (right_above - left_above), left_below + right * (right_below - left_below)
+    return 0.72 + 0.56 * (above + down * (below - above))
+
+
+def numpy_light(nuclei, window, seed):
+    """The light in a window by the formulas of the documentation, from the truth, all pixels times all nuclei."""
+    rows, cols = np.mgrid[window].astype(float)
+    crowding = (2 - numpy_wave(rows / 4000 + 0.25) - numpy_wave(cols / 10000 + 0.25)) / 4
+    light = 9.5 + 1.5 * numpy_wave((rows + cols / 3) / 1100) * numpy_wave((cols - rows / 3) / 1700) + 4 * crowding**2
+    texture = numpy_texture(rows, cols, seed)
+    for nucleus in nuclei:
+        row, col = rows - nucleus["centre"][0], cols - nucleus["centre"][1]
+        angle = np.arctan2(nucleus["direction"][1], nucleus["direction"][0])
+        along, across = row * np.cos(angle) + col * np.sin(angle), row * np.sin(angle) - col * np.cos(angle)
+        longer, shorter = nucleus["diameters"] / 2
+        depth = (1 - np.hypot(along / longer, across / shorter)) * np.sqrt(longer * shorter)  # pixels from the outline
+        edge = np.clip(0.5 + depth / 3.5, 0, 1)
+        light += nucleus["brightness"] * texture * (3 * edge**2 - 2 * edge**3)
+    return light
+
+
+@pytest.mark.parametrize(("shape", "window"), WINDOWS)
+@pytest.mark.parametrize("seed", [0, 2**64 - 5])
+def test_truth_renders_the_picture(shape, window, seed):
+    nuclei = nuclei_within([(part.start - 12, part.stop + 12) for part in window], seed)
+    light = render_nuclei(shape, seed, window, noise=False)
+    assert len(nuclei) > 0
+    assert light.dtype == np.float32
+    np.testing.assert_allclose(light, numpy_light(nuclei, window, seed), atol=1e-3)
+
+
+def test_truth_renders_the_picture_up_to_its_rim():
+    # Nuclei whose centre lies outside the slide reach in by up to 12 pixels: there its own truth is not enough.
+    window = np.s_[1800:2000, 4600:5000]
+    nuclei = true_nuclei(window=np.s_[1788:, 4588:])
+    missing = render_nuclei(window=window, noise=False) - numpy_light(nuclei, window, 0)
+    assert abs(missing[:-12, :-12]).max() < 1e-3
+    assert missing.max() > 20
+
+
+def test_noise_is_that_of_a_camera():
+    window = np.s_[500:2000, 2000:4500]
+    light = render_nuclei(window=window, noise=False).astype(float)
+    noise = render_nuclei(window=window) - light
+    for low, high in ((0, 10), (10, 15), (30, 60), (60, 100), (100, 170)):
+        chosen = (light >= low) & (light < high)
+        expected = 0.3**2 + 0.03 * light[chosen].mean() + 1 / 12  # camera, light, rounding
+        assert chosen.sum() > 3000
+        assert abs(noise[chosen].mean()) < 5 * (expected / chosen.sum()) ** 0.5
+        assert noise[chosen].var() == pytest.approx(expected, rel=0.07)
+    scaled = noise / np.sqrt(0.3**2 + 0.03 * light + 1 / 12)
+    for shifted in (scaled[1:, :-1], scaled[:-1, 1:], scaled[1:, 1:]):
+        assert abs((shifted * scaled[:-1, :-1]).mean()) < 0.005
+    assert np.abs(scaled.mean(axis=0)).max() < 5 / len(scaled) ** 0.5  # no stripes
+    assert np.abs(scaled.mean(axis=1)).max() < 5 / scaled.shape[1] ** 0.5
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_number_and_sizes(seed):
+    nuclei = nuclei_within([(0, 2000), (0, 5000)], seed)
+    assert nuclei.dtype == NUCLEUS
+    assert 4000 <= len(nuclei) <= 7000
+    assert 8 <= nuclei["diameters"].min() and nuclei["diameters"].max() <= 20
+    assert (nuclei["diameters"][:, 0] > nuclei["diameters"][:, 1]).all()
+    np.testing.assert_allclose(np.hypot(*nuclei["direction"].T), 1)
+    angles = np.degrees(np.arctan2(*nuclei["direction"].T)) % 180
+    share = np.histogram(angles, 6, range=(0, 180))[0] / len(nuclei)
+    assert 0.13 < share.min() and share.max() < 0.2  # all directions alike
+    rounded = np.round(nuclei["centre"]).astype(int)
+    assert rounded.min() >= 0 and (rounded < (2000, 5000)).all()
+    assert 20 <= nuclei["brightness"].min() and 150 < nuclei["brightness"].max() <= 165
+    assert 0.03 < (nuclei["brightness"] > 100).mean() < 0.08  # dividing nuclei
+
+
+def test_density_grows_from_top_left_to_bottom_right():
+    centres = true_nuclei()["centre"]
+    counts = np.histogram2d(*centres.T, bins=(2, 5), range=((0, 2000), (0, 5000)))[0]
+    assert (np.diff(counts, axis=0) > 0).all()
+    assert (np.diff(counts, axis=1) > 0).all()
+    assert counts[1, 4] > 10 * counts[0, 0] > 0
+
+
+def test_nuclei_touch_but_never_hide_each_other():
+    nuclei = true_nuclei()
+    pairs = cKDTree(nuclei["centre"]).query_pairs(20, output_type="ndarray")
+    away = nuclei["centre"][pairs[:, 1]] - nuclei["centre"][pairs[:, 0]]
+    distance = np.hypot(*away.T)
+    radii = 0
+    for side in (0, 1):
+        nucleus = nuclei[pairs[:, side]]
+        cosine = (nucleus["direction"] * away).sum(axis=1) / distance
+        longer, shorter = nucleus["diameters"].T / 2
+        radii = radii + 1 / np.sqrt(cosine**2 / longer**2 + (1 - cosine**2) / shorter**2)
+    assert (distance / radii).min() >= 0.75
+    touching = np.unique(pairs[distance < 1.05 * radii])
+    assert 0.1 < len(touching) / len(nuclei) < 0.4
+
+
+@pytest.mark.parametrize(("height", "width"), [(36, 54), (37, 61), (1, 900)])
+def test_windows_share_out_the_nuclei(height, width):
+    around = np.s_[1098:1899, 4050:4950]  # windows of 36 x 54 begin and end where cells of nuclei do
+    everything = true_nuclei(window=around)
+    shared = [
+        true_nuclei(window=np.s_[row : min(row + height, 1899), col : min(col + width, 4950)])
+        for row in range(1098, 1899, height)
+        for col in range(4050, 4950, width)
+    ]
+    assert len(everything) > 800
+    assert sum(len(part) for part in shared) == len(everything)
+    assert np.array_equal(np.sort(np.concatenate(shared), order="centre"), np.sort(everything, order="centre"))
+
+
+def test_nuclei_of_a_window_keep_their_order_and_place():
+    everything = true_nuclei((900, 1300))
+    window = true_nuclei((900, 1300), window=np.s_[:, 600:])
+    assert np.array_equal(window, everything[everything["centre"][:, 1] >= 599.5])
+    assert np.array_equal(true_nuclei((900, 1300), window=np.s_[-900:, 0:9999]), everything)
+    assert true_nuclei((1, 1)).shape == true_nuclei(window=np.s_[3000:4000, 9:9]).shape == (0,)
+    assert render_nuclei(window=np.s_[3000:4000, 0:10]).shape == (0, 10)
+
+
+# --- looking at it ---------------------------------------------------------------------------------------------------
+
+
+def test_thumbnail_of_a_slide_is_its_mean_per_square():
+    slide = nuclei_slide((2000, 5000))
+    expected = slide.compute().reshape(200, 10, 500, 10).mean(axis=(1, 3))
+    np.testing.assert_allclose(thumbnail(slide), expected)
+    np.testing.assert_allclose(thumbnail(slide.rechunk((333, 444))), expected)
+    np.testing.assert_allclose(thumbnail(slide, max_size=250), expected.reshape(100, 2, 250, 2).mean(axis=(1, 3)))
+
+
+@pytest.mark.parametrize(
+    ("shape", "chunks", "expected"),
+    [((3, 5), (2, 2), (3, 5)), ((1, 100_000), (1, 1000), (1, 500)), ((7000, 11), (1000, 2), (500, 1))],
+)
+def test_thumbnail_of_any_dask_array(shape, chunks, expected):
+    small = thumbnail(da.full(shape, 7.5, chunks=chunks))
+    assert small.shape == expected and (small == 7.5).all()
+
+
+def test_outlines_lie_on_the_nuclei():
+    window = np.s_[1500:1700, 4000:4300]
+    nuclei = true_nuclei(window=np.s_[1480:1720, 3980:4320])
+    figure = Figure(figsize=(3, 2), dpi=100)
+    canvas = FigureCanvasAgg(figure)
+    axes = figure.add_axes((0, 0, 1, 1))
+    axes.imshow(np.zeros((200, 300)), cmap="gray")
+    axes.axis("off")
+    drawn = draw_nuclei(axes, nuclei, origin=(1500, 4000), facecolors="white", edgecolors="none", antialiased=False)
+    assert drawn in axes.collections
+    canvas.draw()
+    outlines = np.asarray(canvas.buffer_rgba())[:, :, 0] > 128
+    lit = render_nuclei(window=window, noise=False) > 32
+    assert outlines.shape == lit.shape
+    assert (outlines & lit).sum() / (outlines | lit).sum() > 0.85
+
+
+# --- wrong arguments -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("function", [nuclei_slide, true_nuclei, render_nuclei])
+@pytest.mark.parametrize("name, value", [("shape", (0, 10)), ("shape", (1, 2, 3)), ("seed", -1)])
+def test_what_no_slide_has_is_refused(function, name, value):
+    with pytest.raises(ValueError, match=f"{name} is .*, but must be"):
+        function(**{name: value})
+
+
+@pytest.mark.parametrize("function", [true_nuclei, render_nuclei])
+def test_a_window_that_leaves_pixels_out_is_refused(function):
+    with pytest.raises(ValueError, match="window is .*, but must be 2 slices with step 1"):
+        function(window=np.s_[0:10:2, 0:10])
