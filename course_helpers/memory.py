@@ -21,7 +21,7 @@ import numpy as np
 import psutil
 
 from course_helpers._arguments import number_of_bytes
-from course_helpers._measured_process import in_words, memory, run
+from course_helpers._engine.measured_process import in_words, memory, run
 
 INTERVAL = 0.005  # seconds between two looks at the memory of the process
 SMALLEST_LIMIT = 2**24  # what Python itself may need on the way, for example to format an error message

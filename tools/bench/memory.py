@@ -1,11 +1,9 @@
 """Memory: the strategies of lesson 0 side by side, predictions against measurements, and what `measure` itself costs.
 
-Predicted are 7 bytes for each pixel that is worked on at a time. As a second opinion, Python's own `tracemalloc` measures
-the same work within this process; it sees what NumPy asks for, but not the process as a whole.
+Predicted are 7 bytes for each pixel that is worked on at a time.
 """
 
 import sys
-import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
@@ -84,14 +82,6 @@ def arrays():
         )
 
 
-def traced_peak(work):
-    tracemalloc.start()
-    work()
-    peak = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
-    return peak
-
-
 def strategies(times=range(FRAMES)):
     time_point = 7 * PIXELS
     ways = {
@@ -108,16 +98,15 @@ def strategies(times=range(FRAMES)):
         },
     }
     print(f"\n{len(times)} time points of {2 * PIXELS / MIB} MiB, limit {LIMIT / MIB:.0f} MiB")
-    print("                          predicted   measured  measured/predicted  traced/predicted       time")
+    print("                          predicted   measured  measured/predicted       time")
     reference = None
     for name, (way, predicted) in ways.items():
         run = measure(partial(way, times), LIMIT)
-        traced = f"{traced_peak(partial(way, times[:8])) / predicted:17.2f}" if predicted < LIMIT else " " * 17
         reference = reference or (None if run.died else run)
         outcome = "died" if run.died else f"{run.seconds / reference.seconds:9.2f}x"
         same = "" if run.died or run.result == reference.result else "  ANOTHER RESULT"
         print(
-            f"{name:24} {predicted / MIB:7.1f} MiB {run.peak / MIB:6.1f} MiB {run.peak / predicted:19.2f} {traced} {outcome:>10}{same}",
+            f"{name:24} {predicted / MIB:7.1f} MiB {run.peak / MIB:6.1f} MiB {run.peak / predicted:19.2f} {outcome:>10}{same}",
             flush=True,
         )
 
@@ -125,7 +114,7 @@ def strategies(times=range(FRAMES)):
 def overhead():
     times = range(20)
     empty = min(seconds(partial(measure, int)) for _ in range(5))
-    script = "import subprocess, sys; subprocess.run([sys.executable, '-c', 'import numpy, psutil, dask.system, cloudpickle'])"
+    script = "import subprocess, sys; subprocess.run([sys.executable, '-c', 'import psutil, cloudpickle'])"
     (imports,) = best_times([partial(exec, script, {"sys": sys})], 5)
     print(f"\nmeasure() of nothing: {empty:.2f} s, {empty / imports:.2f} x a Python that imports what it needs")
     inside, outside = [], []

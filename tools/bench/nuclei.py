@@ -4,36 +4,17 @@ Run it with --full to sum up a slide of 40,000 x 40,000 pixels instead of 10,000
 """
 
 import sys
-import threading
 
 import numpy as np
-import psutil
 from scipy import ndimage as ndi
 from skimage.draw import ellipse
 
+from course_helpers.memory import measure
 from course_helpers.slide import nuclei_slide, render_nuclei, true_nuclei
 from tools.bench._timing import seconds
 
 WINDOW = np.s_[1000:2000, 2500:4500]  # of middling density
 MEGAPIXELS = 2.0
-
-
-def peak_memory(work):
-    """Return the seconds that a function takes and the largest memory of this process meanwhile, in bytes."""
-    process, done = psutil.Process(), threading.Event()
-    peak = process.memory_info().rss
-
-    def watch():
-        nonlocal peak
-        while not done.wait(0.01):
-            peak = max(peak, process.memory_info().rss)
-
-    watcher = threading.Thread(target=watch)
-    watcher.start()
-    taken = seconds(work)
-    done.set()
-    watcher.join()
-    return taken, peak
 
 
 def draw_with_libraries(nuclei):
@@ -83,20 +64,17 @@ def large_slides():
 
 
 def sum_up(sides):
-    """Print time and memory of summing up whole slides, on all cores; memory beyond what the libraries take."""
-    nuclei_slide((10, 10)).sum(dtype=np.int64).compute()
-    before = psutil.Process().memory_info().rss
+    """Print time and peak memory of summing up whole slides, on all cores."""
     print(f"{'whole slide summed up, chunks of 1000':42} {'seconds':>9} {'Mpx/s':>9} {'peak MB':>9} {'slide MB':>9}")
     for side in sides:
         slide = nuclei_slide((side, side), chunks=1000)
-        taken, memory = peak_memory(lambda: slide.sum(dtype=np.int64).compute())
-        print(
-            f"{f'{side:,} x {side:,}':42} {taken:9.1f} {side**2 / 1e6 / taken:9.1f} {(memory - before) / 1e6:9.1f} {side**2 / 1e6:9.0f}"
-        )
+        run = measure(slide.sum(dtype=np.int64).compute)
+        speed = side**2 / 1e6 / run.seconds
+        print(f"{f'{side:,} x {side:,}':42} {run.seconds:9.1f} {speed:9.1f} {run.peak / 1e6:9.1f} {side**2 / 1e6:9.0f}")
 
 
 def main():
-    sum_up((2000, 5000, 10_000, 40_000) if "--full" in sys.argv else (2000, 5000, 10_000))  # first: memory is fresh
+    sum_up((2000, 5000, 10_000, 40_000) if "--full" in sys.argv else (2000, 5000, 10_000))
     compare_speed()
     large_slides()
 

@@ -5,7 +5,6 @@
 
 import os
 import sys
-import tracemalloc
 from functools import partial
 
 import dask
@@ -15,6 +14,7 @@ import pandas as pd
 from scipy import ndimage as ndi
 from skimage import filters, measure, morphology, segmentation
 
+from course_helpers import memory
 from course_helpers.nuclei import count_nuclei, seed_nuclei, segment_nuclei
 from course_helpers.objects import count_in_tiles, label_in_tiles, measure_in_tiles, stitch_labels
 from course_helpers.slide import nuclei_slide, render_nuclei, true_nuclei
@@ -139,7 +139,7 @@ def print_scaling(sizes, once_up_to):
     """Time and peak memory of slides of all sizes: patch by patch, and with one compute up to a number of pixels."""
     seed = partial(seed_nuclei, threshold=THRESHOLD, sigma=SIGMA)
     count_in_tiles(seed, nuclei_slide((1000, 1000), 1000), OVERLAP, REACH).compute()
-    print("\nSlides of any size, tiles of 1000 rendered on the way, all processors; memory traced in a second run")
+    print("\nSlides of any size, tiles of 1000 rendered on the way, all processors")
     print(
         f"{'megapixels':>11} {'tiles':>7} {'true':>9} {'count':>9} {'by patches: per megapixel':>26} {'peak':>8} "
         f"{'at once: per megapixel':>23} {'peak':>8}"
@@ -150,12 +150,10 @@ def print_scaling(sizes, once_up_to):
         for work in (lambda: compute_in_patches(counts), counts.compute):
             if cells and np.prod(shape) > once_up_to:
                 continue
-            duration = seconds(lambda: found.append(work().sum()))
-            tracemalloc.start()
-            work()
-            peak = tracemalloc.get_traced_memory()[1]
-            tracemalloc.stop()
-            cells.append(f"{duration / megapixels * 1e3:{23 if cells else 26}.1f} ms"[3:] + f" {peak / 1e6:5.0f} MB")
+            run = memory.measure(lambda work=work: work().sum())
+            found.append(run.result)
+            milliseconds = run.seconds / megapixels * 1e3
+            cells.append(f"{milliseconds:{23 if cells else 26}.1f} ms"[3:] + f" {run.peak / 1e6:5.0f} MB")
         assert len(set(found)) == 1
         print(f"{megapixels:11.0f} {counts.size:7d} {len(true_nuclei(shape)):9d} {found[0]:9d}", *cells, flush=True)
 

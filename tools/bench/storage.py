@@ -3,12 +3,11 @@
 python course.py bench storage [--full]        --full grows the image to 4 GB and needs 8 GB of free disk space
 """
 
-import json
 import shutil
-import subprocess
 import sys
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 
 import dask.array as da
@@ -16,31 +15,13 @@ import numpy as np
 import tifffile
 import zarr
 
+from course_helpers.memory import measure
 from course_helpers.slide import nuclei_slide
 from course_helpers.storage import write_verified
 from course_helpers.tiff import convert_tiff
 
 SHAPE, CHUNKS = (8192, 8192), (512, 512)
 REPETITIONS = 3
-ONE_RUN = """
-import json, sys, threading, time
-import psutil
-from course_helpers.tiff import convert_tiff
-process, peak, done = psutil.Process(), [0], threading.Event()
-def watch():
-    while not done.wait(0.005):
-        peak[0] = max(peak[0], process.memory_info().rss)
-convert_tiff({warm_up!r}, {warm_up!r} + ".zarr", progress=iter)
-before = process.memory_info().rss
-thread = threading.Thread(target=watch)
-thread.start()
-start = time.perf_counter()
-convert_tiff({source!r}, {target!r}, max_memory={limit}, progress=iter)
-seconds = time.perf_counter() - start
-done.set()
-thread.join()
-print(json.dumps([(peak[0] - before) / 1e6, seconds]))
-"""
 
 
 def timed(work, folder):
@@ -143,18 +124,14 @@ def write_tiff(path, megabytes):
 
 
 def memory(folder, sizes, limit=2**28):
-    """Peak memory of a conversion in a process of its own, for growing images."""
-    warm_up = folder / "warm_up.tif"
-    tifffile.imwrite(warm_up, np.zeros((600, 600), np.uint8), tile=(256, 256))
+    """Peak memory of a conversion, for growing images."""
     print(f"\nconvert_tiff with max_memory {limit / 1e6:.0f} MB\n{'image MB':>10}{'peak MB':>10}{'MB/s':>8}")
     for size in sizes:
         source, target = folder / "grown.tif", folder / "grown.zarr"
         size = write_tiff(source, size)
-        script = ONE_RUN.format(source=str(source), target=str(target), warm_up=str(warm_up), limit=limit)
-        peak, seconds = json.loads(subprocess.check_output([sys.executable, "-c", script], text=True))
-        print(f"{size:10.0f}{peak:10.0f}{size / seconds:8.0f}", flush=True)
-        for path in (target, Path(f"{warm_up}.zarr")):
-            shutil.rmtree(path)
+        run = measure(partial(convert_tiff, source, target, max_memory=limit))
+        print(f"{size:10.0f}{run.peak / 1e6:10.0f}{size / run.seconds:8.0f}", flush=True)
+        shutil.rmtree(target)
         source.unlink()
 
 

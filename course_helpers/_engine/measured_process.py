@@ -48,13 +48,15 @@ def run(file, limit, sender):
 
 
 def make_ready(file):
-    """Import the modules that the work uses, and let arrays go back to the system as soon as they are deleted."""
+    """Load the modules that the work uses, and let arrays go back to the system as soon as they are deleted."""
     with contextlib.suppress(AttributeError, TypeError):  # not every C library keeps some for later as glibc does
         ctypes.CDLL(None).mallopt(-3, 2**20)  # M_MMAP_THRESHOLD: arrays from 1 MiB
     with contextlib.suppress(Exception):
         load(file)
     if "dask.array" in sys.modules:
         importlib.import_module("distributed")  # else dask does it when it computes for the first time
+    if "numba" in sys.modules:
+        sys.modules["numba"].njit(lambda: 0)()  # else its compiler is loaded with the first compiled function
     gc.collect()
 
 
