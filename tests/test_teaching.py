@@ -212,7 +212,7 @@ def test_slides_begin_at_headings_and_are_short(source):
 
 
 def test_commands_lead_somewhere():
-    for module, name in runpy.run_path(str(ROOT / "course.py"))["COMMANDS"].values():
+    for module, name, *_ in runpy.run_path(str(ROOT / "course.py"))["COMMANDS"].values():
         assert module == "-m" and importlib.util.find_spec(name.split()[0])
 
 

@@ -24,7 +24,7 @@ from course_helpers.exercises.form import (
     told,
     whole_number,
 )
-from course_helpers.exercises.running import Unanswered, Wrong, about_notebook, begin, call, finish, names_used
+from course_helpers.exercises.running import Unanswered, Wrong, about_notebook, begin, call, names_used, silence
 from course_helpers.memory import measure
 from course_helpers.recording import FRAMES, SHAPE, load_time_point
 
@@ -379,6 +379,7 @@ WITH_DASK = (
 )
 
 
+@silence()
 def results_of(answer, cases, folder):
     """What runs in the other process: for each case, the bytes in memory while each of its time points was loaded.
 
@@ -416,7 +417,7 @@ def measured(answer, cases, folder, limit):
     """Peaks of the arrays in bytes, by the number of time points, and what `results_of` returns; None if it died."""
     begin("measuring your function")
     try:
-        run = measure(functools.partial(finish, functools.partial(results_of, answer, cases, folder)), limit)
+        run = measure(functools.partial(results_of, answer, cases, folder), limit)
     except (TypeError, RuntimeError) as error:
         raise Wrong(f"your function could not be run in a process of its own: {error}.") from None
     if isinstance(run.result, Exception):

@@ -79,20 +79,27 @@ class Work(threading.Thread):
         return self.done.is_set()
 
 
+@contextlib.contextmanager
+def silence():
+    """What is printed or warned of must not drown the one line of feedback, and is not shown."""
+    with contextlib.redirect_stdout(Nowhere()), contextlib.redirect_stderr(Nowhere()), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
 def finish(judge, seconds, still=None):
     """What `judge` returns or raises; Wrong if one of its steps takes longer than so many seconds.
 
     Parameters
     ----------
     judge : callable
-        Without arguments. What it prints or warns of must not drown the one line of feedback, and is not shown.
+        Without arguments. It works in `silence`.
     seconds : float
         For each step.
     still : callable, optional
         Told once, after two seconds, what is being done.
     """
-    with contextlib.redirect_stdout(Nowhere()), contextlib.redirect_stderr(Nowhere()), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with silence():
         work = Work(judge)
         begun = work.since
         work.start()
