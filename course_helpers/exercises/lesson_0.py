@@ -54,6 +54,8 @@ EXERCISES["0.1"] = Value(
     right=HELPFUL,
     reads=letters("ABCDEFGH"),
     mistakes={
+        "these are those that do not help. Ask of each how much is in memory at a time.": "".join(AGAINST),
+        "these are all of them. Some leave as much in memory at a time as there was.": "ABCDEFGH",
         **{says: "".join(sorted(HELPFUL + letter)) for letter, says in AGAINST.items()},
         "{found} helps. But it is not all that helps: ask of the others how much is in memory at a time.": seen(
             "CE", lambda found: set(found) < set(HELPFUL)
@@ -275,6 +277,7 @@ EXERCISES["0.3"] = Parts(
 # --- 0.4: make it fit ---
 
 LIMIT_OF_MEAN = 64 * MIB
+SECONDS = 120  # for each measurement, on a slow computer
 FEW, MORE, TIMES = range(60, 67), range(23, 43), range(3, 43)
 ALL, SOME_PLANES = np.s_[:, :, :], np.s_[10:13, :, :]  # known mistakes are compared on some planes, which is faster
 
@@ -416,7 +419,7 @@ def measured(answer, cases, folder, limit):
     """Peaks of the arrays in bytes, by the number of time points, and what `results_of` returns; None if it died."""
     begin("measuring your function")
     try:
-        run = measure(functools.partial(finish, functools.partial(results_of, answer, cases, folder)), limit)
+        run = measure(functools.partial(finish, functools.partial(results_of, answer, cases, folder), SECONDS), limit)
     except (TypeError, RuntimeError) as error:
         raise Wrong(f"your function could not be run in a process of its own: {error}.") from None
     if isinstance(run.result, Exception):
@@ -506,7 +509,7 @@ def why_it_died(answer, with_dask):
 
 EXERCISES["0.4"] = Checked(
     check=make_it_fit,
-    seconds=120,  # for each measurement, on a slow computer
+    seconds=SECONDS,
     mistakes={
         **WRONG_MEANS,
         KEEPS_MORE: mean_at_once,
