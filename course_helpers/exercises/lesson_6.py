@@ -10,6 +10,7 @@ from skimage.measure import label
 
 from course_helpers.examples import best_square
 from course_helpers.exercises.form import Function, Parts, Value, choice, pairs, seen, whole_number, whole_numbers
+from course_helpers.objects import label_in_tiles
 
 EXERCISES = {}
 
@@ -510,6 +511,15 @@ EXERCISES["6.5"] = Parts(
             label_in_tiles="which overlap would you take for the largest piece?",
         ),
     },
+    also_right=(
+        {
+            "A": "stitch labels",
+            "B": "measure_in_tiles()",
+            "C": "Count_In_Tiles",
+            "D": label_in_tiles,
+            "E": "stitch-labels",
+        },
+    ),
     praise="Five people know what to do.",
     hints=[
         "ask two questions about each: is there a limit to the size of the objects? And what is to come out: a "
