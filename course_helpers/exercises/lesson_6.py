@@ -171,6 +171,15 @@ EXERCISES["6.2"] = Function(
         "where does the window begin? Neither its first row nor its first column is in it.": {"start": (0, 0)},
         "the row is that of the image, but is the column?": {"start": lambda start: (start[0], 0)},
         "the column is that of the image, but is the row?": {"start": lambda start: (0, start[1])},
+        "where the window begins is in it, but is the pixel's column in the window?": {
+            "pixel": lambda: lambda rows, columns: (rows[0], 0)
+        },
+        "where the window begins is in it, but is the pixel's row in the window?": {
+            "pixel": lambda: lambda rows, columns: (0, columns[0])
+        },
+        "this takes the pixel's row and column in the window for each other.": {
+            "pixel": lambda: lambda rows, columns: (columns[0], rows[0])
+        },
         "this goes by the width of the window. How long is a line of the image?": {
             "shape": lambda labels: labels.shape
         },
