@@ -26,20 +26,22 @@ def form_of(number):
 
 @functools.cache
 def answers_of(number, tag):
-    """What the lesson's cells hand over to a check, with the cells tagged "stub" or those tagged "solution".
+    """What the lesson's cells hand over to a check, with the cells tagged "stub" or those tagged "solution"."""
+    statements, handed = code_of(number, tag)
+    values = {}
+    exec(compile(ast.Module(statements, []), number, "exec"), values)
+    return eval(f"[{handed}]", values)
 
-    Only the statements are run on which these answers depend, so that no lesson is run as a whole.
-    """
+
+def code_of(number, tag):
+    """The statements on which the answers to a check depend, so that no lesson is run as a whole, and these answers."""
     [path] = SOURCE.glob(f"0{number.split('.')[0]}_*.md")
     other = {"stub": "solution", "solution": "stub"}[tag]
     statements = []
     for cell in jupytext.read(path).cells:
         if cell.cell_type == "code" and other not in cell.metadata.get("tags", []):
             if check := re.search(rf'^exercise\("{re.escape(number)}"\)\.check\((.*)\)$', cell.source, re.M):
-                values = {}
-                for statement in needed(statements, names_in(ast.parse(check[1]), ast.Load)):
-                    exec(compile(ast.Module([statement], []), path.name, "exec"), values)
-                return eval(f"[{check[1]}]", values)
+                return needed(statements, names_in(ast.parse(check[1]), ast.Load)), check[1]
             statements += ast.parse(cell.source).body
     raise ValueError(f"{path.name} has no check for exercise {number}")
 

@@ -44,6 +44,11 @@ def test_each_mistake_gets_its_own_sentence(line_of, number, says, answers):
     )
 
 
+@pytest.mark.parametrize("number", EXERCISES)
+def test_eight_mistakes_are_known(number):
+    assert len(list(mistakes_of(number))) >= 8
+
+
 @pytest.mark.parametrize("number", FUNCTIONS)
 def test_no_two_mistakes_give_the_same_answers(tmp_path, number):
     form = form_of(number)

@@ -270,6 +270,16 @@ def test_a_mistake_is_not_named_if_it_is_wrong_where_the_answer_is_right(example
     assert line_of("99.1", only_of_4).endswith("for 4 you get 9: only 4 is wrong.\n")
 
 
+def test_of_two_mistakes_that_give_the_same_as_often_none_is_named(example, line_of):
+    one_more, not_of_5 = (lambda number: 2 * number + 1), (lambda number: {3: 7, 4: 9, 5: 0}[number])
+    for mistakes, says in [
+        ({"one.": one_more}, "one."),
+        ({"one.": one_more, "other.": not_of_5}, "this is not right."),
+    ]:
+        example(double(cases=((3,), (4,), (5,)), mistakes=mistakes))
+        assert line_of("99.1", lambda number: {3: 7, 4: 9, 5: 99}[number]).endswith(f"for 3 you get 7: {says}\n")
+
+
 number_of_notebook = 5
 
 
@@ -288,6 +298,7 @@ def test_parts_are_answered_one_by_one(example, line_of):
         ((3, 4), "✗ Exercise 99.1: b = 4: one more. Right so far: a."),
         ((4, ...), "✗ Exercise 99.1: a = 4: one more. Still open: b."),
         ((9, 9), "✗ Exercise 99.1: both are 9."),
+        ((4, 5), "✗ Exercise 99.1: a = 4: one more. Not right, either: b."),
         ((3, "3"), "✗ Exercise 99.1: b is '3', but one number is asked for. Right so far: a."),
         ((np.array(3), np.array([3])), "✓ Exercise 99.1: correct."),
     ]:

@@ -37,7 +37,7 @@ def not_written(level): ...
         (dask.delayed(render_level), "gives an array of shape (512, 512)"),
         (lambda level: dask.delayed(spread_of(level)), "by then it has rendered an image"),
         (dask.delayed(lambda level: render_level(level).min() - render_level(level).max()), "Mind the order"),
-        (dask.delayed(lambda level: render_level(level).std()), "range from 0 to 256"),
+        (dask.delayed(lambda level: render_level(level).std()), "range from 218 to 256"),
         (dask.delayed(lambda level: numpy.ptp(render_level(level))), "your function raises NameError"),  # noqa: F821
         (dask.delayed(lambda: 3), "your function takes 0 arguments"),
         (lambda level: [dask.delayed(spread_of)(level)], "at once"),

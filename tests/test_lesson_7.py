@@ -103,6 +103,15 @@ def test_7_2_tells_what_is_wrong_by_a_pixel(line_of, change):
     assert line_of("7.2", partial(lesson_7.counted, **change)).startswith("✗")
 
 
+def test_7_2_looks_at_the_last_tile_too(line_of):
+    """The first two are read on their own here, all others by one task."""
+
+    def pixels(path):
+        return da.concatenate([da.from_zarr(path)[:, :1000], lesson_7.loaded_by_one_task(path)[:, 1000:]], axis=1)
+
+    assert "for the count of tile (1, 3) pixels are read" in line_of("7.2", partial(lesson_7.counted, read=pixels))
+
+
 def test_7_4_streams_show_their_causes():
     def total(records, kind):
         return sum(stop - start for _, name, start, stop in records if name == kind)

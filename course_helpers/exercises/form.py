@@ -156,9 +156,8 @@ class Parts(Form):
                     faults[name] = str(reason)
         still_open = [name for name in self.parts if name not in found and name not in faults]
         right = [name for name in found if name not in faults and self.parts[name].right is not ANY]
-        state = f" Right so far: {', '.join(right)}." * bool(right) + f" Still open: {', '.join(still_open)}." * bool(
-            still_open
-        )
+        told_apart = {"Right so far": right, "Not right, either": list(faults)[1:], "Still open": still_open}
+        state = "".join(f" {state}: {', '.join(names)}." for state, names in told_apart.items() if names)
         if len(found) == len(self.parts) and (together := self.together(found)):
             raise Wrong(together)
         if faults:
@@ -225,7 +224,7 @@ class Function(Form):
 
     `cases` makes tuples of arguments; if it has a parameter ``folder``, it may write files there and hand over their
     Paths. `given` tells a case in words. `reads` makes of a result what is compared. Names in `without` must not be used.
-    A mistake is named if it gives what was found in more than `share` of the wrong cases, or in all.
+    A mistake is named if it gives what was found in all wrong cases, or alone in more than `share` of them.
     """
 
     right: Callable
@@ -329,7 +328,7 @@ class Function(Form):
         """A sentence about the first wrong case.
 
         A mistake is named only if it gives the same here and in all cases where the answer is right. One that gives the same
-        in all others, too, comes first, then data of the notebook that the function uses, then the mistake that gives the
+        in all others, too, comes first, then data of the notebook that the function uses, then the one mistake that gives the
         same in enough of the others, then what is seen.
         """
         right = [case for case in answered if self.alike(case.found, case.expected)]
@@ -348,7 +347,7 @@ class Function(Form):
             return told(best, first.facts)
         if about := about_notebook(answer):
             return about.strip()
-        if best and agreement[best] > self.share * len(wrong):
+        if best and agreement[best] > self.share * len(wrong) and [*agreement.values()].count(agreement[best]) == 1:
             return told(best, first.facts)
         return self.recognised(first.facts) or told(self.otherwise, first.facts)
 
@@ -383,7 +382,7 @@ def read(reads, answer, subject):
 def plain(answer):
     """The answer, if it is of a kind and size that can be looked at; what an iterator gives, as a list."""
     if answer is None:
-        raise Wrong("a value is asked for. Did the cell run in which it is computed?")
+        raise Wrong("a value is asked for. None is what remains of a search or a function that ends without one.")
     if is_lazy(answer):
         raise Wrong("nothing is computed yet: it is a plan of dask's. Call .compute() on it.")
     if np.ma.isMaskedArray(answer):
@@ -478,16 +477,21 @@ def pairs(answer):
 
 
 def choice(*names):
-    """A reader for one of these names, also in another case, or for the function that has this name."""
+    """A reader for one of these names, however it is spelled, or for the function that has this name."""
+    known = {bare(name): name for name in names}
 
     def reads(answer):
-        name = answer if isinstance(answer, str) else getattr(answer, "__name__", None)
-        for known in names:
-            if isinstance(name, str) and name.strip().lower() == known.lower():
-                return known
-        raise Wrong(f"one of {', '.join(names)} is asked for.")
+        name = bare(answer if isinstance(answer, str) else getattr(answer, "__name__", ""))
+        if name not in known:
+            raise Wrong(f"one of {', '.join(names)} is asked for.")
+        return known[name]
 
     return reads
+
+
+def bare(name):
+    """The letters and digits of a name, in lower case."""
+    return re.sub(r"[\W_]", "", str(name)).lower()
 
 
 def letters(known):

@@ -54,6 +54,8 @@ EXERCISES["0.1"] = Value(
     right=HELPFUL,
     reads=letters("ABCDEFGH"),
     mistakes={
+        "these are those that do not help. Ask of each how much is in memory at a time.": "".join(AGAINST),
+        "these are all of them. Some leave as much in memory at a time as there was.": "ABCDEFGH",
         **{says: "".join(sorted(HELPFUL + letter)) for letter, says in AGAINST.items()},
         "{found} helps. But it is not all that helps: ask of the others how much is in memory at a time.": seen(
             "CE", lambda found: set(found) < set(HELPFUL)

@@ -59,6 +59,8 @@ EXERCISES["1.1"] = Parts(
                 "this image is not uniform yet, but its neighbour is. You are off by one.": FIRST - 1,
                 "this image is uniform, but so are many before it. Where do the uniform images begin? Does your search ask "
                 "whether all counts are equal? They need not be 256.": LAST,
+                "this is how many images are uniform. Which number has the first of them?": NUMBER_OF_IMAGES - FIRST,
+                "this is the middle of the stack, which is not uniform. Does your search go on?": NUMBER_OF_IMAGES // 2,
                 f"the images of the stack are numbered from 0 to {LAST}.": seen(
                     NUMBER_OF_IMAGES, lambda found: not 0 <= found <= LAST
                 ),
@@ -146,11 +148,18 @@ def delays(function, **others):
 
 EXERCISES["1.2"] = DelayedFunction(
     right=spread_of,
-    cases=lambda: ((level,) for level in (0, 60_000, 139_900)),
+    # Of two of them only a corner has the smallest count. One level further, or less, a spread is another one.
+    cases=lambda: ((level,) for level in (76_139, 110_231, FIRST)),
     given="level {level}",
     reads=number,
     mistakes={
         "this is the spread of level 0. Does your function use its level?": dask.delayed(lambda level: spread_of(0)),
+        "this is the spread of some pixels, every second one of each row and column. Take all.": delays(
+            spread_of, lowest=lambda image: image[::2, ::2].min(), highest=lambda image: image[::2, ::2].max()
+        ),
+        "this is the spread of the next level. Does your function change its level?": (
+            dask.delayed(lambda level: spread_of(level + 1))
+        ),
         "this is the largest count of the image. Does your function use the smallest one as well?": (
             delays(spread_of, lowest=lambda image: 0)
         ),
@@ -257,6 +266,9 @@ EXERCISES["1.3"] = Checked(
         ),
         f"the answer is {{found}}, but a dask array of {len(LEVELS)} numbers is asked for.": seen(
             dask.delayed(np.ones)(len(LEVELS)), lambda answer: not isinstance(answer, da.Array)
+        ),
+        f"{ONE_EACH}Is it one for each row or column of an image? Over which axes is the mean taken?": seen(
+            images().mean(axis=(0, 1)), lambda answer: answer.shape == (512,)
         ),
         f"{ONE_EACH}Which images are asked for?": seen(
             means(images(range(0, 200_000, 5_000))), lambda answer: answer.ndim == 1 and len(answer) != len(LEVELS)

@@ -429,7 +429,7 @@ def rule(tiled, whole, expected):
 def verdict(answer):
     """One True or False, also as 1 or 0."""
     value = np.asarray(answer)
-    if value.ndim or value.dtype.kind not in "bi" or value not in (0, 1):
+    if value.size != 1 or value.dtype.kind not in "bi" or value not in (0, 1):
         raise Wrong("one True or False is asked for.")
     return bool(value)
 

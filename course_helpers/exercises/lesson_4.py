@@ -184,6 +184,9 @@ EXERCISES["4.2"] = Value(
         f"a chunk of {{found}} does not fit into a movie of {MOVIE}. Sizes are from 1 to that.": seen(
             (128, 64, 64), lambda found: not fits(found)
         ),
+        "as the numbers of chunks along each axis, these are good. How large is each chunk?": seen(
+            (8, 8, 8), lambda found: is_good([-(-whole // size) for whole, size in zip(MOVIE, found)])
+        ),
         "one frame takes {frame} requests with these as (time, rows, columns). Do you give the time first?": seen(
             (64, 64, 8), good_if_time_were_first
         ),
@@ -350,13 +353,13 @@ EXERCISES["4.3"] = Function(
 # --- 4.4: convert with a memory cap ---
 
 SCAN_CHUNKS = (256, 256)
-# Shape and dtype of the pixels, tiles and compression of TIFF files. Of the last one the memory is measured.
+# Shape and dtype of the pixels, tiles and compression of TIFF files. Of the last one, of which 1024 columns are too large, the memory is measured.
 SCANS = [
     ((300, 520), "uint16", (128, 128), None),
     ((330, 1100), "float32", (64, 128), None),
     ((5300, 256), "uint8", (256, 256), "zlib"),  # longer than the lesson's file, and the next one wider
     ((256, 5300), "uint8", (256, 256), None),
-    ((2000, 2100), "uint16", (128, 256), None),
+    ((4000, 1050), "uint16", (128, 256), None),
 ]
 MOST_MEMORY = 6 * 2**20
 
@@ -513,12 +516,8 @@ def peak_of(answer, tiff_path, zarr_path, given, measured):
 def refuse_nothing(answer, zarr_path):
     """Wrong if a function left nothing at its path, Unanswered if it is not written yet."""
     if not zarr_path.exists():
-        nothing = "nothing at zarr_path. Create the array there, and copy the pixels."
-        raise (
-            Wrong(f"your function wrote {nothing}")
-            if is_written(answer)
-            else Unanswered(f"your function writes {nothing}")
-        )
+        reason = Wrong if is_written(answer) else Unanswered
+        raise reason("your function wrote nothing at zarr_path. Create the array there, and copy the pixels.")
 
 
 def layout_is_right(array, expected):

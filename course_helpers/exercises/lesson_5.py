@@ -456,9 +456,6 @@ EXERCISES["5.2"] = HalfBorder(
         "labels are left out that only come near a border. Which pixels of a tile touch its border?": way(
             lambda labels: without(labels, labels[-2:], labels[:, -2:])
         ),
-        "labels are left out that only come near a border, at three pixels. Which pixels of a tile touch it?": way(
-            lambda labels: without(labels, labels[-3:], labels[:, -3:])
-        ),
         "one pixel that belongs to both of your borders is in neither of your slices. Do they run to the end?": way(
             lambda labels: without(labels, labels[-1, :-1], labels[:-1, -1])
         ),
@@ -571,9 +568,6 @@ EXERCISES["5.3"] = Value(
         "{found} contains three times sigma. It is not the reach: scipy's Gaussian filter looks further.": SIDE + 9,
         "the overlap is {found[0]} along rows and {found[1]} along columns. One of them is not what the largest object needs "
         "along this axis.": seen((REACH, SIDE + REACH), lambda found: isinstance(found, tuple)),
-        "{found} contains the major axis, that of an ellipse like the object. Take the bounding box.": seen(
-            AXIS + REACH, lambda found: abs(found - REACH - AXIS) < 1
-        ),
         "the answer is {found}, but a whole number is asked for.": seen(40.5, lambda found: found != int(found)),
         "the overlap is {found}, but it cannot be negative.": seen(-1, lambda found: found < 0),
         "half of the largest object is not enough: it may begin at the last pixel of a tile.": about(SIDE / 2),
@@ -586,6 +580,7 @@ EXERCISES["5.3"] = Value(
         "{found} contains the diameter of a disc of the same area. An object that is longer than wide needs more.": about(
             DISC
         ),
+        "{found} contains the major axis, that of an ellipse like the object. Take the bounding box.": about(AXIS),
         "{found} contains the diagonal of a bounding box. Its longer side is asked for.": about(
             max(math.hypot(*box) for box in BOXES)
         ),
@@ -658,9 +653,18 @@ def is_too_large(found):
     return {"rows": rows, "columns": columns} if max(rows, columns) > 8 else None
 
 
-def is_counted_once(*lies):
-    """A recogniser of objects that are counted once and lie like this: a function of the bounds."""
-    return lambda found: count_by_centroid(found) == 1 and all(so(*bounds(found)) for so in lies)
+def counted_once(lies=lambda first, last: True):
+    """A recogniser of an object that is counted once, and lies like this along both axes; with what tiles see of it."""
+
+    def look(found):
+        top, left, bottom, right = bounds(found)
+        if count_by_centroid(found) != 1 or not (lies(top, bottom) and lies(left, right)):
+            return None
+        windows = (found[row : row + 11, column : column + 11] for row in (0, 5) for column in (0, 5))
+        parts = sorted({window.sum() for window in windows} - {0})
+        return {"parts": ", ".join(map(str, parts[:-1])), "most": parts[-1], "size": found.sum()}
+
+    return look
 
 
 EXERCISES["5.4"] = Value(
@@ -668,6 +672,9 @@ EXERCISES["5.4"] = Value(
     reads=blobs,
     mistakes={
         "there are 0 objects in your image, but one is asked for.": seen(drawn(), lambda found: not found.any()),
+        "the corners of your image are True, and what is False lies between them. True is the object.": seen(
+            ~drawn(np.s_[4, 4:12]), lambda found: found[:: len(found) - 1, :: len(found) - 1].all()
+        ),
         "there are {count} objects in your image, but one is asked for. (Pixels that touch at a corner are one object.)": seen(
             drawn(np.s_[4, 4:12], np.s_[10, 2:4]),
             lambda found: {"count": label(found).max()} if label(found).max() > 1 else None,
@@ -676,16 +683,18 @@ EXERCISES["5.4"] = Value(
             drawn(np.s_[3:12, 4:9]), is_too_large
         ),
         "your object is counted once. It lies in a single tile; the flaw shows at the lines between tiles.": seen(
-            drawn(np.s_[2:6, 2:6]),
-            is_counted_once(lambda top, left, bottom, right: top // 8 == bottom // 8 and left // 8 == right // 8),
+            drawn(np.s_[2:6, 2:6]), counted_once(lambda first, last: first // 8 == last // 8)
         ),
         "your object is counted once. All tiles at the cut see it whole, and agree on its centroid. Make it larger.": seen(
-            drawn(np.s_[6:10, 6:10]),
-            is_counted_once(lambda top, left, bottom, right: min(top, left) >= 5 and max(bottom, right) <= 10),
+            drawn(np.s_[2:4, 6:10]),
+            counted_once(lambda first, last: first // 8 == last // 8 or 5 <= first and last <= 10),
         ),
-        "your object is counted once. Which part of it does each tile see, and where is the centroid of that part?": seen(
-            drawn(np.s_[4, 3:11]), is_counted_once()
+        "your object is counted once. One tile sees all of its {size} pixels, others {parts}. Where is the centroid of each part?": seen(
+            drawn(np.s_[4, 3:11]),
+            lambda found: (facts := counted_once()(found)) and facts["most"] == facts["size"] and facts,
         ),
+        "your object is counted once. No tile sees all of its {size} pixels, but {most} at most. In which tile is the centroid "
+        "of each part?": seen(drawn(np.s_[2:6, 4:7], np.s_[4, 4:12]), counted_once()),
     },
     also_right=(
         drawn(np.s_[4:12, 3]),

@@ -10,6 +10,7 @@ from skimage.measure import label
 
 from course_helpers.examples import best_square
 from course_helpers.exercises.form import Function, Parts, Value, choice, pairs, seen, whole_number, whole_numbers
+from course_helpers.objects import label_in_tiles
 
 EXERCISES = {}
 
@@ -170,6 +171,15 @@ EXERCISES["6.2"] = Function(
         "where does the window begin? Neither its first row nor its first column is in it.": {"start": (0, 0)},
         "the row is that of the image, but is the column?": {"start": lambda start: (start[0], 0)},
         "the column is that of the image, but is the row?": {"start": lambda start: (0, start[1])},
+        "where the window begins is in it, but is the pixel's column in the window?": {
+            "pixel": lambda: lambda rows, columns: (rows[0], 0)
+        },
+        "where the window begins is in it, but is the pixel's row in the window?": {
+            "pixel": lambda: lambda rows, columns: (0, columns[0])
+        },
+        "this takes the pixel's row and column in the window for each other.": {
+            "pixel": lambda: lambda rows, columns: (columns[0], rows[0])
+        },
         "this goes by the width of the window. How long is a line of the image?": {
             "shape": lambda labels: labels.shape
         },
@@ -510,6 +520,15 @@ EXERCISES["6.5"] = Parts(
             label_in_tiles="which overlap would you take for the largest piece?",
         ),
     },
+    also_right=(
+        {
+            "A": "stitch labels",
+            "B": "measure_in_tiles()",
+            "C": "Count_In_Tiles",
+            "D": label_in_tiles,
+            "E": "stitch-labels",
+        },
+    ),
     praise="Five people know what to do.",
     hints=[
         "ask two questions about each: is there a limit to the size of the objects? And what is to come out: a "

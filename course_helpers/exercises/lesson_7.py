@@ -265,17 +265,33 @@ def sent(result):
 
 
 def computed(result, path, chunks):
-    """The counts, and when and where pixels are read for them: those beyond the second tile are spoiled meanwhile."""
+    """The counts, and when and where pixels are read for them: the others are spoiled meanwhile."""
     begin("computing your map")
     counts, error = outcome(result)
     if error:
         return {"error": described(error)}
-    for chunk in path.glob("c/*/*"):
-        if any(int(index) * side >= 2 * TILE for index, side in zip(chunk.parts[-2:], chunks)):
-            chunk.write_bytes(b"spoiled")
-    _, error_of_first_tile = outcome(result[:1, :1])
-    _, error_of_map = outcome(result)
-    return {"counts": counts, "is_far": error_of_first_tile, "is_early": error_of_map is None}
+    ends = [(0, 0), tuple(size - 1 for size in result.shape)]
+    far = [end for end in ends if error_without(far_from(end, path, chunks), result.blocks[end])]
+    return {"counts": counts, "far": far, "is_early": not error_without(path.glob("c/*/*"), result)}
+
+
+def far_from(tile, path, chunks):
+    """The files of the chunks that lie more than a tile away from this tile, given by its row and column."""
+    for file in path.glob("c/*/*"):
+        axes = zip(tile, map(int, file.parts[-2:]), chunks)
+        if any(place * side >= (at + 2) * TILE or (place + 1) * side <= (at - 1) * TILE for at, place, side in axes):
+            yield file
+
+
+def error_without(spoiled, lazy):
+    """The exception that is raised when this is computed while these files are spoiled, or None."""
+    contents = {file: file.read_bytes() for file in spoiled}
+    for file in contents:
+        file.write_bytes(b"spoiled")
+    _, error = outcome(lazy)
+    for file, content in contents.items():
+        file.write_bytes(content)
+    return error
 
 
 def outcome(lazy):
@@ -369,9 +385,13 @@ EXERCISES["7.2"] = Checked(
         "function was called. Leave this to the workers.": seen(
             lambda path: da.from_array(counted(path).compute(scheduler="threads"), chunks=1), lambda is_early: is_early
         ),
-        "the graph is small, but for the count of the first tile pixels are read that are more than a tile away from it. A "
+        "the graph is small, but for the count of tile {far[0]} pixels are read that are more than a tile away from it. A "
         "task that loads the whole image, or a whole row of it, fills its worker. Read tile by tile.": seen(
-            partial(counted, read=loaded_by_one_task), lambda is_far: is_far
+            partial(counted, read=loaded_by_one_task), lambda far: far
+        ),
+        "the counts are right, but the map declares {result.dtype}, and computing it gives {counts.dtype}.": seen(
+            lambda path: counted(path).map_blocks(np.copy, dtype=float),
+            lambda result, counts: result.dtype != counts.dtype,
         ),
         "on a slide with a nucleus longer than OVERLAP and REACH allow, count_slowly stops with an OverlapError, and your "
         "map counts as if nothing were wrong. Do overlap and reach stay as they were?": seen(
