@@ -115,7 +115,7 @@ def plain(values, name, shape=None, dtype=None):
     values = np.asarray(values)
     if shape is not None and values.shape != shape:
         raise ValueError(
-            f"{name} has shape {values.shape}, but must have {shape}: that of what is handed over, or declared (chunks=)."
+            f"{name} has shape {values.shape}, but must have {shape}, as handed over or declared (chunks=)."
         )
     if dtype is None or dtype == values.dtype:
         return values
@@ -126,9 +126,7 @@ def plain(values, name, shape=None, dtype=None):
     # A number beyond the limits may come back by luck: as Python numbers, the extremes are compared exactly.
     ends = [(end(cast).item(), end(values).item()) for end in (np.min, np.max) if values.size]
     if not same.all() or any(after != before == before for after, before in ends):
-        raise ValueError(
-            f"{name} holds {values.dtype} values that do not fit into {cast.dtype}. Choose a dtype that holds them."
-        )
+        raise ValueError(f"{name} holds {values.dtype} values that do not fit into {cast.dtype}. Choose another dtype.")
     return cast
 
 

@@ -124,11 +124,8 @@ def _refuse(objects, wrong):
 def check_names(names, dtype):
     """Return all labels as an array, or raise if this is not a sorted list of names that has a number for each."""
     names = plain(names, "renumber")
-    if (
-        names.ndim != 1
-        or names.size
-        and (names.dtype.kind not in "iu" or names[0] < 1 or (names[1:] <= names[:-1]).any())
-    ):
+    whole = names.ndim == 1 and (names.dtype.kind in "iu" or names.size == 0)
+    if not whole or (names[:1] < 1).any() or (names[1:] <= names[:-1]).any():
         raise ValueError(
             f"renumber is {names}, but must be True, False, or every label once, from 1 and sorted. Hand over the column "
             '"label" of measure_in_tiles, as it is.'
@@ -148,9 +145,7 @@ def empty_table(properties, image, spacing):
     window = np.arange(1, 4**image.ndim + 1).reshape((4,) * image.ndim)
     known = {"label", *dir(type(regionprops(np.ones_like(window))[0]))}  # old names, and slice, are no attributes of it
     if unknown := [name for name in properties if name not in known]:
-        raise ValueError(
-            f"properties hold {unknown}, but must be names that regionprops has today; not slice, but bbox."
-        )
-    pixels = window.astype(image.dtype.newbyteorder("="))
-    table = regionprops_table(np.ones_like(window), pixels, properties=properties, spacing=spacing)
+        raise ValueError(f"properties hold {unknown}, but must be names of regionprops today, and bbox, not slice.")
+    window = window.astype(image.dtype)
+    table = regionprops_table(np.ones(window.shape, int), window, properties=properties, spacing=spacing)
     return pd.DataFrame(table).astype({"label": np.int64})[:0]

@@ -50,7 +50,7 @@ def map_windows(work, segment, image, overlap, reach, dtype, tables=(), one_pixe
         raise ValueError(f"overlap is {overlap}, but must be at least reach, {reach}, plus the largest object.")
     spans = [_spans(*axis) for axis in zip(image.chunks, overlap, reach)]
     name = f"objects-{tokenize(work, segment, image, overlap, reach, dtype, tables)}"
-    on_window = partial(_on_window, work=work, segment=segment, shape=image.shape, dtype=image.dtype.newbyteorder("="))
+    on_window = partial(_on_window, work=work, segment=segment, shape=image.shape, dtype=image.dtype)
     graph = {}
     for index in product(*map(range, image.numblocks)):
         place = [axis[i] for axis, i in zip(spans, index)]
