@@ -1,5 +1,6 @@
 """Checks of arguments, all in one wording: what a value is, what it must be, and what helps."""
 
+from functools import partial
 from math import inf, isfinite
 from numbers import Integral, Real
 
@@ -26,6 +27,13 @@ def real_number(value, name, least=-inf):
     return float(value)
 
 
+def number_above(value, name, least):
+    """Return a value as float; raise TypeError if it is no number, ValueError if it is not finite or not above `least`."""
+    if real_number(value, name) <= least:
+        raise ValueError(f"{name} is {value}, but must be a finite number above {least}.")
+    return float(value)
+
+
 def number_of_bytes(value, name, least):
     """Return a value as a number of bytes, given as such or as text with a unit; raise TypeError or ValueError if not."""
     from dask.utils import parse_bytes  # here, because what only loads time points starts without dask, and faster
@@ -42,12 +50,12 @@ def number_of_bytes(value, name, least):
     return number
 
 
-def per_axis(values, name, axes, least):
-    """Return a tuple with a whole number for every axis; a single one stands for all axes."""
+def per_axis(values, name, axes, least, number=whole_number):
+    """Return a tuple with a number of a kind for every axis; a single one stands for all axes."""
     values = tuple(values) if isinstance(values, (tuple, list)) else (values,) * axes
     if len(values) != axes:
-        raise ValueError(f"{name} is {values}, but must be one whole number, or {axes}: one for every axis.")
-    return tuple(whole_number(value, name, least) for value in values)
+        raise ValueError(f"{name} is {values}, but must be one number, or {axes}: one for every axis.")
+    return tuple(number(value, name, least) for value in values)
 
 
 def bounds_of(window, shape):
@@ -81,3 +89,55 @@ def numpy_array(array, name):
             "array first, such as image[:2000, :2000].compute(), or hand its tiles over with dask.array.map_overlap."
         )
     return array
+
+
+def plane(image):
+    """Return the image; raise if it is not one plane of grey values in a NumPy array, finite in all of its pixels."""
+    if numpy_array(image, "image").ndim != 2 or image.dtype.kind not in "iuf":
+        raise TypeError(
+            f"image is {image.ndim}-D {image.dtype}, but must be one plane (rows, columns) of integers or floats. Pass "
+            "one plane or channel at a time, such as image[0], and convert a mask with .astype(np.uint8)."
+        )
+    return finite(image, "image")
+
+
+def finite(array, name):
+    """Return the array; raise ValueError if it holds NaN or infinity."""
+    if array.dtype.kind in "fc" and not np.isfinite(array).all():
+        raise ValueError(f"{name} holds NaN or infinity, but must be finite. Replace them first, with nan_to_num.")
+    return array
+
+
+def plain(values, name, shape=None, dtype=None):
+    """Return values as an array of this shape and dtype; raise if they are masked, of another shape, or do not fit."""
+    if np.ma.isMaskedArray(values):
+        raise TypeError(f"{name} has a mask, but must be plain. Fill masked pixels first, with numpy.ma.filled.")
+    values = np.asarray(values)
+    if shape is not None and values.shape != shape:
+        raise ValueError(
+            f"{name} has shape {values.shape}, but must have {shape}, as handed over or declared (chunks=)."
+        )
+    if dtype is None or dtype == values.dtype:
+        return values
+    with np.errstate(all="ignore"):
+        cast = values.astype(dtype)
+        back = cast.astype(values.dtype)
+    same = (back == values) | (back != back) & (values != values)
+    # A number beyond the limits may come back by luck: as Python numbers, the extremes are compared exactly.
+    ends = [(end(cast).item(), end(values).item()) for end in (np.min, np.max) if values.size]
+    if not same.all() or any(after != before == before for after, before in ends):
+        raise ValueError(f"{name} holds {values.dtype} values that do not fit into {cast.dtype}. Choose another dtype.")
+    return cast
+
+
+def as_declared(array, name):
+    """Return a dask array, or raise; blocks that are not what it declares raise when they are computed."""
+    plain(dask_array(array, name)._meta, name)
+    check = partial(_declared_block, name=name, chunks=array.chunks, dtype=array.dtype)
+    return array.map_blocks(check, dtype=array.dtype, meta=array._meta)
+
+
+def _declared_block(block, name, chunks, dtype, block_id):
+    """Return a block as the dask array declares it."""
+    shape = tuple(sizes[number] for sizes, number in zip(chunks, block_id))
+    return plain(block, f"block {block_id} of {name}", shape, dtype)

@@ -4,7 +4,7 @@ from math import isqrt
 
 import numpy as np
 
-from course_helpers._arguments import numpy_array, whole_number
+from course_helpers._arguments import plane, whole_number
 
 
 def remove_background(image, radius=6):
@@ -15,8 +15,9 @@ def remove_background(image, radius=6):
 
     The disk has the pixels (dy, dx) with dy**2 + dx**2 <= radius**2, like ``skimage.morphology.disk(radius)``. What
     lies outside the image does not count. In images with sides of at least 2 * radius + 1, the result equals that of
-    ``skimage.morphology.white_tophat(image, disk(radius))`` in every pixel. A pixel depends on others up to
-    2 * radius away: that is the overlap that tiles need.
+    ``skimage.morphology.white_tophat(image, disk(radius))`` in every pixel, as long as no difference is too large for the
+    dtype and no integer beyond 2**53, where scikit-image rounds. A pixel depends on others up to 2 * radius away: that is
+    the overlap that tiles need.
 
     Parameters
     ----------
@@ -29,7 +30,7 @@ def remove_background(image, radius=6):
     -------
     array of the same shape and dtype
         0 or more everywhere. A difference too large for a signed integer dtype, such as 100 - (-100) in int8, becomes
-        the largest value of that dtype.
+        the largest value of that dtype; in a float dtype, infinity.
 
     Raises
     ------
@@ -46,7 +47,7 @@ def remove_background(image, radius=6):
     >>> remove_background(row, radius=1)
     array([[0, 0, 6, 0, 0, 0]], dtype=uint8)
     """
-    image, radius = _plane(image), whole_number(radius, "radius", 1)
+    image, radius = plane(image), whole_number(radius, "radius", 1)
     limits = (np.finfo if image.dtype.kind == "f" else np.iinfo)(image.dtype)
     background = _disk_filter(image, radius, np.minimum, limits.max)
     result = image - _disk_filter(background, radius, np.maximum, limits.min)
@@ -76,15 +77,3 @@ def _disk_filter(plane, radius, extreme, outside):
         for top in {pad_y - dy, pad_y + dy}:
             extreme(result, window[top : top + height, left : left + width], out=result)
     return result
-
-
-def _plane(image):
-    """Return the image, or raise if it is not a plane of grey values in all of its pixels."""
-    if numpy_array(image, "image").ndim != 2 or image.dtype.kind not in "iuf":
-        raise TypeError(
-            f"image is {image.ndim}-D {image.dtype}, but must be one plane (rows, columns) of integers or floats. Pass "
-            "one plane or channel at a time, such as image[0], and convert a mask with .astype(np.uint8)."
-        )
-    if image.dtype.kind == "f" and not np.isfinite(image).all():
-        raise ValueError("image holds NaN or infinity, but must be finite. Replace them first, with numpy.nan_to_num.")
-    return image

@@ -5,7 +5,7 @@ from scipy import ndimage as ndi
 from skimage.morphology import local_maxima
 from skimage.segmentation import watershed
 
-from course_helpers._arguments import real_number
+from course_helpers._arguments import plane, real_number
 from course_helpers._engine.distance import squared_distance
 
 
@@ -17,7 +17,7 @@ def segment_nuclei(image, threshold, sigma=3.5):
 
     Parameters
     ----------
-    image : array of numbers, shape (rows, columns)
+    image : integer or float ndarray of shape (rows, columns)
     threshold : float
         What is brighter than this after the blur is foreground.
     sigma : float
@@ -31,7 +31,7 @@ def segment_nuclei(image, threshold, sigma=3.5):
     Raises
     ------
     TypeError, ValueError
-        If `image` is not two-dimensional or holds NaN, or `threshold` or `sigma` is not a finite number.
+        If `image` is not a plane of finite grey values, or `threshold` or `sigma` is not a finite number.
 
     Examples
     --------
@@ -78,14 +78,9 @@ def count_nuclei(image, threshold, sigma=3.5):
 
 def _distance_in_nuclei(image, threshold, sigma):
     """Return the squared distance (int32) of each foreground pixel to the background, which is 0 itself."""
-    image = np.asarray(image)
-    real_number(threshold, "threshold"), real_number(sigma, "sigma", 0)
-    if image.ndim != 2:
-        raise ValueError(f"image has shape {image.shape}, but must be two-dimensional. Pass one plane at a time.")
-    if image.dtype.kind == "f" and np.isnan(image).any():  # the blur would spread it
-        raise ValueError("image holds NaN, but must not. Replace it first, with numpy.nan_to_num.")
-    blurred = ndi.gaussian_filter(image, sigma, mode="nearest", output=np.float32)
-    foreground = blurred > threshold
+    threshold, sigma = real_number(threshold, "threshold"), real_number(sigma, "sigma", 0)
+    precise = np.result_type(plane(image), np.float32)  # float64 where float32 would round grey values
+    foreground = ndi.gaussian_filter(image, sigma, mode="nearest", output=precise) > threshold
     if foreground.size == 0 or foreground.all():
         return np.zeros(foreground.shape, np.int32)
     distance = np.empty(foreground.shape, np.int32)

@@ -14,13 +14,14 @@ import numpy as np
 import pandas as pd
 from dask.delayed import delayed
 
-from course_helpers._arguments import dask_array, whole_number
+from course_helpers._arguments import as_declared, dask_array, number_above, per_axis, whole_number
 from course_helpers._engine import in_window, stitching
 from course_helpers._engine.in_window import OverlapError
 from course_helpers._engine.windows import check_integer, empty, gather, map_windows, ones, read_again
 from course_helpers.tiling import compute_in_patches
 
-__all__ = ["OverlapError", "count_in_tiles", "cut_in_tiles", "label_in_tiles", "measure_in_tiles", "stitch_labels"]
+__all__ = ["OverlapError", "changed_in_tiles", "count_in_tiles", "cut_in_tiles", "label_in_tiles", "measure_in_tiles"]
+__all__ += ["stitch_labels"]
 
 
 def count_in_tiles(segment, image, overlap, reach=0):
@@ -35,9 +36,10 @@ def count_in_tiles(segment, image, overlap, reach=0):
     ----------
     segment : function
         ``segment(window)`` returns labels: an array of whole numbers of the window's shape, 0 for background. What it
-        finds at a place must depend on the surroundings only, not on the position, and be the same at every call.
+        finds at a place must depend on the surroundings only, not on the position, and be the same at every call: no
+        threshold or percentile of the window. `changed_in_tiles` tries.
     image : dask.array.Array
-        Any number of dimensions, any chunks; no NaN.
+        Any number of dimensions, any chunks; finite, without a mask.
     overlap, reach : int or tuple of int, one per axis
         In pixels. See above.
 
@@ -48,7 +50,8 @@ def count_in_tiles(segment, image, overlap, reach=0):
     Raises
     ------
     TypeError, ValueError
-        If an argument is wrong; when computed, if `image` holds NaN or `segment` returns no labels.
+        If an argument is wrong; when computed, if `image` is not finite or not what it declares (shape and dtype of
+        chunks), or `segment` returns no labels.
     OverlapError
         When computed: how many objects are cut in a tile, and where. `cut_in_tiles` looks at all tiles.
     """
@@ -61,6 +64,19 @@ def cut_in_tiles(segment, image, overlap, reach=0):
     Where it is 0 everywhere, the overlap is large enough for them. Parameters and result are as in `count_in_tiles`.
     """
     return map_windows(in_window.count_cut, segment, image, overlap, reach, np.int64, one_pixel=True)
+
+
+def changed_in_tiles(segment, image, overlap):
+    """Return a lazy map of how many pixels of each tile change their object when the overlap is doubled (plus 1).
+
+    Where it is not 0, the overlap is too small, or `segment` does not depend on the surroundings only: then no overlap is
+    large enough. A few tiles will do, such as ``changed_in_tiles(segment, image, overlap)[::5, ::5]``. Parameters and
+    result are as in `count_in_tiles`.
+    """
+    overlap = per_axis(overlap, "overlap", dask_array(image, "image").ndim, 0)
+    wider = tuple(2 * margin + 1 for margin in overlap)
+    narrow, wide = [map_windows(in_window.names_seen, segment, image, far, 0, np.int64) for far in (overlap, wider)]
+    return (narrow != wide).map_blocks(np.sum, keepdims=True, chunks=ones(image), dtype=np.int64)
 
 
 def label_in_tiles(segment, image, overlap, reach=0, renumber=False, dtype=np.int64):
@@ -108,11 +124,11 @@ def label_in_tiles(segment, image, overlap, reach=0, renumber=False, dtype=np.in
     return map_windows(work, segment, image, overlap, reach, dtype, tables)
 
 
-def measure_in_tiles(segment, image, overlap, properties=("label", "bbox", "centroid", "area"), reach=0):
+def measure_in_tiles(segment, image, overlap, properties=("label", "bbox", "centroid", "area"), reach=0, spacing=1):
     """Return a table of all objects of a chunked image, one row each, measured whole: the result is computed at once.
 
     Rows are sorted by the label that `label_in_tiles` gives; row k (from 0) is number k + 1 with ``renumber=True``.
-    Positions (bbox, centroid, coords) are those in the whole image. Tiles are measured patch by patch
+    Positions (bbox, centroid, coords, ...) are those in the whole image. Tiles are measured patch by patch
     (`compute_in_patches`), so that memory grows with the number of objects only.
 
     Parameters
@@ -120,7 +136,10 @@ def measure_in_tiles(segment, image, overlap, properties=("label", "bbox", "cent
     segment, image, overlap, reach
         As in `count_in_tiles`; `image` has 2 or 3 dimensions, and is the intensity image of the properties.
     properties : sequence of str
-        Properties of `skimage.measure.regionprops_table`, except "slice" (see "bbox").
+        Properties of `skimage.measure.regionprops`, by their names of today, except "slice" (see "bbox").
+    spacing : float or tuple of float, one per axis
+        Side lengths of a pixel, as in `regionprops`: areas, lengths and centroids are in this unit, bbox and coords in
+        pixels.
 
     Returns
     -------
@@ -129,12 +148,13 @@ def measure_in_tiles(segment, image, overlap, properties=("label", "bbox", "cent
     Raises
     ------
     TypeError, ValueError, OverlapError
-        As in `count_in_tiles`, and if a property does not exist.
+        As in `count_in_tiles`, and if a property does not exist, also not with this `spacing` (NotImplementedError).
     """
     properties = (properties,) if isinstance(properties, str) else tuple(properties)
     properties = properties if "label" in properties else ("label", *properties)
-    nothing = in_window.empty_table(properties, dask_array(image, "image"))
-    work = partial(in_window.measure, properties=properties)
+    spacing = per_axis(spacing, "spacing", dask_array(image, "image").ndim, 0, number_above)
+    nothing = in_window.empty_table(properties, image, spacing)
+    work = partial(in_window.measure, properties=properties, spacing=spacing)
     tables = compute_in_patches(map_windows(work, segment, image, overlap, reach, object, one_pixel=True))
     tables = [table for table in tables.flat if table is not None]
     return pd.concat(tables).sort_values("label", ignore_index=True) if tables else nothing
@@ -166,9 +186,12 @@ def stitch_labels(labels, connectivity=None):
     Raises
     ------
     TypeError, ValueError
-        If an argument is wrong; when computed, if labels are negative.
+        If an argument is wrong; when computed, if labels are negative or not what `labels` declares.
     """
-    check_integer(dask_array(labels, "labels").dtype)
+    labels = as_declared(labels, "labels")
+    check_integer(labels.dtype)
+    if 0 in sum(labels.chunks, ()):
+        raise ValueError(f"labels have chunks {labels.chunks}, but must have a pixel in each. Rechunk them first.")
     connectivity = labels.ndim if connectivity is None else whole_number(connectivity, "connectivity", 1, labels.ndim)
     faces = da.map_blocks(stitching.faces, labels, chunks=ones(labels), dtype=object, meta=empty(labels, object))
     joined = gather(stitching.join, faces, connectivity)

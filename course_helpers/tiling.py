@@ -5,19 +5,20 @@ from math import prod
 
 import numpy as np
 
-from course_helpers._arguments import dask_array, numpy_array, per_axis, real_number, whole_number
-from course_helpers._engine.tiled import largest_difference, run, tiled
+from course_helpers._arguments import as_declared, numpy_array, per_axis, plain, real_number, whole_number
+from course_helpers._engine.tiled import largest_difference, may_be_rounding, run, tiled
 
 REACH = {"gaussian": 4, "maximum": 1, "top-hat": 2, "neighbourhood": 1}  # how far a step looks, in its sigmas or radii
 
 
 def overlap_needed(*steps):
-    """Return an overlap that is enough for a pipeline on every image: the sum of the reaches of its steps.
+    """Return an overlap that is enough for a pipeline on every image of finite numbers: the sum of the steps' reaches.
 
     The reach of a step is the number of pixels it looks away from a pixel, along an axis. No overlap is enough for a step
     that needs the whole image, such as Otsu's threshold or the labels of objects. What a filter sees outside the image may
     be constant or taken from nearby (mode "constant", "reflect", "mirror", "nearest"), but not from the opposite side
-    (mode "wrap").
+    (mode "wrap"). A filter that keeps a running sum, such as scipy.ndimage.uniform_filter, rounds floats differently in
+    tiles, whatever the overlap.
 
     Parameters
     ----------
@@ -73,7 +74,7 @@ def tile_cost(tile, overlap):
     >>> tile_cost((64, 64, 64), 8)
     1.953125
     """
-    axes = len(tile) if isinstance(tile, tuple) else 2
+    axes = len(tile) if isinstance(tile, (tuple, list)) else 2
     tile, overlap = per_axis(tile, "tile", axes, 1), per_axis(overlap, "overlap", axes, 0)
     return prod(side + 2 * margin for side, margin in zip(tile, overlap)) / prod(tile)
 
@@ -119,8 +120,7 @@ def tiling_error(procedure, image, tile, overlap):
 def smallest_overlap(procedure, image, tile, maximum):
     """Search for the smallest overlap in pixels with which the tiled result equals that of the whole image.
 
-    The answer holds for this image and this tile size. Another image may need more; what is enough for every image
-    tells `overlap_needed`.
+    The answer holds for this image and this tile size. Another image may need more: see `overlap_needed`.
 
     The error need not shrink when the overlap grows: a procedure that combines pixels two by two passes with even
     overlaps and fails with odd ones. The search therefore steps down from `maximum` until an overlap fails: all larger
@@ -134,9 +134,12 @@ def smallest_overlap(procedure, image, tile, maximum):
 
     passing = min(whole_number(maximum, "maximum", 0), max(image.shape))
     if remaining := error(passing):
+        reason = "the procedure needs the whole image"
+        if may_be_rounding(remaining, image, whole):
+            reason = "it may be rounding, as in running sums and FFTs: compare with a tolerance"
         raise ValueError(
             f"With overlap {passing} the tiles differ from the whole image by up to {remaining:g}. "
-            "Raise maximum. If that does not help, the procedure needs the whole image."
+            f"Raise maximum. If that does not help, {reason}."
         )
     while passing and error(passing - 1) == 0:
         passing -= 1
@@ -159,7 +162,7 @@ def compute_in_patches(array, size=None, out=None):
         Chunks of `array` in a patch along each axis. By default a patch has about 64 chunks.
     out : array, optional
         What to write the result into: anything of the same shape that takes ``out[region] = pixels``, such as a Zarr
-        array with any chunks.
+        array with any chunks. If it has another dtype, the numbers must fit into it.
 
     Returns
     -------
@@ -168,16 +171,19 @@ def compute_in_patches(array, size=None, out=None):
     Raises
     ------
     TypeError, ValueError
-        If an argument cannot be used, or `out` has another shape than `array`.
+        If an argument cannot be used, or `out` has another shape than `array`; when computed, if a block is masked, has
+        not the declared shape, or holds numbers that do not fit into the declared dtype or that of `out`.
     """
-    ndim = dask_array(array, "array").ndim
+    array = as_declared(array, "array")
+    ndim, dtype = array.ndim, getattr(out, "dtype", array.dtype)
     size = per_axis(round(64 ** (1 / max(ndim, 1))) if size is None else size, "size", ndim, 1)
-    out = np.empty(array.shape, array.dtype) if out is None else out
+    out = np.empty(array.shape, dtype) if out is None else out
     if np.shape(out) != array.shape:
         raise ValueError(f"out has shape {np.shape(out)}, but must have {array.shape}, the shape of array.")
     edges = [np.cumsum((0, *sizes)).tolist() for sizes in array.chunks]
     for first in product(*map(range, [0] * ndim, array.numblocks, size)):
         last = [min(start + step, count) for start, step, count in zip(first, size, array.numblocks)]
         region = tuple(slice(axis[start], axis[stop]) for axis, start, stop in zip(edges, first, last))
-        out[region] = array.blocks[tuple(map(slice, first, last))].compute() if region else array.compute()
+        block = array.blocks[tuple(map(slice, first, last))] if region else array
+        out[region] = plain(block.compute(), "the result", dtype=dtype)
     return out

@@ -3,8 +3,10 @@
 import dask.array as da
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from course_helpers._arguments import bounds_of, dask_array, per_axis, real_number, whole_number
+from course_helpers._arguments import bounds_of, dask_array, number_above, per_axis, plain, real_number, whole_number
 
 
 @pytest.mark.parametrize("value", [0, 7, np.uint8(7), 10**30])
@@ -38,10 +40,14 @@ def test_real_numbers():
 def test_one_number_stands_for_all_axes():
     assert per_axis(3, "tile", 2, 1) == (3, 3) and per_axis([3, 4], "tile", 2, 1) == (3, 4)
     for wrong in ((3,), (1, 2, 3), ()):
-        with pytest.raises(ValueError, match="tile is .*, but must be one whole number, or 2: one for every axis"):
+        with pytest.raises(ValueError, match="tile is .*, but must be one number, or 2: one for every axis"):
             per_axis(wrong, "tile", 2, 1)
     with pytest.raises(ValueError, match="tile is 0, but"):
         per_axis((3, 0), "tile", 2, 1)
+    assert per_axis(0.5, "spacing", 3, 0, number_above) == (0.5, 0.5, 0.5)
+    for wrong in (0, -1, np.nan, np.inf):
+        with pytest.raises(ValueError, match="spacing is .*, but must be a finite number"):
+            per_axis((1, wrong), "spacing", 2, 0, number_above)
 
 
 def test_windows_mean_what_they_mean_in_numpy():
@@ -60,3 +66,42 @@ def test_dask_arrays():
         dask_array(np.ones((4, 4)), "image")
     with pytest.raises(ValueError, match="known chunks. Call compute_chunk_sizes"):
         dask_array(array[array[:, 0] > 0], "image")
+
+
+DTYPES = ["?", "u1", ">u2", "u4", "u8", ">u8", "i1", ">i2", "i4", "i8", "f2", ">f4", "f4", "f8"]
+LIMITS = [
+    0,
+    1,
+    *(sign * 2**bits + step for sign in (-1, 1) for bits in (7, 8, 15, 16, 24, 31, 53, 63) for step in (-1, 0, 1)),
+]
+LIMITS += [2**64 - 1, 2.0**63, 2.0**64, -(2.0**63), 0.5, 1e-300, 6e4, 1e39, 1e308, np.inf, -np.inf, np.nan]
+
+
+def fits(number, dtype):
+    """Whether a number can be held exactly, as Python compares whole numbers and floats exactly."""
+    if dtype.kind == "f":
+        with np.errstate(over="ignore"):
+            return number != number or dtype.type(number).item() == number
+    limits = (0, 1) if dtype.kind == "b" else (np.iinfo(dtype).min, np.iinfo(dtype).max)
+    return limits[0] <= number <= limits[1] and number == int(number)
+
+
+@given(st.sampled_from(DTYPES), st.sampled_from(DTYPES), st.lists(st.sampled_from(LIMITS), max_size=3))
+@settings(derandomize=True, deadline=None, max_examples=400)
+def test_numbers_fit_or_are_refused(source, target, numbers):
+    source, target = np.dtype(source), np.dtype(target)
+    values = np.array([number for number in numbers if fits(number, source)], source)
+    if all(fits(number, target) for number in values.tolist()):
+        moved = plain(values, "image", dtype=target)
+        assert moved.dtype == target
+        assert all(a == b or a != a and b != b for a, b in zip(moved.tolist(), values.tolist(), strict=True))
+    else:
+        with pytest.raises(ValueError, match="^image holds .* do not fit"):
+            plain(values, "image", dtype=target)
+
+
+def test_shapes_and_masks_are_refused():
+    with pytest.raises(ValueError, match=r"image has shape \(1, 1\), but must have \(2, 2\)"):
+        plain(np.ones((1, 1)), "image", (2, 2))
+    with pytest.raises(TypeError, match="image has a mask"):
+        plain(np.ma.ones((2, 2)), "image", (2, 2))

@@ -14,10 +14,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage as ndi
 from skimage import measure
+from skimage.measure import _regionprops as regionprops_names
 
 from course_helpers.nuclei import segment_nuclei
 from course_helpers.objects import (
     OverlapError,
+    changed_in_tiles,
     count_in_tiles,
     cut_in_tiles,
     label_in_tiles,
@@ -29,6 +31,7 @@ from course_helpers.tiling import compute_in_patches
 
 PROPERTIES = "label area bbox centroid centroid_weighted intensity_mean intensity_max inertia_tensor moments_central "
 PROPERTIES = (PROPERTIES + "euler_number axis_major_length equivalent_diameter_area").split()
+DTYPES = ["?", "u1", ">u2", "u8", ">i4", "f4", ">f8"]
 derandomized = partial(settings, derandomize=True, deadline=None)
 seeds = st.integers(0, 2**32 - 1)
 
@@ -52,11 +55,11 @@ def random_chunks(rng, shape):
 
 
 def random_case(seed, ndim=None, densities=(0.05, 0.55)):
-    """A random mask of values 0 to 200 and a dask array of it, with random chunks."""
+    """A random mask of values 0 to 200, of any dtype, and a dask array of it, with random chunks."""
     rng = np.random.default_rng(seed)
-    shape = tuple(rng.integers(2, 40 if (ndim or 2) == 2 else 14, size=ndim or rng.integers(1, 4)))
+    shape = tuple(rng.integers(1, 40 if (ndim or 2) == 2 else 14, size=ndim or rng.integers(1, 4)))
     mask = rng.random(shape) < rng.uniform(*densities)
-    image = np.where(mask, rng.integers(1, 200, shape), 0).astype(np.uint8)
+    image = np.where(mask, rng.integers(1, 200, shape), 0).astype(rng.choice(DTYPES))
     return rng, image, da.from_array(image, chunks=random_chunks(rng, shape))
 
 
@@ -246,17 +249,18 @@ def test_labels_may_be_any_whole_numbers():
 # --- measure ----------------------------------------------------------------------------------------------------------
 
 
-@given(seeds, st.sampled_from([2, 3]))
-@derandomized(max_examples=25)
-def test_tables_have_the_same_rows(seed, ndim):
+@given(seeds, st.sampled_from([(1, 1), (0.5, 0.5), 2, (3, 0.5, 0.25)]))
+@derandomized(max_examples=40)
+def test_tables_have_the_same_rows(seed, spacing):
+    ndim = len(spacing) if isinstance(spacing, tuple) else 3
     _, image, tiles = random_case(seed, ndim, densities=(0.02, 0.2))
     whole = label_mask(image)
     with dask.config.set(scheduler="synchronous"):
-        table = measure_in_tiles(label_mask, tiles, largest(whole), PROPERTIES)
+        table = measure_in_tiles(label_mask, tiles, largest(whole), PROPERTIES, spacing=spacing)
     if whole.max() == 0:
         assert len(table) == 0 and "bbox-0" in table
         return
-    expected = pd.DataFrame(measure.regionprops_table(whole, image, properties=PROPERTIES))
+    expected = pd.DataFrame(measure.regionprops_table(whole, image, properties=PROPERTIES, spacing=spacing))
     assert list(table) == list(expected)
     assert table["label"].tolist() == np.unique(names_of(whole)[whole > 0]).tolist()
     for column in expected.columns.drop("label"):
@@ -265,6 +269,36 @@ def test_tables_have_the_same_rows(seed, ndim):
             assert np.array_equal(table[column], expected[column]), column
         else:
             np.testing.assert_allclose(table[column], expected[column], rtol=1e-9, atol=1e-9, err_msg=column)
+
+
+@pytest.mark.parametrize("name", sorted({*regionprops_names.PROPS, *regionprops_names.COL_DTYPES} - {"label"}))
+def test_every_property_is_that_of_the_whole_image_or_refused(name):
+    image = np.zeros((30, 40), np.uint8)
+    image[3:8, 4:9], image[21:29, 13:20], image[22:24, 14:16], image[10:14, 30:36] = 9, 5, 0, 7
+    try:
+        table = measure_in_tiles(label_mask, da.from_array(image, chunks=(11, 13)), 10, [name], spacing=0.5)
+    except (ValueError, NotImplementedError):
+        return
+    expected = measure.regionprops_table(label_mask(image), image, properties=[name], spacing=0.5)
+    assert len(table) == 3 and len(expected) == len(table.columns) - 1
+    for column in expected:
+        for found, right in zip(table[column], expected[column], strict=True):
+            np.testing.assert_allclose(np.asarray(found, float), np.asarray(right, float), err_msg=column)
+
+
+def test_positions_have_their_names_of_today():
+    names = ["bbox", "centroid", "centroid_weighted", "coords", "coords_scaled", "num_pixels", "intensity_median"]
+    assert len(measure_in_tiles(label_mask, da.from_array(np.eye(20), chunks=10), 20, names)) == 1
+
+
+def test_a_segmentation_may_write_into_its_window():
+    def segment(window):
+        window -= 1
+        return measure.label(window > 0)
+
+    image = np.zeros((20, 20))
+    image[3:5, 8:12] = 7
+    assert measure_in_tiles(segment, da.from_array(image, chunks=10), 5, "intensity_mean")["intensity_mean"].item() == 7
 
 
 def test_coordinates_of_objects_are_those_in_the_image():
@@ -310,6 +344,88 @@ def test_labels_to_stitch_may_have_gaps():
 def test_touching_labels_within_a_tile_stay_apart():
     labels = da.from_array(np.array([[1, 2, 0, 5], [1, 2, 4, 4]]), chunks=(2, 2))
     assert stitch_labels(labels).compute().tolist() == [[1, 2, 0, 3], [1, 2, 2, 2]]
+
+
+# --- what is checked on the way ---------------------------------------------------------------------------------------
+
+
+@given(seeds, st.integers(0, 12))
+@derandomized(max_examples=60)
+def test_doubled_overlaps_change_nothing_if_the_overlap_is_enough(seed, overlap):
+    _, image, tiles = random_case(seed)
+    changed = changed_in_tiles(label_mask, tiles, overlap)
+    assert changed.shape == tiles.numblocks and changed.chunks == tuple((1,) * n for n in tiles.numblocks)
+    if overlap >= largest(label_mask(image)):
+        assert compute(changed).dtype == np.int64 and not compute(changed).any()
+
+
+def test_doubled_overlaps_tell_what_depends_on_the_window():
+    image = np.zeros((40, 60))
+    image[::10, ::10], image[5, 5] = 3, 10  # near the bright pixel, half of the brightest is more than 3
+    tiles = da.from_array(image, chunks=10)
+
+    def segment(window):
+        return measure.label(window > window.max() / 2)
+
+    assert compute(count_in_tiles(segment, tiles, 3)).sum() > segment(image).max() == 1
+    changed = compute(changed_in_tiles(segment, tiles, 3))
+    assert changed[0, 1] == 1 and changed[3, 5] == 0
+
+
+def broken(change):
+    """Tiles of whole numbers, declared as uint8, of which one is something else when it is computed."""
+
+    def block(block_id):
+        pixels = np.zeros((10, 10), np.uint8)
+        pixels[4, 4] = 7
+        return change(pixels) if block_id == (1, 0) else pixels
+
+    return da.map_blocks(block, chunks=((10, 10), (10, 10)), dtype=np.uint8, meta=np.empty((0, 0), np.uint8))
+
+
+TOOLS = [
+    lambda tiles: compute(count_in_tiles(label_mask, tiles, 3)),
+    lambda tiles: compute(changed_in_tiles(label_mask, tiles, 3)),
+    lambda tiles: compute(label_in_tiles(label_mask, tiles, 3, renumber=True)),
+    lambda tiles: measure_in_tiles(label_mask, tiles, 3),
+    lambda tiles: compute(stitch_labels(tiles)),
+    compute_in_patches,
+]
+
+
+@pytest.mark.parametrize("tool", TOOLS)
+def test_blocks_are_what_is_declared_or_refused(tool):
+    right = np.asarray(tool(broken(lambda pixels: pixels)))
+    for dtype in (">i4", "f4", "u8"):
+        assert np.array_equal(tool(broken(lambda pixels: pixels.astype(dtype))), right)
+    for change in (
+        lambda pixels: pixels[:1, :1],
+        lambda pixels: np.tile(pixels, 2),
+        lambda pixels: pixels[0],
+        lambda pixels: pixels + 0.5,
+        lambda pixels: pixels.astype(int) + 256,
+        lambda pixels: pixels.astype(int) - 1,
+        lambda pixels: pixels + np.nan,
+        lambda pixels: np.ma.masked_equal(pixels, 7),
+    ):
+        with pytest.raises((TypeError, ValueError), match=r"^block \(1, 0\) of \w+ (has|holds)"):
+            tool(broken(change))
+
+
+@pytest.mark.parametrize("tool", TOOLS)
+def test_masked_arrays_are_refused_at_once(tool):
+    with pytest.raises(TypeError, match="has a mask"):
+        tool(da.ma.masked_equal(broken(forbidden), 7))
+
+
+def test_chunks_without_pixels():
+    image = np.zeros((20, 20), np.uint8)
+    image[8:12, 8:12] = 1
+    tiles = da.from_array(image, chunks=((10, 0, 10), (0, 20)))
+    assert compute(count_in_tiles(label_mask, tiles, 4)).tolist() == [[0, 1], [0, 0], [0, 0]]
+    assert np.array_equal(compute(label_in_tiles(label_mask, tiles, 4, renumber=True)), image)
+    with pytest.raises(ValueError, match="must have a pixel in each"):
+        stitch_labels(tiles)
 
 
 # --- laziness, memory, other schedulers -------------------------------------------------------------------------------
@@ -460,8 +576,11 @@ no_table = "once, from 1 and sorted"
     [
         (lambda: count(reach=4), ValueError, r"\(3, 3\), but must be at least reach, \(4, 4\)"),
         (lambda: label(dtype=float), ValueError, "data type"),
-        (lambda: measure_in_tiles(label_mask, TILES, 3, ["size"]), AttributeError, "size"),
+        (lambda: measure_in_tiles(label_mask, TILES, 3, ["size"]), ValueError, "size"),
         (lambda: measure_in_tiles(label_mask, TILES, 3, ["slice"]), ValueError, "bbox"),
+        (lambda: measure_in_tiles(label_mask, TILES, 3, ["Label"]), ValueError, "names of regionprops today"),
+        (lambda: measure_in_tiles(label_mask, TILES, 3, spacing=(1, 0)), ValueError, "a finite number above 0"),
+        (lambda: label(renumber=[1.0, 2.5]), ValueError, no_table),
         (lambda: label(renumber=[2, 1]), ValueError, no_table),
         (lambda: label(renumber=[0, 1]), ValueError, no_table),
         (lambda: label(renumber=[1, 1]), ValueError, no_table),
@@ -480,11 +599,13 @@ def test_other_wrong_arguments(call, error, message):
 @pytest.mark.parametrize(
     ("segment", "image", "error", "message"),
     [
-        (label_mask, TILES + np.nan, ValueError, "NaN in or near tile"),
+        (label_mask, TILES + np.nan, ValueError, r"in or near tile \(., .\), holds NaN or infinity"),
+        (label_mask, TILES - np.inf, ValueError, "holds NaN or infinity"),
+        (lambda window: np.ma.array(label_mask(window)), TILES, TypeError, "result of segment has a mask"),
         (lambda window: window > 0, TILES, TypeError, "labels are bool, but must be whole numbers"),
-        (lambda window: label_mask(window)[1:], TILES, ValueError, r"shape \(12, 13\), but must have .* \(13, 13\)"),
+        (lambda window: label_mask(window)[1:], TILES, ValueError, r"shape \(12, 13\), but must have \(13, 13\)"),
         (lambda window: label_mask(window) - 1, TILES, ValueError, "labels hold -1, but must be 0 or more"),
-        (lambda window: None, TILES, TypeError, "whole numbers"),
+        (lambda window: None, TILES, ValueError, "must have"),
     ],
 )
 def test_wrong_segmentations_are_refused(segment, image, error, message):

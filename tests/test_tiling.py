@@ -180,6 +180,7 @@ def test_tile_cost_is_what_a_tile_in_the_middle_costs():
     assert len(shapes) == 27
     assert max(map(prod, shapes)) / (32 * 20 * 10) == tile_cost((32, 20, 10), (7, 3, 2))
     assert tile_cost(32, 10) == tile_cost((32, 32), 10) == (52 / 32) ** 2
+    assert tile_cost([64, 64, 64], 8) == tile_cost((64, 64, 64), 8)
 
 
 def recorded_shapes(image, tile, overlap):
@@ -284,12 +285,35 @@ def test_the_largest_difference_is_exact(whole, tile, error):
 
 def test_results_of_different_dtypes():
     image = np.arange(8)
-    result = tiled(lambda pixels: pixels / 2 if pixels[0] else pixels, image, 4, 0)
-    assert result.tolist() == [0, 1, 2, 3, 2, 2.5, 3, 3.5]
+    with pytest.raises(ValueError, match="float64 values that do not fit into int64"):
+        tiled(lambda pixels: pixels / 2 if pixels[0] else pixels, image, 4, 0)
+    assert tiled(lambda pixels: pixels if pixels[0] else pixels / 1, image, 4, 0).tolist() == image.tolist()
     with pytest.raises(ValueError, match="float64 for tiles, but must return int64"):
         tiling_error(per_tile(1, 2.5), image, 4, 0)
     swapped = np.random.default_rng(0).integers(0, 9, (20, 20)).astype(">u2")
     assert tiling_error(lambda pixels: pixels[:], swapped, 8, 0) == 0
+
+
+def running_mean(pixels):
+    """The mean of three neighbours along rows, as the difference of two sums in the precision of the pixels."""
+    sums = np.pad(np.cumsum(pixels, axis=1, dtype=pixels.dtype), ((0, 0), (2, 1)), mode="edge")
+    return (sums[:, 3:] - sums[:, :-3]) / 3
+
+
+@pytest.mark.parametrize(
+    "procedure, dtype",
+    [
+        (running_mean, "f8"),
+        (running_mean, "f4"),
+        (lambda pixels: pixels - running_mean(pixels), "f8"),
+        (lambda pixels: np.floor(running_mean(np.rint(pixels) / 3)).astype(int), "f8"),
+    ],
+    ids=["float64", "float32", "a small difference of large numbers", "integers"],
+)
+def test_rounding_is_not_taken_for_a_need_of_the_whole_image(procedure, dtype):
+    image = np.random.default_rng(0).normal(10_000, 9, (60, 90)).astype(dtype)
+    with pytest.raises(ValueError, match="differ from the whole image by up to .* it may be rounding"):
+        smallest_overlap(procedure, image, 16, 4)
 
 
 def bin_in_pairs(pixels):
@@ -336,9 +360,9 @@ def never(pixels):
     [
         (never, da.zeros((9, 9)), 3, TypeError, "NumPy array.*compute"),
         (np.array, np.zeros((9, 9)), 0, ValueError, "tile is 0, but must be a whole number from 1"),
-        (lambda pixels: pixels[1:], np.zeros((9, 9)), 3, ValueError, "returns a ndarray of shape"),
-        (lambda pixels: None, np.zeros((9, 9)), 3, ValueError, r"returns a NoneType of shape \(\)"),
-        (lambda pixels: np.ma.array(pixels), np.zeros((9, 9)), 3, ValueError, "returns a MaskedArray"),
+        (lambda pixels: pixels[1:], np.zeros((9, 9)), 3, ValueError, r"result of procedure has shape"),
+        (lambda pixels: None, np.zeros((9, 9)), 3, ValueError, r"result of procedure has shape \(\)"),
+        (lambda pixels: np.ma.array(pixels), np.zeros((9, 9)), 3, TypeError, "result of procedure has a mask"),
     ],
 )
 def test_arguments_that_are_refused(function, procedure, image, tile, error, words):
@@ -411,8 +435,19 @@ def test_patches_are_written_to_zarr_with_any_chunks(tmp_path):
         ((np.ones(4),), TypeError, "ndarray, but must be a dask array"),
         ((da.ones(4), 0), ValueError, "size is 0, but must be a whole number from 1"),
         ((da.ones(4), 1, np.ones(5)), ValueError, r"out has shape \(5,\), but must have \(4,\)"),
+        ((da.full(4, 70_000), 1, np.zeros(4, np.uint16)), ValueError, "int64 values that do not fit into uint16"),
+        ((da.ones(4) / 2, 1, np.zeros(4, int)), ValueError, "float64 values that do not fit into int64"),
+        ((da.ma.masked_equal(da.arange(4), 1),), TypeError, "array has a mask"),
     ],
 )
 def test_patches_that_are_refused(arguments, error, words):
     with pytest.raises(error, match=words):
         compute_in_patches(*arguments)
+
+
+@pytest.mark.parametrize("dtype", [">u2", "u1", "f4", "i8"])
+def test_numbers_that_fit_may_be_written_in_another_dtype(dtype):
+    array = da.arange(100, chunks=7, dtype=np.uint64).map_blocks(lambda block: block.astype(">f8"), dtype=np.uint64)
+    out = np.zeros(100, dtype)
+    compute_in_patches(array, 2, out)
+    assert np.array_equal(out, np.arange(100)) and compute_in_patches(array).dtype == np.uint64

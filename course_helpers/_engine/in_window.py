@@ -3,11 +3,10 @@
 import numpy as np
 import pandas as pd
 from scipy import ndimage as ndi
-from skimage.measure import regionprops_table
+from skimage.measure import regionprops, regionprops_table
 
+from course_helpers._arguments import plain
 from course_helpers._engine.windows import boxed
-
-ABSOLUTE = ("bbox", "centroid", "centroid_weighted", "coords", "coords_scaled")  # these are places in the image
 
 
 class OverlapError(ValueError):
@@ -59,10 +58,20 @@ def number_pixels(objects, all_names, dtype):
     return _painted(tile, visible, np.searchsorted(all_names, objects.names) + 1, dtype)
 
 
+def names_seen(objects):
+    """Return the tile with the names of objects, be they whole or not."""
+    return np.concatenate([[0], objects.names])[_labels_in_tile(objects)]
+
+
+def _labels_in_tile(objects):
+    """Return the labels in the tile alone."""
+    edges = [(span.tile.start, span.tile.stop, span.window.start) for span in objects.place]
+    return objects.labels[tuple(slice(start - origin, stop - origin) for start, stop, origin in edges)]
+
+
 def _tile(objects):
     """Return the labels in the tile alone, and which objects are visible there; raise if one of these is cut."""
-    edges = [(span.tile.start, span.tile.stop, span.window.start) for span in objects.place]
-    tile = objects.labels[tuple(slice(start - origin, stop - origin) for start, stop, origin in edges)]
+    tile = _labels_in_tile(objects)
     visible = np.zeros(len(objects.cut) + 1, bool)
     visible[tile] = True
     _refuse(objects, visible[1:] & objects.cut)
@@ -74,18 +83,20 @@ def _painted(tile, visible, names, dtype):
     return np.concatenate([[0], np.where(visible, names, 0)]).astype(dtype)[tile]
 
 
-def measure(objects, properties):
+def measure(objects, properties, spacing):
     """Return the table of the objects that belong to the tile, None without any, in an array of one element."""
-    owned, start, ndim = _whole(objects), [span.window.start for span in objects.place], objects.labels.ndim
+    owned, start, ndim = _whole(objects), np.array([span.window.start for span in objects.place]), objects.labels.ndim
     if not owned.any():
         return boxed(None, ndim)
     labels = np.concatenate([[0], np.where(owned, np.arange(1, len(owned) + 1), 0)])[objects.labels]
-    table = regionprops_table(labels, objects.window, properties=properties)
+    table = regionprops_table(labels, objects.window, properties=properties, spacing=spacing)
     table["label"] = objects.names[owned]
+    places = dict.fromkeys(("bbox", "coords"), start)
+    places |= dict.fromkeys(("centroid", "centroid_weighted", "coords_scaled"), start * spacing)
     for column in table:
-        prefix, _, axis = column.partition("-")
-        if prefix in ABSOLUTE:
-            table[column] = table[column] + (start[int(axis) % ndim] if axis else boxed(np.array(start), 1))
+        name, _, axis = column.partition("-")
+        if name in places:
+            table[column] = table[column] + (places[name][int(axis) % ndim] if axis else boxed(places[name], 1))
     return boxed(pd.DataFrame(table), ndim)
 
 
@@ -112,8 +123,9 @@ def _refuse(objects, wrong):
 
 def check_names(names, dtype):
     """Return all labels as an array, or raise if this is not a sorted list of names that has a number for each."""
-    names = np.asarray(names)
-    if names.ndim != 1 or names.size and names[0] < 1 or (names[1:] <= names[:-1]).any():
+    names = plain(names, "renumber")
+    whole = names.ndim == 1 and (names.dtype.kind in "iu" or names.size == 0)
+    if not whole or (names[:1] < 1).any() or (names[1:] <= names[:-1]).any():
         raise ValueError(
             f"renumber is {names}, but must be True, False, or every label once, from 1 and sorted. Hand over the column "
             '"label" of measure_in_tiles, as it is.'
@@ -128,10 +140,12 @@ def _check_fit(count, dtype):
         raise ValueError(f"dtype is {dtype}, but must hold numbers up to {count}, one for each object. Choose int64.")
 
 
-def empty_table(properties, image):
-    """Return the table of no object; what scikit-image cannot measure, it refuses here at once."""
-    if "slice" in properties:
-        raise ValueError("properties hold slice, but must be places in the whole image. Ask for bbox instead.")
+def empty_table(properties, image, spacing):
+    """Return the table of no object; what cannot be measured is refused here at once."""
     window = np.arange(1, 4**image.ndim + 1).reshape((4,) * image.ndim)
-    table = regionprops_table(np.ones_like(window), window.astype(image.dtype), properties=properties)
+    known = {"label", *dir(type(regionprops(np.ones_like(window))[0]))}  # old names, and slice, are no attributes of it
+    if unknown := [name for name in properties if name not in known]:
+        raise ValueError(f"properties hold {unknown}, but must be names of regionprops today, and bbox, not slice.")
+    window = window.astype(image.dtype)
+    table = regionprops_table(np.ones(window.shape, int), window, properties=properties, spacing=spacing)
     return pd.DataFrame(table).astype({"label": np.int64})[:0]

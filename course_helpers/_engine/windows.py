@@ -12,7 +12,7 @@ from dask.delayed import Delayed
 from dask.graph_manipulation import bind
 from dask.highlevelgraph import HighLevelGraph
 
-from course_helpers._arguments import dask_array, per_axis
+from course_helpers._arguments import as_declared, finite, per_axis, plain
 
 
 class Span(NamedTuple):
@@ -44,18 +44,18 @@ def map_windows(work, segment, image, overlap, reach, dtype, tables=(), one_pixe
     every window. Here a tile is one task, which cuts its window out of the chunks: any chunks will do, and there is
     less to schedule.
     """
-    dask_array(image, "image")
+    image = as_declared(image, "image")
     overlap, reach = per_axis(overlap, "overlap", image.ndim, 0), per_axis(reach, "reach", image.ndim, 0)
     if any(far > margin for far, margin in zip(reach, overlap)):
         raise ValueError(f"overlap is {overlap}, but must be at least reach, {reach}, plus the largest object.")
     spans = [_spans(*axis) for axis in zip(image.chunks, overlap, reach)]
     name = f"objects-{tokenize(work, segment, image, overlap, reach, dtype, tables)}"
+    on_window = partial(_on_window, work=work, segment=segment, shape=image.shape, dtype=image.dtype)
     graph = {}
     for index in product(*map(range, image.numblocks)):
         place = [axis[i] for axis, i in zip(spans, index)]
-        run = partial(_on_window, work=work, segment=segment, image_shape=image.shape, place=place, index=index)
         chunks = [(image.name, *numbers) for numbers in product(*[[part[0] for part in span.chunks] for span in place])]
-        graph[name, *index] = (run, chunks, *[table.key for table in tables])
+        graph[name, *index] = (partial(on_window, place=place, index=index), chunks, *[table.key for table in tables])
     graph = HighLevelGraph.from_collections(name, graph, dependencies=[image, *tables])
     return da.Array(graph, name, ones(image) if one_pixel else image.chunks, meta=empty(image, dtype))
 
@@ -76,21 +76,18 @@ def _spans(sizes, overlap, reach):
     return spans
 
 
-def _on_window(chunks, *tables, work, segment, image_shape, place, index):
+def _on_window(chunks, *tables, work, segment, shape, dtype, place, index):
     """Put the window of a tile together, find its objects and return what `work` makes of them."""
-    window = np.empty([span.window.stop - span.window.start for span in place], chunks[0].dtype)
+    window = np.empty([span.window.stop - span.window.start for span in place], dtype)
     for chunk, parts in zip(chunks, product(*[span.chunks for span in place])):
         window[tuple(target for _, _, target in parts)] = chunk[tuple(source for _, source, _ in parts)]
-    if window.dtype.kind in "fc" and np.isnan(window).any():
-        raise ValueError(
-            f"image holds NaN in or near tile {index}, but must not. Replace it with dask.array.nan_to_num."
-        )
-    labels, count = consecutive(check_labels(np.asarray(segment(window)), window.shape))
+    finite(window, f"image, in or near tile {index},")
+    labels, count = consecutive(plain(segment(window.copy()), "the result of segment", window.shape))
     pixels = np.flatnonzero(labels)
     first = np.zeros(count + 1, np.int64)
     first[labels.ravel()[pixels[::-1]]] = pixels[::-1]  # backwards, because the last of several assignments stays
     first = np.stack(np.unravel_index(first[1:], labels.shape), axis=1) + [span.window.start for span in place]
-    names = np.ravel_multi_index(tuple(first.T), image_shape) + 1
+    names = np.ravel_multi_index(tuple(first.T), shape) + 1
     inside = [(part >= span.tile.start) & (part < span.tile.stop) for part, span in zip(first.T, place)]
     cut = np.zeros(count + 1, bool)
     for axis, span in enumerate(place):
@@ -101,6 +98,9 @@ def _on_window(chunks, *tables, work, segment, image_shape, place, index):
 
 def consecutive(labels):
     """Return labels renumbered from 1 to n in the same order, and n. Labels that are so already are not copied."""
+    check_integer(labels.dtype)
+    if labels.min(initial=0) < 0:
+        raise ValueError(f"labels hold {labels.min()}, but must be 0 or more. Background is 0.")
     largest = int(labels.max(initial=0))
     if largest > labels.size:  # a table of all labels would be larger than the tile
         found, places = np.unique(labels, return_inverse=True)
@@ -117,16 +117,6 @@ def check_integer(dtype):
         raise TypeError(
             f"labels are {dtype}, but must be whole numbers. Label a mask with skimage.measure.label first."
         )
-
-
-def check_labels(labels, shape):
-    """Return labels, or raise if they are none."""
-    check_integer(labels.dtype)
-    if labels.shape != shape:
-        raise ValueError(f"labels have shape {labels.shape}, but must have the shape that segment was given, {shape}.")
-    if labels.min(initial=0) < 0:
-        raise ValueError(f"labels hold {labels.min()}, but must be 0 or more. Background is 0.")
-    return labels
 
 
 def gather(function, boxes, *arguments):
