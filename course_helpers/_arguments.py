@@ -17,12 +17,12 @@ def whole_number(value, name, least, most=inf):
     return int(value)
 
 
-def real_number(value, name, least=-inf):
+def real_number(value, name, least=-inf, above=-inf):
     """Return a value as float; raise TypeError if it is no number, ValueError if it is not finite or too small."""
-    wanted = f"a finite number{f' from {least}' if least > -inf else ''}"
+    wanted = f"a finite number{f' from {least}' if least > -inf else f' above {above}' if above > -inf else ''}"
     if isinstance(value, bool) or not isinstance(value, Real):
         raise TypeError(f"{name} is {value!r}, but must be {wanted}.")
-    if not isfinite(value) or value < least:
+    if not isfinite(value) or value < least or value <= above:
         raise ValueError(f"{name} is {value}, but must be {wanted}.")
     return float(value)
 

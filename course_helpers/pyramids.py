@@ -6,17 +6,18 @@ import yaozarrs
 import zarr
 from yaozarrs.write.v05 import prepare_image
 
-from course_helpers._arguments import dask_array
+from course_helpers._arguments import dask_array, per_axis, real_number
 from course_helpers._engine.safe_writing import store_verified, written_beside
 
 SMALLEST_LEVEL = 256  # pixels along the longer side of a pyramid's coarsest level, at most
 
 
-def write_pyramid(image, path, pixel_size, unit="micrometer", chunks=(512, 512), overwrite=False):
+def write_pyramid(image, path, pixel_size, unit="micrometer", chunks=(512, 512), overwrite=False, labels=False):
     """Store a two-dimensional image as OME-Zarr 0.5: a pyramid whose levels shrink by 2, with physical pixel sizes.
 
     Levels shrink until both sides are at most 256 pixels long. Each is computed from the level below as it is on disk, so
-    that the image need never fit into memory. A pixel is the mean of 2 x 2 pixels of the level below, rounded down.
+    that the image need never fit into memory. A pixel is the mean of 2 x 2 pixels of the level below; of integers it is
+    rounded, halves to even. A side of one pixel shrinks no more.
 
     Parameters
     ----------
@@ -31,6 +32,8 @@ def write_pyramid(image, path, pixel_size, unit="micrometer", chunks=(512, 512),
         Chunk shape of all levels.
     overwrite : bool
         Whether an existing Zarr store may be replaced.
+    labels : bool
+        Whether pixels are labels, of which there is no mean: then, as of booleans, the first of 2 x 2 pixels is taken.
 
     Returns
     -------
@@ -51,7 +54,7 @@ def write_pyramid(image, path, pixel_size, unit="micrometer", chunks=(512, 512),
     with written_beside(path, overwrite) as partial:
         levels = create_pyramid(partial, image.shape, image.dtype, pixel_size, unit, chunks)
         for below, level in zip([None, *levels], levels):
-            store_verified(image if below is None else _halved(da.from_zarr(below)), level)
+            store_verified(image if below is None else _halved(da.from_zarr(below), labels), level)
     return open_pyramid(path)
 
 
@@ -62,26 +65,43 @@ def create_pyramid(path, shape, dtype, pixel_size, unit="micrometer", chunks=(51
     """
     if len(shape) != 2:
         raise ValueError(f"image has shape {tuple(shape)}, but must be two-dimensional. Store planes one by one.")
-    if not pixel_size > 0:
-        raise ValueError(f"pixel_size is {pixel_size!r}, but must be a positive number.")
-    shapes = [tuple(shape)]
-    while max(shapes[-1]) > SMALLEST_LEVEL:
-        shapes.append(tuple(-(-size // 2) for size in shapes[-1]))
-    datasets = []
-    for level in range(len(shapes)):
-        size, shift = pixel_size * 2**level, pixel_size * (2**level - 1) / 2  # the first centre moves inwards
-        scale, translation = {"type": "scale", "scale": [size] * 2}, {"type": "translation", "translation": [shift] * 2}
-        datasets.append({"path": str(level), "coordinateTransformations": [scale, translation]})
+    shape, chunks = per_axis(tuple(shape), "shape", 2, 1), per_axis(chunks, "chunks", 2, 1)
+    pixel_size = real_number(pixel_size, "pixel_size", above=0)
+    shapes, datasets = [], []
+    while not shapes or max(shapes[-1]) > SMALLEST_LEVEL:
+        factors = _factors(shape, len(shapes))
+        scale = {"type": "scale", "scale": [pixel_size * factor for factor in factors]}
+        shift = [pixel_size * (factor - 1) / 2 for factor in factors]  # the first centre moves inwards
+        steps = [scale, {"type": "translation", "translation": shift}]
+        datasets.append({"path": str(len(shapes)), "coordinateTransformations": steps})
+        shapes.append(tuple(-(-size // factor) for size, factor in zip(shape, factors)))
     axes = [{"name": name, "type": "space", "unit": unit} for name in "yx"]
     metadata = yaozarrs.v05.Image(multiscales=[{"axes": axes, "datasets": datasets}])
-    _, arrays = prepare_image(path, metadata, [(size, dtype) for size in shapes], chunks=tuple(chunks), writer="zarr")
+    _, arrays = prepare_image(path, metadata, [(size, dtype) for size in shapes], chunks=chunks, writer="zarr")
     return [arrays[str(level)] for level in range(len(shapes))]
 
 
-def _halved(image):
+def _factors(shape, level):
+    """Return how many pixels of an image lie along a pixel of a level, per axis: a side of one pixel shrinks no more."""
+    return [min(2**level, 2 ** (size - 1).bit_length()) for size in shape]
+
+
+def _halved(image, labels):
     """Return a dask array of half the height and width; where a side is odd, the last row or column counts twice."""
+    if labels or image.dtype == bool:
+        return image[::2, ::2]
     even = da.pad(image, [(0, size % 2) for size in image.shape], mode="edge")
-    return da.coarsen(np.mean, even, {0: 2, 1: 2}).astype(image.dtype)
+    return da.coarsen(_mean_of_four, even, {0: 2, 1: 2}).astype(image.dtype)  # padding loses the byte order
+
+
+def _mean_of_four(pixels, axis=None):
+    """Return the mean in the dtype of the pixels, exact: fourths are summed, so that no sum is larger than the dtype."""
+    if pixels.dtype.kind not in "iu":
+        wide = np.result_type(pixels.dtype, np.float64)
+        return (pixels.astype(wide) / 4).sum(axis).astype(pixels.dtype)
+    whole, rest = (part.sum(axis, dtype=pixels.dtype) for part in np.divmod(pixels, 4))
+    whole, rest = whole + rest // 4, rest % 4
+    return whole + ((rest == 3) | (rest == 2) & (whole % 2 == 1))
 
 
 def open_pyramid(store):
@@ -118,13 +138,16 @@ def view_window(levels, center, zoom, screen=(400, 600)):
     extent : tuple of four float
         Left, right, bottom, top in pixels of the finest level, for matplotlib's ``imshow``.
     """
+    zoom, screen = real_number(zoom, "zoom", above=0), per_axis(screen, "screen", 2, 1)
+    center = [real_number(middle, "center") for middle in center]
     level = int(np.clip(np.floor(np.log2(1 / zoom)), 0, len(levels) - 1))
-    factor, window = 2**level, []
-    for middle, side, size in zip(center, screen, levels[level].shape):
+    factors, window = _factors(levels[0].shape, level), []
+    for middle, side, factor, size in zip(center, screen, factors, levels[level].shape):
         start, stop = (middle - side / 2 / zoom) // factor, -(-(middle + side / 2 / zoom) // factor)
         window.append(slice(max(0, int(start)), min(size, int(stop))))
     if any(part.start >= part.stop for part in window):
         raise ValueError(f"center {tuple(center)} with zoom {zoom} shows no pixel of an image of {levels[0].shape}.")
     rows, columns = window
-    extent = tuple(factor * edge for edge in (columns.start, columns.stop, rows.stop, rows.start))
+    down, right = factors
+    extent = (right * columns.start, right * columns.stop, down * rows.stop, down * rows.start)
     return np.asarray(levels[level][rows, columns]), level, extent

@@ -144,9 +144,10 @@ def check_store(path):
     grid = [-(-size // step) for size, step in zip(array.shape, unit)]
     for place in np.ndindex(*grid):
         region = tuple(slice(number * size, (number + 1) * size) for number, size in zip(place, unit))
-        if not (Path(path) / array.metadata.encode_chunk_key(place)).is_file():
+        file = Path(path) / array.metadata.encode_chunk_key(place)
+        if not file.is_file():
             report.missing.append(place)
-        elif not is_readable(array, region):
+        elif not file.stat().st_size or not is_readable(array, region):  # an empty shard would read as the fill value
             report.damaged.append(place)
     return report._replace(files=int(np.prod(grid)))
 

@@ -17,18 +17,19 @@ if __name__ == "__mp_main__":  # a worker on this machine imports this file unde
 
 import argparse
 import logging
+import os
 import sys
 import time
 from functools import partial
 
 import dask.array as da
-import numpy as np
 import zarr
 from dask.distributed import Client, LocalCluster, as_completed
 
 from course_helpers.nuclei import seed_nuclei
 from course_helpers.objects import count_in_tiles
 from course_helpers.slide import nuclei_slide
+from course_helpers.storage import CODECS, check_store
 from course_helpers.tiling import overlap_needed
 
 NOT_COUNTED = -1
@@ -102,16 +103,23 @@ def lazy_count_map(options):
 def open_target(count_map, options):
     """The Zarr array for the counts: a new one, or that of a run with the same settings which ended early."""
     settings = {name: getattr(options, name) for name in ("image", "shape", "tile", "threshold", "sigma", "largest")}
-    try:
-        target = zarr.open_array(options.output, mode="r+")
-    except FileNotFoundError:
+    if not os.path.exists(options.output):
         return zarr.create_array(
             options.output,
             shape=count_map.shape,
             chunks=tuple(min(options.part, size) for size in count_map.shape),
             dtype="int64",
             fill_value=NOT_COUNTED,
+            compressors=CODECS,
             attributes=settings,
+        )
+    try:
+        target = zarr.open_array(options.output, mode="r+", zarr_format=3)
+        if (target.shape, target.dtype) != (count_map.shape, "int64"):
+            raise ValueError(f"it is {target.shape} {target.dtype}")
+    except Exception as error:
+        sys.exit(
+            f"{options.output} is no result of this script, or damaged: {error}. Delete it, or use another output."
         )
     begun = dict(target.attrs)
     changed = [
@@ -123,14 +131,13 @@ def open_target(count_map, options):
 
 
 def unfinished_parts(target):
-    """The regions of those chunks of the target that are not counted yet, and the number of all chunks."""
-    steps = [range(0, size, step) for size, step in zip(target.shape, target.chunks)]
+    """The regions of those chunks of the target that are not counted yet or damaged, and the number of all chunks."""
+    report = check_store(target.store.root)
     parts = [
-        tuple(slice(start, min(start + step, size)) for start, step, size in zip(corner, target.chunks, target.shape))
-        for corner in np.array(np.meshgrid(*steps, indexing="ij")).reshape(len(steps), -1).T.tolist()
+        tuple(slice(number * step, min((number + 1) * step, size)) for number, step, size in zip(*layout))
+        for layout in ((place, target.chunks, target.shape) for place in sorted(report.missing + report.damaged))
     ]
-    counts = target[:]
-    return [part for part in parts if (counts[part] == NOT_COUNTED).any()], len(parts)
+    return parts, report.files
 
 
 def count_parts(client, count_map, target, parts, total):

@@ -161,3 +161,31 @@ def test_the_job_script_says_what_was_asked_for(script, tmp_path, capsys):
         assert line in text.splitlines()
     assert re.search(r"distributed\.cli\.dask_worker tcp://\S+ .*--nthreads 1 --memory-limit 3\.00GiB --nanny", text)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("content", [None, b""])
+def test_a_damaged_part_is_counted_anew(script, tmp_path, content):
+    output = tmp_path / "counts.zarr"
+    options = script.parsed([str(output), "--shape", "1000", "500", "--tile", "250"])
+    count_map = script.lazy_count_map(options)
+    target = script.open_target(count_map, options)
+    counts = count_map.compute(scheduler="threads")
+    target[:] = counts
+    file = output / "c" / "1" / "0"
+    whole = file.read_bytes()
+    flipped = [whole[:n] + bytes([whole[n] ^ 4]) + whole[n + 1 :] for n in range(len(whole))]
+    for damaged in flipped if content is None else [content]:
+        file.write_bytes(damaged)
+        assert script.unfinished_parts(script.open_target(count_map, options)) == ([(slice(2, 4), slice(0, 2))], 2)
+
+
+def test_damaged_metadata_are_refused(script, tmp_path):
+    output = tmp_path / "counts.zarr"
+    options = script.parsed([str(output), "--shape", "1000", "500", "--tile", "250"])
+    count_map = script.lazy_count_map(options)
+    script.open_target(count_map, options)
+    content = (output / "zarr.json").read_bytes()
+    for damaged in [b"", content.replace(b"int64", b"int66"), content.replace(b"4,", b"5,", 1), content[:-9]]:
+        (output / "zarr.json").write_bytes(damaged)
+        with pytest.raises(SystemExit, match="or damaged"):
+            script.open_target(count_map, options)

@@ -61,7 +61,9 @@ def test_the_lesson_closes_its_cluster_and_shows_it_to_nobody():
     solved = nbformat.read(NOTEBOOKS / "solutions" / "07_scaling_out.ipynb", as_version=4)
     printed = [output.text for cell in solved.cells for output in cell.get("outputs", []) if "text" in output]
     assert "workers that are left: 0\n" in printed
-    assert SOURCE.count('dashboard_address="127.0.0.1:0"') + SOURCE.count('"dashboard_address": "127.0.0.1:0"') == 3
+    local = re.findall(r"= LocalCluster\((.*?)\)\n", SOURCE, re.S)
+    assert len(local) == 3 and all('dashboard_address="127.0.0.1:0"' in call for call in local)
+    assert all(("worker_" if "processes=False" in call else "host=") in call for call in local)
 
 
 def test_7_2_goes_by_the_numbers_of_the_lesson():

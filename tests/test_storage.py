@@ -3,8 +3,13 @@
 import gc
 import json
 import os
+import shutil
+import subprocess
+import sys
 import tracemalloc
 from collections import UserDict
+from fractions import Fraction
+from pathlib import Path
 
 import dask
 import dask.array as da
@@ -207,6 +212,97 @@ def test_nothing_but_a_store_is_ever_replaced(tmp_path, image, write):
     assert {"a.zarr", "thesis"} <= set(names(tmp_path)) <= {"a.zarr", "a.tif", "thesis", "thesis.tif"}
 
 
+@pytest.mark.parametrize("write", WRITERS.values(), ids=WRITERS)
+def test_only_one_writes_to_a_target(tmp_path, image, write):
+    path = tmp_path / "a.zarr"
+
+    def meddling(tile):
+        with pytest.raises(FileExistsError, match="is being written by somebody else"):
+            write_verified(image, path)
+        return tile
+
+    tiles = da.from_array(image, chunks=image.shape).map_blocks(meddling, meta=np.empty((0, 0), np.uint8))
+    if write is WRITERS["convert_tiff"]:
+        convert_tiff(tiff_of(image, path), path, progress=lambda pieces: map(meddling, pieces))
+    else:
+        write(tiles, path)
+    assert path.is_dir() and set(names(tmp_path)) <= {"a.zarr", "a.tif"}
+    write(image, path, overwrite=True)  # whoever has finished holds it no more
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+@pytest.mark.parametrize("write", WRITERS.values(), ids=WRITERS)
+def test_what_comes_into_being_meanwhile_is_not_replaced(tmp_path, image, write, overwrite):
+    path = tmp_path / "a.zarr"
+
+    def appearing(tile):
+        path.mkdir()
+        (path / "notes.txt").write_text("mine")
+        return tile
+
+    tiles = da.from_array(image, chunks=image.shape).map_blocks(appearing, meta=np.empty((0, 0), np.uint8))
+    with pytest.raises(FileExistsError):
+        if write is WRITERS["convert_tiff"]:
+            write(image, path, overwrite=overwrite, progress=lambda pieces: map(appearing, pieces))
+        else:
+            write(tiles, path, overwrite=overwrite)
+    assert (path / "notes.txt").read_text() == "mine"
+
+
+@pytest.mark.parametrize("write", WRITERS.values(), ids=WRITERS)
+def test_a_folder_that_only_has_the_name_of_an_unfinished_store_is_kept(tmp_path, image, write):
+    zarr.create_array(tmp_path / "a.zarr.partial", data=image)
+    with pytest.raises(FileExistsError, match="holds no unfinished store"):
+        write(image, tmp_path / "a.zarr")
+    assert np.array_equal(open_stored(tmp_path / "a.zarr.partial")[:], image)
+
+
+@pytest.mark.parametrize("write", WRITERS.values(), ids=WRITERS)
+def test_a_link_leads_to_what_is_written(tmp_path, image, write):
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "a.zarr").symlink_to(tmp_path / "disk" / "b.zarr", target_is_directory=True)
+    write(image, tmp_path / "a.zarr")
+    assert np.array_equal(write(255 - image, tmp_path / "a.zarr", overwrite=True)[:], 255 - image)
+    assert (tmp_path / "a.zarr").is_symlink() and names(tmp_path / "disk") == ["b.zarr"]
+
+
+KILLED = """
+import os, sys
+import numpy as np
+from course_helpers._engine import safe_writing
+from course_helpers.storage import write_verified
+
+replace, calls = os.replace, []
+def dying(source, target):
+    if len(calls) == int(sys.argv[2]):
+        os._exit(9)
+    calls.append(replace(source, target))
+rmtree = safe_writing.shutil.rmtree
+safe_writing.shutil.rmtree = lambda *a, **k: os._exit(9) if len(calls) == int(sys.argv[2]) else rmtree(*a, **k)
+from unittest.mock import patch
+moving = safe_writing.move_into_place
+def watched(*arguments):
+    with patch.object(os, "replace", dying):
+        moving(*arguments)
+safe_writing.move_into_place = watched
+write_verified(np.ones((4, 4)), sys.argv[1], overwrite=True)
+"""
+
+
+@pytest.mark.parametrize("moves", [0, 1, 2])
+def test_after_a_killed_run_nothing_is_lost_and_the_next_one_cleans_up(tmp_path, image, moves):
+    write_verified(image, tmp_path / "a.zarr")
+    command = [sys.executable, "-c", KILLED, str(tmp_path / "a.zarr"), str(moves)]
+    assert subprocess.run(command, cwd=Path(__file__).parents[1]).returncode == 9
+    assert len(names(tmp_path)) > 1
+    with pytest.raises(FileExistsError):
+        write_verified(image, tmp_path / "a.zarr")
+    if moves < 2:
+        assert np.array_equal(open_stored(tmp_path / "a.zarr")[:], image)
+    write_verified(255 - image, tmp_path / "a.zarr", overwrite=True)
+    assert names(tmp_path) == ["a.zarr"] and np.array_equal(open_stored(tmp_path / "a.zarr")[:], 255 - image)
+
+
 def test_paths_with_spaces_dots_and_strings(tmp_path, image, monkeypatch):
     monkeypatch.chdir(tmp_path)
     write_verified(image, "my image.v2.zarr")
@@ -230,7 +326,7 @@ REFUSED = [
     (ValueError, "is in Zarr format 2, but must be in format 3", lambda image: check_store("two.zarr")),
     (ValueError, "must be an array. Open one of them: inner", lambda image: check_store("group.zarr")),
     (FileNotFoundError, None, lambda image: convert_tiff("nowhere.tif", "a")),
-    (tifffile.TiffFileError, "not a TIFF file", lambda image: convert_tiff("text.tif", "a")),
+    (StorageError, "not a TIFF file", lambda image: convert_tiff("text.tif", "a")),
     (ValueError, "chunks is .*, but must be", lambda image: convert_tiff("tiles.tif", "a", (50, 50, 50))),
     (ValueError, "chunks is .*, but must be", lambda image: convert_tiff("tiles.tif", "a", (0, 50))),
     (
@@ -241,6 +337,14 @@ REFUSED = [
     (ValueError, "must be two-dimensional", lambda image: create_pyramid("a", (3, 4, 5), "u1", 1)),
     (ValueError, "pixel_size is 0, but must be", lambda image: write_pyramid(image, "a", pixel_size=0)),
     (ValueError, "pixel_size is nan, but must be", lambda image: write_pyramid(image, "a", pixel_size=float("nan"))),
+    (ValueError, "pixel_size is inf, but must be", lambda image: write_pyramid(image, "a", pixel_size=float("inf"))),
+    (ValueError, "shape is 0, but must be", lambda image: write_pyramid(image[:0], "a", pixel_size=1)),
+    (ValueError, "chunks is 0, but must be", lambda image: write_pyramid(image, "a", pixel_size=1, chunks=(0, 9))),
+    (ValueError, "zoom is 0, but must be", lambda image: view_window([image], (9, 9), 0)),
+    (ValueError, "center is nan, but must be", lambda image: view_window([image], (9, float("nan")), 1)),
+    (StorageError, "has a mask", lambda image: write_verified(np.ma.masked_less(image, 9), "a")),
+    (ValueError, "holds 2 images.*series=0.*0: .*1: ", lambda image: convert_tiff("two.tif", "a")),
+    (ValueError, "series is 2, but must be", lambda image: convert_tiff("two.tif", "a", series=2)),
     (ValueError, None, lambda image: write_pyramid(image, "a", pixel_size=1, unit=7)),
     (ValueError, "lists no multiscales", lambda image: open_pyramid("group.zarr")),
 ]
@@ -251,6 +355,7 @@ def test_what_cannot_be_written_or_read_is_refused(tmp_path, image, monkeypatch)
     (tmp_path / "folder").mkdir()
     (tmp_path / "text.tif").write_text("no image")
     write_tiff("tiles.tif", image, "tiles")
+    two_images("two.tif", image)
     zarr.create_array("two.zarr", shape=(4,), dtype="u1", zarr_format=2)
     zarr.create_group("group.zarr").create_array("inner", shape=(4,), dtype="u1")
     before = names(tmp_path)
@@ -290,6 +395,13 @@ def test_each_single_damaged_byte_is_noticed_with_a_checksum(tmp_path):
         file.write_bytes(content)
     file.write_bytes(content[:-1])
     assert check_store(tmp_path / "a.zarr").damaged == [(0,)]
+
+
+@pytest.mark.parametrize("size", [0, 1, 10, 500])
+def test_a_shard_that_is_cut_off_is_damaged(tmp_path, image, size):
+    zarr.create_array(tmp_path / "a.zarr", data=image, chunks=(10, 10), shards=(100, 100))
+    os.truncate(tmp_path / "a.zarr" / "c" / "0" / "0", size)
+    assert check_store(tmp_path / "a.zarr").damaged == [(0, 0)]
 
 
 @pytest.mark.parametrize(
@@ -354,6 +466,70 @@ def test_a_stack_can_have_deep_chunks_and_a_pyramid_gives_its_finest_level(tmp_p
         file.write(image[0, ::2, ::2], subfiletype=1, tile=(16, 16))
     array = convert_tiff(tmp_path / "levels.tif", tmp_path / "levels.zarr")
     assert np.array_equal(array[:], image[0])
+
+
+@pytest.mark.parametrize("kind", ["one run of bytes", "tiles", "strips"])
+@pytest.mark.parametrize("planar", ["contig", "separate"])
+def test_colours_stay_together(tmp_path, kind, planar):
+    image = np.random.default_rng(1).integers(256, size=(2, 150, 170, 3), dtype=np.uint8)
+    expected = image if planar == "contig" else np.moveaxis(image, -1, 1)
+    tifffile.imwrite(tmp_path / "a.tif", expected, photometric="rgb", planarconfig=planar, **KINDS[kind])
+    array = convert_tiff(tmp_path / "a.tif", tmp_path / "a.zarr", chunks=(50, 60))
+    assert array.chunks == ((1, 50, 60, 3) if planar == "contig" else (1, 3, 50, 60))
+    assert np.array_equal(array[:], expected)
+
+
+def two_images(path, image):
+    with tifffile.TiffWriter(path) as file:
+        file.write(image[:16, :16], metadata={"axes": "YX"})
+        file.write(image, metadata={"axes": "YX"})
+
+
+def test_one_of_several_images_is_chosen(tmp_path, image):
+    two_images(tmp_path / "a.tif", image)
+    for number, expected in enumerate([image[:16, :16], image]):
+        assert np.array_equal(convert_tiff(tmp_path / "a.tif", tmp_path / f"{number}", series=number)[:], expected)
+    twins = tmp_path / "twins.tif"
+    with tifffile.TiffWriter(twins) as file:
+        for pixels in (image, 255 - image):
+            file.write(pixels, metadata={"axes": "YX"})
+    with pytest.raises(KeyboardInterrupt):
+        convert_tiff(twins, tmp_path / "b", (50, 50), max_memory=2**16, series=0, progress=interrupted_after(3))
+    array = convert_tiff(twins, tmp_path / "b", (50, 50), max_memory=2**16, series=1)
+    assert np.array_equal(array[:], 255 - image), "it went on with another image"
+
+
+@pytest.fixture
+def two_files(tmp_path, image):
+    """An OME-TIFF of four planes in two files; the one that is returned lists all of them."""
+    planes = np.stack([image, 255 - image, image // 2, image // 3])
+    names = ["a.ome.tif", "b.ome.tif"]
+    data = "".join(
+        f'<TiffData FirstT="{t}" IFD="{t % 2}" PlaneCount="1"><UUID FileName="{names[t // 2]}">urn:uuid:{names[t // 2]}</UUID></TiffData>'
+        for t in range(4)
+    )
+    pixels = f'<Pixels ID="P" DimensionOrder="XYCZT" Type="uint8" SizeX="170" SizeY="120" SizeC="1" SizeZ="1" SizeT="4">{data}</Pixels>'
+    for number, name in enumerate(names):
+        space = "http://www.openmicroscopy.org/Schemas/OME/2016-06"
+        ome = f'<OME xmlns="{space}" UUID="urn:uuid:{name}"><Image ID="I">{pixels}</Image></OME>'
+        part = planes[2 * number : 2 * number + 2]
+        tifffile.imwrite(tmp_path / name, part, description=ome, metadata=None, photometric="minisblack")
+    return tmp_path / "a.ome.tif", planes
+
+
+def test_an_image_in_several_files_is_converted_whole_or_not_at_all(tmp_path, two_files):
+    path, planes = two_files
+
+    def changing(pieces):
+        yield from pieces
+        os.utime(tmp_path / "b.ome.tif", ns=(1, 1))
+
+    with pytest.raises(StorageError, match="has changed"):
+        convert_tiff(path, tmp_path / "a.zarr", progress=changing)
+    assert np.array_equal(convert_tiff(path, tmp_path / "a.zarr")[:], planes)
+    (tmp_path / "b.ome.tif").unlink()
+    with pytest.raises(StorageError, match="lacks 2 of 4 planes"):
+        convert_tiff(path, tmp_path / "b.zarr")
 
 
 def peak_of(work):
@@ -422,6 +598,14 @@ def test_an_interrupted_conversion_goes_on_where_it_stopped(tmp_path, reads):
     assert len(reads) == len(set(map(str, reads))) + 1  # each piece once, and the damaged one again
 
 
+@pytest.mark.parametrize("content", [b"", b"{}", b"\xff\x00", b'{"zarr_format": 3, "node_type": "group"}'])
+def test_damaged_metadata_of_an_unfinished_store_are_made_anew(tmp_path, content):
+    image = np.random.default_rng(2).integers(256, size=(400, 300), dtype=np.uint8)
+    (interrupted_conversion(tmp_path, image) / "zarr.json").write_bytes(content)
+    array = convert_tiff(tmp_path / "a.tif", tmp_path / "a.zarr", (50, 50))
+    assert np.array_equal(array[:], image) and names(tmp_path) == ["a.tif", "a.zarr"]
+
+
 @pytest.mark.parametrize("change", ["size", "time", "chunks"])
 def test_another_source_or_other_chunks_start_anew(tmp_path, reads, change):
     image = np.random.default_rng(2).integers(256, size=(400, 300), dtype=np.uint8)
@@ -471,6 +655,27 @@ def test_damaged_and_undecodable_tiffs_are_reported(tmp_path, image):
     assert not target.exists()
 
 
+@pytest.mark.parametrize("kind", ["strips", "tiles", "tiles without compression"])
+def test_a_flipped_bit_outside_the_pixels_gives_an_error_or_what_tifffile_reads(tmp_path, kind):
+    """Among others those in the list of offsets; what tifffile itself reads may be wrong, but is no gap filled by us."""
+    image = np.random.default_rng(3).integers(1, 256, size=(64, 64), dtype=np.uint8)
+    write_tiff(tmp_path / "a.tif", image, kind)
+    content = (tmp_path / "a.tif").read_bytes()
+    with tifffile.TiffFile(tmp_path / "a.tif") as file:
+        start = file.pages[0].dataoffsets[0]
+    flips = np.random.default_rng(4).choice(8 * start, size=150, replace=False)
+    for position, bit in zip(*divmod(flips, 8)):
+        damaged = bytearray(content)
+        damaged[position] ^= 1 << bit
+        (tmp_path / "b.tif").write_bytes(damaged)
+        try:
+            array = convert_tiff(tmp_path / "b.tif", tmp_path / "b.zarr", overwrite=True)
+        except (StorageError, ValueError):
+            shutil.rmtree(tmp_path / "b.zarr.partial", ignore_errors=True)
+        else:
+            assert np.array_equal(array[:], tifffile.imread(tmp_path / "b.tif")), (position, bit)
+
+
 # Pyramids
 
 
@@ -514,8 +719,41 @@ def test_a_level_shows_what_lies_at_its_physical_position(tmp_path):
 def test_levels_are_means_of_the_level_below(pyramid):
     for below, level in zip(pyramid, pyramid[1:]):
         padded = np.pad(below[:], [(0, size % 2) for size in below.shape], mode="edge").astype(int)
-        expected = padded.reshape(level.shape[0], 2, level.shape[1], 2).sum(axis=(1, 3)) // 4
+        expected = np.rint(padded.reshape(level.shape[0], 2, level.shape[1], 2).mean(axis=(1, 3)))
         assert np.array_equal(level[:], expected) and level.dtype == below.dtype
+
+
+@pytest.mark.parametrize("dtype", ["u1", "i1", "u2", ">i2", "i4", "u8", "i8", "f2", "f4", "f8"])
+def test_means_are_exact_up_to_the_limits_of_the_dtype(tmp_path, dtype):
+    limits = np.iinfo(dtype) if np.dtype(dtype).kind in "iu" else np.finfo(dtype)
+    rng, image = np.random.default_rng(0), np.full((2, 600), limits.max, dtype)
+    image[:, 100:200] = limits.min
+    image[:, 200:400] = rng.choice(np.array([limits.min, limits.max], dtype), size=(2, 200))
+    image[:, 400:] = rng.integers(max(limits.min, -9), 10, size=(2, 200)).astype(dtype)
+    fours = np.array(image.reshape(2, 300, 2).tolist(), object).swapaxes(0, 1).reshape(300, 4)
+    means = [sum(map(Fraction, four)) / 4 for four in fours]
+    expected = [round(mean) if np.dtype(dtype).kind in "iu" else float(mean) for mean in means]
+    level = write_pyramid(image, tmp_path / "a", 1)[1]
+    assert np.array_equal(level[0], np.array(expected, dtype))
+
+
+@pytest.mark.parametrize("dtype", ["u2", "i8", "bool"])
+def test_levels_of_labels_hold_the_labels_of_the_level_below(tmp_path, dtype):
+    labels = np.random.default_rng(0).choice([0, 5, 9], size=(301, 520)).astype(dtype)
+    levels = write_pyramid(labels, tmp_path / "a", 1, chunks=(25, 35), labels=dtype != "bool")
+    assert len(levels) == 3 and levels[2].shape == (76, 130)
+    for below, level in zip(levels, levels[1:]):
+        padded = np.pad(below[:], [(0, size % 2) for size in below.shape], mode="edge")
+        four = padded.reshape(level.shape[0], 2, level.shape[1], 2)
+        assert (four == level[:][:, None, :, None]).any(axis=(1, 3)).all()
+
+
+def test_a_side_of_one_pixel_keeps_its_pixel_size(tmp_path):
+    levels = write_pyramid(np.arange(2100.0).reshape(3, 700), tmp_path / "a", pixel_size=0.5)
+    assert [level.shape for level in levels] == [(3, 700), (2, 350), (1, 175)]
+    line = write_pyramid(np.arange(700.0).reshape(1, 700), tmp_path / "b", pixel_size=0.5)
+    assert transformations(tmp_path / "b") == [[[0.5, 0.5], [0, 0]], [[0.5, 1], [0, 0.25]], [[0.5, 2], [0, 0.75]]]
+    assert view_window(line, (0, 350), zoom=0.2, screen=(9, 200))[1:] == (2, (0, 700, 1, 0))
 
 
 def test_the_view_reads_only_what_the_screen_needs(tmp_path, pyramid):

@@ -1,10 +1,11 @@
 """Writing to Zarr so that a store is complete, verified and in its place, or not there at all."""
 
+import errno
+import json
 import os
 import shutil
-import uuid
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import dask
@@ -19,47 +20,100 @@ from course_helpers._arguments import per_axis
 CODECS = (ZstdCodec(level=3), Crc32cCodec())
 # A chunk that holds zeros only is written as well, so that a missing file always means a lost one.
 WRITE_ALL_CHUNKS = {"write_empty_chunks": True}
+# This file marks a folder as an unfinished store, and says what it is made from. Nothing else is ever deleted.
+MARK = "unfinished.json"
 
 
 class StorageError(RuntimeError):
     """What is stored is not what should be stored; the message says where."""
 
 
-def check_target(path, overwrite):
-    """Return the path if something may be written there, or raise."""
-    path = Path(os.path.abspath(path))  # "folder/.." has no name of its own
+@contextmanager
+def written_beside(path, overwrite, source=None):
+    """Give a place to write a store to, which gets the name `path` at the end; meanwhile nobody else may write it.
+
+    All lies in the folder `path` + ".partial", which is deleted after an error. With a `source`, this folder is the place:
+    after an error it is kept, and given again to whoever has the same source.
+    """
+    path = Path(os.path.realpath(path))  # where a link leads to; "folder/.." has no name of its own
     if not path.parent.is_dir():
         raise FileNotFoundError(f"there is no folder {path.parent}. Create it first.")
+    partial, aside = path.with_name(f"{path.name}.partial"), path.with_name(f".{path.name}.replaced")
+    with held(path):
+        if aside.is_dir():  # another run was killed before it had replaced the store, or before it could clean up
+            shutil.rmtree(aside) if path.exists() else os.replace(aside, path)
+        check_target(path, overwrite)
+        begin(partial, source)
+        store = partial if source else partial / "store"
+        try:
+            yield store
+            check_target(path, overwrite)  # it may have come into being
+            move_into_place(store, path, aside)
+        finally:  # also after Ctrl+C or "Interrupt kernel"
+            if not source:
+                shutil.rmtree(partial, ignore_errors=True)
+
+
+@contextmanager
+def held(path):
+    """Keep all others from writing to a path. A killed process leaves a hidden empty file behind, which locks nothing."""
+    name = path.with_name(f".{path.name}.lock")
+    with open(name, "a") as file:
+        try:
+            if os.name == "nt":
+                import msvcrt
+
+                msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+            else:
+                import fcntl
+
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            is_ours = os.path.samestat(os.fstat(file.fileno()), os.stat(name))  # or who held it has just deleted it
+        except OSError as error:  # any other: a drive that knows no locks
+            is_ours = error.errno not in (errno.EAGAIN, errno.EWOULDBLOCK, errno.EACCES, errno.ENOENT)
+        if not is_ours:
+            raise FileExistsError(f"{path} is being written by somebody else. Wait until that is done.")
+        try:
+            yield
+        finally:
+            if os.name == "nt":
+                file.close()  # Windows deletes no open file
+            with suppress(OSError):
+                name.unlink()
+
+
+def check_target(path, overwrite):
+    """Raise FileExistsError if there is something at a path that may not be replaced."""
     if path.exists() and not overwrite:
         raise FileExistsError(f"{path} exists. Choose another name, or say overwrite=True to replace it.")
     if path.exists() and not any((path / name).is_file() for name in ("zarr.json", ".zarray", ".zgroup")):
         raise FileExistsError(f"{path} exists and is not a Zarr store, so it is not replaced. Choose another name.")
-    return path
 
 
-@contextmanager
-def written_beside(path, overwrite):
-    """Give the path of a sibling to write to, which gets the name `path` at the end; after an error, it is deleted."""
-    path = check_target(path, overwrite)
-    partial = path.with_name(f"{path.name}.{uuid.uuid4().hex[:8]}.partial")
-    try:
-        yield partial
-        move_into_place(partial, path)
-    finally:  # also after Ctrl+C or "Interrupt kernel"
+def begin(partial, source):
+    """Make the folder of an unfinished store, or keep one of the same source; raise FileExistsError if it is not ours."""
+    mark = partial / MARK
+    if os.path.lexists(partial) and not mark.is_file():
+        raise FileExistsError(
+            f"{partial} exists, but holds no unfinished store. Move or delete it, as its name is needed."
+        )
+    if not source or not mark.is_file() or mark.read_text() != json.dumps(source):
         shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir()
+        mark.write_text(json.dumps(source))
 
 
-def move_into_place(partial, path):
+def move_into_place(store, path, aside):
     """Give a finished store its name; what had this name is put aside before and deleted after."""
-    aside = path.with_name(f"{path.name}.{uuid.uuid4().hex[:8]}.old")
-    if path.exists():
-        os.replace(path, aside)
     try:
-        os.replace(partial, path)
-    except OSError:
-        if aside.exists():
+        if path.exists():
+            os.replace(path, aside)
+        os.replace(store, path)
+    except BaseException:
+        if aside.exists() and not path.exists():
             os.replace(aside, path)
         raise
+    (path / MARK).unlink(missing_ok=True)
     shutil.rmtree(aside, ignore_errors=True)
 
 
@@ -78,6 +132,8 @@ def store_verified(image, target):
 
 def _as_declared(block, block_info):
     """Return the block; raise StorageError if it is not what the dask array says about it."""
+    if np.ma.isMaskedArray(block):
+        raise StorageError("the image has a mask, which would be lost. Fill masked pixels first: dask.array.ma.filled.")
     declared = block_info[None]
     found, expected = (block.shape, block.dtype), (tuple(declared["chunk-shape"]), declared["dtype"])
     if found != expected:

@@ -1,40 +1,86 @@
 """Reading a TIFF image in pieces that fit into memory, and going on where an interrupted conversion stopped."""
 
 import os
+from contextlib import contextmanager
 from itertools import product
 from math import prod
 
 import numpy as np
 import zarr
 from dask.array.core import normalize_chunks, slices_from_chunks
+from tifffile import TiffFile
 
-from course_helpers._engine.safe_writing import CODECS, WRITE_ALL_CHUNKS, StorageError, Verified, is_readable
+from course_helpers._arguments import whole_number
+from course_helpers._engine.safe_writing import StorageError, Verified, fitting, is_readable
+
+
+@contextmanager
+def decoding(where=""):
+    """Let all that goes wrong with the content of a TIFF file be a StorageError."""
+    try:
+        yield
+    except (FileNotFoundError, PermissionError, StorageError):
+        raise
+    except Exception as error:  # each format and compression has errors of its own
+        raise StorageError(
+            f"the TIFF file cannot be read{where}: {error}. It may be damaged. If its compression is not known here, "
+            "install the package that is named, or save the file again without compression or with zlib (deflate)."
+        ) from error
+
+
+@contextmanager
+def images_of(tiff_path):
+    """Open a TIFF file and give the list of its images."""
+    with decoding():
+        file = TiffFile(tiff_path)
+    with file:
+        with decoding():
+            images = file.series
+        yield images
+
+
+def chosen(images, number):
+    """Return one of the images of a TIFF file; raise TypeError or ValueError if there is no such, or several to choose."""
+    if not images:
+        raise StorageError("the TIFF file holds no image.")
+    if number is None and len(images) > 1:
+        listed = "; ".join(f"{n}: {image.name or 'image'} {image.shape}" for n, image in enumerate(images))
+        raise ValueError(f"the TIFF file holds {len(images)} images. Choose one, such as series=0, of {listed}.")
+    return images[whole_number(number or 0, "series", 0, len(images) - 1)]
 
 
 def tiff_reader(series):
     """Return a function that reads a region of a TIFF image, its shape, dtype, and the shape of its smallest piece."""
-    file, dtype = series.parent, series.dtype
-    if series.dataoffset is not None:  # one run of bytes: any region can be read without the rest
+    file, dtype = series.keyframe.parent, series.dtype
+    if series.dataoffset is not None and not series.is_multifile:
+        # One run of bytes: any region can be read without the rest.
         in_file = dtype.newbyteorder(file.byteorder)
 
         def read(region):  # mapped anew each time, else all that was read so far would count as memory in use
             return np.memmap(file.filehandle.path, in_file, "r", series.dataoffset, series.shape)[region].astype(dtype)
 
         return read, series.shape, dtype, (1,) * series.ndim
+    refuse_gaps(series)
     view = zarr.open_array(series.aszarr(level=0), mode="r")
     return view.__getitem__, view.shape, view.dtype, view.chunks
 
 
-def copy_piece(read, target, region):
-    """Copy a region of a TIFF image into a Zarr array; raise StorageError if it cannot be read, or not be read back."""
-    try:
-        pixels = read(region)
-    except Exception as error:  # each compression has errors of its own
+def refuse_gaps(series):
+    """Raise StorageError if a part of a TIFF image is missing, which would read as zeros."""
+    pages = list(series)
+    missing = sum(page is None for page in pages)
+    if missing:
         raise StorageError(
-            f"the TIFF file cannot be read at {region}: {error}. It may be damaged. If its compression is not known here, "
-            "install the package that is named, or save the file again without compression or with zlib (deflate)."
-        ) from error
-    Verified(target)[region] = pixels
+            f"the TIFF file lacks {missing} of {len(pages)} planes. Put all files that belong to it into one folder; if it "
+            "was recorded only in part, export it again."
+        )
+    for page in pages:
+        count = prod(page.keyframe.chunked)
+        pieces = sorted(set(zip(page.dataoffsets, page.databytecounts)))  # (0, 0) stands for an empty piece
+        overlap = any(start + size > after for (start, size), (after, _) in zip(pieces, pieces[1:]))
+        half_empty = any((start == 0) != (size == 0) for start, size in pieces)
+        if min(len(page.dataoffsets), len(page.databytecounts)) < count or overlap or half_empty:
+            raise StorageError(f"plane {page.index} of the TIFF file is damaged: it does not say where its pixels are.")
 
 
 def pieces_of(shape, dtype, chunks, tiff_chunks, max_memory):
@@ -53,20 +99,26 @@ def pieces_of(shape, dtype, chunks, tiff_chunks, max_memory):
     return slices_from_chunks(normalize_chunks(tuple(sizes), shape))
 
 
-def fingerprint(tiff_path):
-    """Return what tells a TIFF file from another or a changed one: its size in bytes, and when it changed."""
-    status = os.stat(tiff_path)
-    return [status.st_size, status.st_mtime_ns]
+def chunk_shape(chunks, axes, shape):
+    """Return the shape of a chunk with all axes: colours (S) lie together, and along axes that are not given its size is 1."""
+    given = list(chunks)
+    if len(given) < len(shape):
+        sizes = [size if axis == "S" else given.pop() if given else 1 for axis, size in zip(axes[::-1], shape[::-1])]
+        chunks = sizes[::-1]
+    return fitting(tuple(chunks), shape)
 
 
-def resumable(partial, source, **layout):
-    """Open the store of an interrupted conversion of the same source; if there is none, create it."""
-    if (partial / "zarr.json").is_file():
-        target = zarr.open_array(partial, mode="r+")
-        if target.attrs.get("source") == source and all(getattr(target, key) == value for key, value in layout.items()):
-            return target
-    layout.update(compressors=CODECS, config=WRITE_ALL_CHUNKS, attributes={"source": source})
-    return zarr.create_array(partial, overwrite=True, **layout)
+def fingerprint(series):
+    """Return what tells the files of a TIFF image from others or changed ones: size in bytes, and time of change."""
+    paths = {page.parent.filehandle.path for page in series if page} | {series.parent.filehandle.path}
+    return [[os.stat(path).st_size, os.stat(path).st_mtime_ns] for path in sorted(paths)]
+
+
+def copy_piece(read, target, region):
+    """Copy a region of a TIFF image into a Zarr array; raise StorageError if it cannot be read, or not be read back."""
+    with decoding(f" at {region}"):
+        pixels = read(region)
+    Verified(target)[region] = pixels
 
 
 def is_complete(target, partial, region):
