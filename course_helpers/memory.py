@@ -161,10 +161,10 @@ def _watched(process, family, receiver, limit):
             _add_children(family)
             listed = moment
         used = sum(map(memory, family)) - fresh
-        if not process.is_alive():
+        if receiver.poll() or not process.is_alive():  # the work is over: what its result takes does not count
             break
         samples.append((moment, used))
-        killed = used > limit and not receiver.poll()
+        killed = used > limit
     report = None if killed else _message(process, receiver)
     seconds, peak, died = report or (samples[-1][0], 0, None)
     curve = np.array([sample for sample in samples if sample[0] <= seconds]).T

@@ -308,7 +308,9 @@ def test_nothing_outlives_the_caller(end, tmp_path):
         "    with open('new', 'w') as file: file.write(f'{os.getpid()} {child.pid}')\n"
         "    os.replace('new', 'pids')\n    time.sleep(1000)\nmeasure(work)\n"
     )
-    caller = subprocess.Popen([sys.executable, "-c", script], cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+    options = {"cwd": tmp_path, "stderr": subprocess.PIPE, "text": True}
+    options["preexec_fn"] = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)  # a shell's background jobs ignore it
+    caller = subprocess.Popen([sys.executable, "-c", script], **options)
     deadline = time.monotonic() + 60
     while not (tmp_path / "pids").exists():
         assert caller.poll() is None and time.monotonic() < deadline
