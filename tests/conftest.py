@@ -21,6 +21,7 @@ def is_learner_notebook(item):
 
 def pytest_collection_modifyitems(config, items):
     """Begin with what takes long. Run the learners' notebooks once: in the browser, or, where there is none, without it."""
+    items.sort(key=lambda item: str(item.path), reverse=True)  # later lessons take longer
     items.sort(key=lambda item: (not item.path.name.startswith("test_browser"), item.path.suffix != ".ipynb"))
     if found_browsers() and any(item.path.name == "test_browser_learners.py" for item in items):
         again = [item for item in items if is_learner_notebook(item)]
