@@ -132,9 +132,14 @@ def plain(values, name, shape=None, dtype=None):
 
 def as_declared(array, name):
     """Return a dask array, or raise; blocks that are not what it declares raise when they are computed."""
-    plain(dask_array(array, name)._meta, name)
-    check = partial(_declared_block, name=name, chunks=array.chunks, dtype=array.dtype)
+    check = check_of_blocks(array, name)
     return array.map_blocks(check, dtype=array.dtype, meta=array._meta)
+
+
+def check_of_blocks(array, name):
+    """Return a function of a block and its block_id that returns the block, or raises if it is not as declared."""
+    plain(dask_array(array, name)._meta, name)
+    return partial(_declared_block, name=name, chunks=array.chunks, dtype=array.dtype)
 
 
 def _declared_block(block, name, chunks, dtype, block_id):

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from dask.delayed import delayed
 
-from course_helpers._arguments import as_declared, dask_array, number_above, per_axis, whole_number
+from course_helpers._arguments import check_of_blocks, dask_array, number_above, per_axis, whole_number
 from course_helpers._engine import in_window, stitching
 from course_helpers._engine.in_window import OverlapError
 from course_helpers._engine.windows import check_integer, empty, gather, map_windows, ones, read_again
@@ -188,12 +188,16 @@ def stitch_labels(labels, connectivity=None):
     TypeError, ValueError
         If an argument is wrong; when computed, if labels are negative or not what `labels` declares.
     """
-    labels = as_declared(labels, "labels")
+    check = check_of_blocks(labels, "labels")
     check_integer(labels.dtype)
     if 0 in sum(labels.chunks, ()):
         raise ValueError(f"labels have chunks {labels.chunks}, but must have a pixel in each. Rechunk them first.")
     connectivity = labels.ndim if connectivity is None else whole_number(connectivity, "connectivity", 1, labels.ndim)
-    faces = da.map_blocks(stitching.faces, labels, chunks=ones(labels), dtype=object, meta=empty(labels, object))
+    faces = da.map_blocks(
+        stitching.faces, labels, check=check, chunks=ones(labels), dtype=object, meta=empty(labels, object)
+    )
     joined = gather(stitching.join, faces, connectivity)
     labels = read_again(labels, joined)
-    return da.map_blocks(stitching.rename, labels, joined=joined, dtype=np.int64, meta=empty(labels, np.int64))
+    return da.map_blocks(
+        stitching.rename, labels, check=check, joined=joined, dtype=np.int64, meta=empty(labels, np.int64)
+    )

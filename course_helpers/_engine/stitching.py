@@ -9,9 +9,9 @@ from scipy.sparse.csgraph import connected_components
 from course_helpers._engine.windows import boxed, consecutive
 
 
-def faces(tile):
+def faces(tile, check, block_id):
     """Return a tile's number of labels and its first and last plane along each axis, in an array of one element."""
-    labels, count = consecutive(tile)
+    labels, count = consecutive(check(tile, block_id=block_id))
     small = np.min_scalar_type(count)
     planes = [[np.take(labels, [end], axis).astype(small) for end in (0, -1)] for axis in range(tile.ndim)]
     return boxed((count, planes), tile.ndim)
@@ -67,9 +67,9 @@ def _touching(near, far, axis, connectivity):
     return np.unique(np.concatenate(pairs, axis=1), axis=1)
 
 
-def rename(tile, joined, block_id):
+def rename(tile, check, joined, block_id):
     """Return a tile with the labels of the stitched image."""
-    labels, count = consecutive(tile)
+    labels, count = consecutive(check(tile, block_id=block_id))
     offsets, absorbed, target = joined
     numbers = offsets[block_id] + np.arange(1, count + 1)
     names = numbers - np.searchsorted(absorbed, numbers)
