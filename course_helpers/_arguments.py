@@ -27,13 +27,6 @@ def real_number(value, name, least=-inf, above=-inf):
     return float(value)
 
 
-def number_above(value, name, least):
-    """Return a value as float; raise TypeError if it is no number, ValueError if it is not finite or not above `least`."""
-    if real_number(value, name) <= least:
-        raise ValueError(f"{name} is {value}, but must be a finite number above {least}.")
-    return float(value)
-
-
 def number_of_bytes(value, name, least):
     """Return a value as a number of bytes, given as such or as text with a unit; raise TypeError or ValueError if not."""
     from dask.utils import parse_bytes  # here, because what only loads time points starts without dask, and faster

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from dask.delayed import delayed
 
-from course_helpers._arguments import check_of_blocks, dask_array, number_above, per_axis, whole_number
+from course_helpers._arguments import check_of_blocks, dask_array, per_axis, real_number, whole_number
 from course_helpers._engine import in_window, stitching
 from course_helpers._engine.in_window import OverlapError
 from course_helpers._engine.windows import check_integer, empty, gather, map_windows, ones, read_again
@@ -152,7 +152,8 @@ def measure_in_tiles(segment, image, overlap, properties=("label", "bbox", "cent
     """
     properties = (properties,) if isinstance(properties, str) else tuple(properties)
     properties = properties if "label" in properties else ("label", *properties)
-    spacing = per_axis(spacing, "spacing", dask_array(image, "image").ndim, 0, number_above)
+    side = partial(real_number, above=0)
+    spacing = per_axis(spacing, "spacing", dask_array(image, "image").ndim, -np.inf, side)
     nothing = in_window.empty_table(properties, image, spacing)
     work = partial(in_window.measure, properties=properties, spacing=spacing)
     tables = compute_in_patches(map_windows(work, segment, image, overlap, reach, object, one_pixel=True))

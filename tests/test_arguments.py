@@ -1,12 +1,14 @@
 """The one wording in which arguments are refused: what a value is, what it must be."""
 
+from functools import partial
+
 import dask.array as da
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from course_helpers._arguments import bounds_of, dask_array, number_above, per_axis, plain, real_number, whole_number
+from course_helpers._arguments import bounds_of, dask_array, per_axis, plain, real_number, whole_number
 
 
 @pytest.mark.parametrize("value", [0, 7, np.uint8(7), 10**30])
@@ -44,10 +46,10 @@ def test_one_number_stands_for_all_axes():
             per_axis(wrong, "tile", 2, 1)
     with pytest.raises(ValueError, match="tile is 0, but"):
         per_axis((3, 0), "tile", 2, 1)
-    assert per_axis(0.5, "spacing", 3, 0, number_above) == (0.5, 0.5, 0.5)
+    assert per_axis(0.5, "spacing", 3, -np.inf, partial(real_number, above=0)) == (0.5, 0.5, 0.5)
     for wrong in (0, -1, np.nan, np.inf):
         with pytest.raises(ValueError, match="spacing is .*, but must be a finite number"):
-            per_axis((1, wrong), "spacing", 2, 0, number_above)
+            per_axis((1, wrong), "spacing", 2, -np.inf, partial(real_number, above=0))
 
 
 def test_windows_mean_what_they_mean_in_numpy():

@@ -60,7 +60,7 @@ def number_pixels(objects, all_names, dtype):
 
 def names_seen(objects):
     """Return the tile with the names of objects, be they whole or not."""
-    return np.concatenate([[0], objects.names])[_labels_in_tile(objects)]
+    return _painted(_labels_in_tile(objects), True, objects.names, np.int64)
 
 
 def _labels_in_tile(objects):
