@@ -124,9 +124,12 @@ def plain(values, name, shape=None, dtype=None):
 
 
 def as_declared(array, name):
-    """Return a dask array, or raise; blocks that are not what it declares raise when they are computed."""
-    check = check_of_blocks(array, name)
-    return array.map_blocks(check, dtype=array.dtype, meta=array._meta)
+    """Return a dask array, or raise; blocks that are not what it declares raise when they are computed.
+
+    On a dashboard, tasks keep the name that those of the array have.
+    """
+    check, kind = check_of_blocks(array, name), array.name.rpartition("-")[0] or array.name
+    return array.map_blocks(check, dtype=array.dtype, meta=array._meta, token=kind)
 
 
 def check_of_blocks(array, name):

@@ -178,7 +178,7 @@ class Parts(Form):
                     if len(answers) == 1
                     else f"there are {len(answers) + len(named)} answers"
                 )
-                raise Wrong(f"{what}, but one is asked for, the dictionary of the task.")
+                raise Wrong(f"{what}, but the dictionary of the task is asked for.")
             answers, named = (), {} if answers[0] is ... else answers[0]
         given = {**dict(zip(self.parts, answers)), **named}
         if (

@@ -121,7 +121,7 @@ EXERCISES["7.1"] = Parts(
                 "the workers may take all the memory, and nothing is left for the system and the browser.": seen(
                     "2 GiB", lambda found: CORES * found == MEMORY
                 ),
-                "it is so low that the process fills it before it does anything. Which limit fits?": seen(
+                "it is so low that the process is above 60 % of it before it does anything. Which limit fits?": seen(
                     "0.25 GiB", lambda found: TARGET * found <= BASE
                 ),
                 "what the process leaves of 60 % of it is enough only for tasks that are too short.": seen(

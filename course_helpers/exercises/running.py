@@ -8,6 +8,7 @@ import inspect
 import io
 import shutil
 import tempfile
+import textwrap
 import threading
 import time
 import warnings
@@ -231,9 +232,9 @@ def files(path):
 
 
 def described(error):
-    """An exception in a few words: its type and the first 150 characters of its message."""
+    """An exception in a few words: its type and the first words of its message."""
     with contextlib.suppress(Exception):
-        return f"{type(error).__name__}: {' '.join(str(error).split())[:150]}".rstrip(": .")
+        return f"{type(error).__name__}: {textwrap.shorten(str(error), 150, placeholder='')}".rstrip(": .")
     return type(error).__name__
 
 
