@@ -7,6 +7,7 @@ import runpy
 import signal
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import dask.array as da
@@ -14,22 +15,27 @@ import numpy as np
 import psutil
 import pytest
 import zarr
+from dask.distributed import LocalCluster
 
 from course_helpers.nuclei import seed_nuclei
 from course_helpers.slide import nuclei_slide
 
 SCRIPT = Path(__file__).parents[1] / "notebooks" / "count_on_cluster.py"
-SHAPE, SIDE = (2000, 3000), 250
+SHAPE, SIDE, PARTS = (1000, 3000), 250, 12
 
 
-def command(output, *options):
-    """The command line that counts a small slide with one worker, in 24 parts."""
-    shape = ["--shape", *map(str, SHAPE), "--tile", str(SIDE), "--workers", "1"]
-    return [sys.executable, str(SCRIPT), str(output), *shape, *options]
+def arguments_for(output):
+    """The arguments that count a small slide with one worker."""
+    return [str(output), "--shape", *map(str, SHAPE), "--tile", str(SIDE), "--workers", "1"]
 
 
-def run_script(output, *options):
-    return subprocess.run(command(output, *options), capture_output=True, text=True, encoding="utf-8", timeout=300)
+def begun(output, until, **options):
+    """A process that runs the script, when it has said that this part is stored."""
+    command = [sys.executable, str(SCRIPT), *arguments_for(output)]
+    run = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options)
+    while not run.stdout.readline().startswith(f"part {until} "):
+        assert run.poll() is None, run.stderr.read()
+    return run
 
 
 @pytest.fixture(scope="module")
@@ -40,63 +46,47 @@ def script():
     return module
 
 
-@pytest.fixture(scope="module")
-def counts(script, tmp_path_factory):
-    """What the script should count, from dask's threads."""
-    options = script.parsed(["unused", "--shape", *map(str, SHAPE), "--tile", str(SIDE)])
-    return script.lazy_count_map(options).compute(scheduler="threads")
-
-
-@pytest.fixture(scope="module")
-def killed(tmp_path_factory):
-    """The output of a run that was killed, with all its processes, when three parts were stored."""
-    output = tmp_path_factory.mktemp("killed") / "counts.zarr"
-    with subprocess.Popen(command(output), stdout=subprocess.PIPE, text=True, encoding="utf-8") as run:
-        for line in run.stdout:
-            if line.startswith("part 3 "):
-                break
-        family = [run, *psutil.Process(run.pid).children(recursive=True)]
-        for process in family:
-            process.kill()
-    assert run.returncode != 0
-    assert not psutil.wait_procs(family[1:], timeout=60)[1], "a worker outlives the script"
-    return output
-
-
 def files_of(output):
     return {path: path.stat().st_mtime_ns for path in sorted(output.glob("c/*/*"))}
 
 
-def test_a_killed_run_keeps_whole_parts_and_the_next_run_does_the_others(killed, counts):
-    before, files = zarr.open_array(killed, mode="r")[:], files_of(killed)
-    assert 3 <= len(files) < 24
+def test_runs_that_end_early_keep_whole_parts_and_the_next_run_does_the_others(script, tmp_path, capsys, monkeypatch):
+    """One is killed with all its processes, one gets Ctrl+C (as Linux and macOS send it), one comes to the end."""
+    output = tmp_path / "counts.zarr"
+    counts = script.lazy_count_map(script.parsed(arguments_for(output))).compute(scheduler="threads")
+    with begun(output, until=2) as run:
+        family = [run, *psutil.Process(run.pid).children(recursive=True)]
+        for process in family:
+            process.kill()
+    assert not psutil.wait_procs(family[1:], timeout=60)[1], "a worker outlives the script"
+    kept = files_of(output)
+    if os.name == "posix":
+        as_in_a_terminal = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # background jobs of a shell ignore it
+        with begun(output, until=len(kept) + 2, start_new_session=True, preexec_fn=as_in_a_terminal) as run:
+            os.killpg(run.pid, signal.SIGINT)  # as a terminal does: to the script and to its workers
+            _, message = run.communicate(timeout=300)
+        files = files_of(output)
+        assert run.returncode == 1 and kept.items() < files.items()
+        stopped = f"Stopped: {len(files)} of {PARTS} parts are stored. Run the same line again to count the others."
+        assert message == f"\n{stopped}\n"
+        kept = files
+    before = zarr.open_array(output, mode="r")[:]
     counted = before >= 0
-    assert counted.sum() == 4 * len(files), "a part is written as a whole"
+    assert 2 <= len(kept) < PARTS and counted.sum() == 4 * len(kept), "a part is written as a whole"
     assert np.array_equal(before[counted], counts[counted])
 
-    resumed = run_script(killed)
-    assert resumed.returncode == 0, resumed.stderr
-    lines = resumed.stdout.splitlines()
-    assert lines[0] == f"{len(files)} of 24 parts are there already"
-    assert sum(" is stored" in line for line in lines) == 24 - len(files)
-    assert lines[-1] == f"{counts.sum():,} nuclei in 96 tiles"
-    assert np.array_equal(zarr.open_array(killed, mode="r")[:], counts)
-    after = files_of(killed)
-    assert len(after) == 24 and {path: after[path] for path in files} == files, "finished parts are left alone"
+    script.main(arguments_for(output))
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == f"{len(kept)} of {PARTS} parts are there already"
+    assert sum(" is stored" in line for line in lines) == PARTS - len(kept)
+    assert lines[-1] == f"{counts.sum():,} nuclei in {4 * PARTS} tiles"
+    assert np.array_equal(zarr.open_array(output, mode="r")[:], counts)
+    files = files_of(output)
+    assert len(files) == PARTS and kept.items() < files.items(), "finished parts are left alone"
 
-
-@pytest.mark.skipif(os.name != "posix", reason="Ctrl+C can be sent to a group of processes on Linux and macOS only")
-def test_ctrl_c_ends_the_run_with_a_sentence(tmp_path):
-    options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "start_new_session": True}
-    options["preexec_fn"] = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)  # a shell's background jobs ignore it
-    with subprocess.Popen(command(tmp_path / "counts.zarr"), **options) as run:
-        while not run.stdout.readline().startswith("part 3 "):
-            assert run.poll() is None, run.stderr.read()
-        os.killpg(run.pid, signal.SIGINT)  # as a terminal does: to the script and to its workers
-        _, message = run.communicate(timeout=300)
-    assert run.returncode == 1
-    stored = len(files_of(tmp_path / "counts.zarr"))
-    assert message == f"\nStopped: {stored} of 24 parts are stored. Run the same line again to count the others.\n"
+    monkeypatch.setitem(script.CLUSTERS, "local", lambda options: pytest.fail("nothing is left to do"))
+    script.main(arguments_for(output))
+    assert capsys.readouterr().out.splitlines() == [f"{PARTS} of {PARTS} parts are there already", lines[-1]]
 
 
 def test_workers_leave_ctrl_c_to_the_script(monkeypatch):
@@ -109,19 +99,16 @@ def test_workers_leave_ctrl_c_to_the_script(monkeypatch):
     assert ignored == [(signal.SIGINT, signal.SIG_IGN)]
 
 
-def test_a_finished_run_starts_no_cluster(script, counts, tmp_path, capsys, monkeypatch):
+def test_a_slide_in_a_store_is_counted(script, tmp_path, capsys, monkeypatch):
     slide = nuclei_slide((600, 700), chunks=300)
     slide.to_zarr(str(tmp_path / "slide.zarr"))
-    output, image = str(tmp_path / "counts.zarr"), str(tmp_path / "slide.zarr")
-    arguments = [output, "--image", image, "--tile", "200", "--workers", "1"]
-    script.main(arguments)
+    in_this_process = partial(LocalCluster, processes=False, n_workers=1, dashboard_address="127.0.0.1:0")
+    monkeypatch.setitem(script.CLUSTERS, "local", lambda options: in_this_process())
+    script.main([str(tmp_path / "counts.zarr"), "--image", str(tmp_path / "slide.zarr"), "--tile", "200"])
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "0 of 4 parts are there already"
     whole = seed_nuclei(slide.compute(scheduler="threads"), 32, 2).max()
     assert lines[-1] == f"{whole} nuclei in 12 tiles"
-    monkeypatch.setitem(script.CLUSTERS, "local", lambda options: pytest.fail("nothing is left to do"))
-    script.main(arguments)
-    assert capsys.readouterr().out.splitlines() == ["4 of 4 parts are there already", lines[-1]]
 
 
 def test_other_settings_are_not_mixed(script, tmp_path):
