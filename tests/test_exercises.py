@@ -51,12 +51,11 @@ def test_eight_mistakes_are_known(number):
 
 @pytest.mark.parametrize("number", FUNCTIONS)
 def test_no_two_mistakes_give_the_same_answers(tmp_path, number):
-    form = form_of(number)
-    rows = {says: form.made_by(wrong) for says, wrong in form.mistakes.items() if not isinstance(wrong, seen)}
-    given = {}
+    form, given = form_of(number), {}
     for index, case in enumerate(form.all_cases(tmp_path)):
-        for says, wrong in rows.items():
-            given.setdefault(says, []).append(form.outcome(wrong, case))
+        for says, wrong in form.mistakes.items():
+            if not isinstance(wrong, seen):
+                given.setdefault(says, []).append(form.known(says, index, case))
     for one, other in combinations(given, 2):
         alike = all(map(form.alike, given[one], given[other]))
         assert not alike, (
