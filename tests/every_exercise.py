@@ -55,6 +55,13 @@ def imported(statement):
     return {(name.asname or name.name).split(".")[0] for name in names}
 
 
+def replaced_by(statement):
+    """The names whose value before a statement does not count any more."""
+    targets = statement.targets if isinstance(statement, ast.Assign) else []
+    plain = [node for target in targets for node in getattr(target, "elts", [target]) if isinstance(node, ast.Name)]
+    return imported(statement) | {node.id for node in plain}
+
+
 def changed_by(statement, modules):
     """The names that a statement gives a value, or whose value it may change."""
     if isinstance(statement, (ast.FunctionDef, ast.ClassDef)):
@@ -80,6 +87,7 @@ def needed(statements, names):
                 own = names_in(statement, ast.Store) | {
                     node.arg for node in ast.walk(statement) if isinstance(node, ast.arg)
                 }
+            names -= replaced_by(statement)
             names |= names_in(statement, ast.Load) - own - set(dir(builtins))
     return found[::-1]
 
