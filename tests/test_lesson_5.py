@@ -9,7 +9,6 @@ import dask.array as da
 import jupytext
 import numpy as np
 import pytest
-from every_exercise import answers_of
 from skimage.measure import regionprops
 from skimage.segmentation import clear_border
 
@@ -44,7 +43,8 @@ def lazy_map(**options):
 
 
 def test_5_1_tells_each_part(line_of):
-    counts, factor, reason = answers_of("5.1", "solution")
+    places, factor, reason = np.ndindex(lesson_5.MAP_SHAPE), lesson_5.CUTS, "C"
+    counts = np.reshape([lesson_5.count_at(lesson_5.counted, place) for place in places], lesson_5.MAP_SHAPE)
     assert line_of("5.1", counts.tolist(), 5.85, " c ").startswith("✓")
     assert line_of("5.1", counts).startswith("○ Exercise 5.1: Right so far: map_500. Still open: cuts_shorter, reason")
     assert "Right so far: map_500, reason." in line_of("5.1", counts, 5, "C")

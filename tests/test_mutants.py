@@ -186,8 +186,9 @@ def is_accepted(number, function, folder):
 
 
 @pytest.mark.parametrize("number", FUNCTIONS)
-def test_no_changed_solution_is_accepted_that_differs(number, tmp_path):
+def test_no_changed_solution_is_accepted_that_differs(number, tmp_path, monkeypatch):
     """A line that fails here as too many is right on all cases: make the cases meaner, or say why it always is."""
+    monkeypatch.setattr(Function, "explain", lambda *arguments: None)
     accepted = set()
     for changed, function in mutants(number):
         try:
