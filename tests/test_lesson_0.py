@@ -193,7 +193,10 @@ def raises(times):
         (raises, "called with range(60, 67), your function raises AttributeError"),
         (lambda times: os._exit(4), "ended its process with exit code 4"),
         (lambda times, lock=threading.Lock(): 1, "could not be run in a process of its own: work cannot be sent"),
-        (lambda times: lesson_0.mean_of(times)[0], "an array of shape (512, 256), but a time point has"),
+        (
+            lambda times: lesson_0.mean_of(times)[0] if len(times) < 9 else os._exit(4),
+            "an array of shape (512, 256), but a time point has",
+        ),
         (lambda times: lesson_0.mean_of(times) * (1 if len(times) < 9 else 2), "for range(3, 43) you get"),
     ],
 )

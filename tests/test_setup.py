@@ -318,6 +318,7 @@ def test_commands_lead_somewhere_and_pass_arguments_on(course, monkeypatch):
     course.start = lambda arguments: arguments
     for command, started in course.COMMANDS.items():
         assert course.main([command, "-k", "a b"]) == [*started, "-k", "a b"]
+        assert started[0] == "-m" and importlib.util.find_spec(started[1].split()[0])
     assert course.COMMANDS["lab"][-1] == "--ServerApp.root_dir=" + os.path.join(course.ROOT, "notebooks")
     everything = course.main(["test", "-x", "--all"])
     assert everything == ["-m", "pytest", "course_helpers", "tests", "notebooks", "-x"]
@@ -658,7 +659,9 @@ def relative_links(text):
     return [target.split("#")[0] for target in targets if not re.match(r"[a-z]+:|#", target)]
 
 
-@pytest.mark.parametrize("name", ["README.md", "data/README.md", "notebooks/glossary.md"])
+@pytest.mark.parametrize(
+    "name", ["README.md", "data/README.md", "notebooks/glossary.md", "notebooks/teachers_guide.md"]
+)
 def test_links_of_pages_lead_somewhere(name):
     for target in relative_links(read(name)):
         assert ((ROOT / name).parent / target).exists(), f"{name} links to {target}"
