@@ -6,10 +6,13 @@ from numbers import Integral, Real
 
 import numpy as np
 
+LARGEST = 2**64 - 1  # what 64 bits hold: no image has as many pixels along an axis
 
-def whole_number(value, name, least, most=inf):
+
+def whole_number(value, name, least, most=LARGEST):
     """Return a value as int; raise TypeError if it is no whole number, ValueError if it is too small or too large."""
-    wanted = f"a whole number from {least}{f' to {most}' if most < inf else ''}"
+    beyond = isinstance(value, Integral) and value > LARGEST
+    wanted = f"a whole number from {least}{f' to {most}' if most < LARGEST or beyond else ''}"
     if isinstance(value, bool) or not isinstance(value, Integral):
         raise TypeError(f"{name} is {value!r}, but must be {wanted}.")
     if not least <= value <= most:
@@ -22,9 +25,13 @@ def real_number(value, name, least=-inf, above=-inf):
     wanted = f"a finite number{f' from {least}' if least > -inf else f' above {above}' if above > -inf else ''}"
     if isinstance(value, bool) or not isinstance(value, Real):
         raise TypeError(f"{name} is {value!r}, but must be {wanted}.")
-    if not isfinite(value) or value < least or value <= above:
+    try:
+        number = float(value)
+    except OverflowError:  # a whole number beyond all floats
+        number = inf
+    if not isfinite(number) or number < least or number <= above:
         raise ValueError(f"{name} is {value}, but must be {wanted}.")
-    return float(value)
+    return number
 
 
 def number_of_bytes(value, name, least):

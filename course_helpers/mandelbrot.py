@@ -10,7 +10,7 @@ and for every pixel only its small distance from that point. This is called pert
 
 import numpy as np
 
-from course_helpers._arguments import whole_number
+from course_helpers._arguments import real_number, whole_number
 from course_helpers._engine.escape_time import escape_times
 
 SIZE = 512  # rows and columns of an image
@@ -69,4 +69,4 @@ def mandelbrot_array(scale):
 
     While pixels are more than 512 float64 numbers apart, all is float64, and rounding changes a pixel here and there.
     """
-    return escape_times(CENTER, scale, SIZE, MAX_ITER).astype(np.uint16)
+    return escape_times(CENTER, real_number(scale, "scale", above=0), SIZE, MAX_ITER).astype(np.uint16)

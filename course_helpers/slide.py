@@ -4,7 +4,7 @@ import dask.array as da
 import numpy as np
 from dask.array.core import normalize_chunks
 
-from course_helpers._arguments import bounds_of, per_axis, whole_number
+from course_helpers._arguments import bounds_of, dask_array, per_axis, whole_number
 from course_helpers._engine import virtual_slide
 
 
@@ -126,6 +126,6 @@ def thumbnail(slide, max_size=500):
     All of `slide`, of shape (rows, columns), is computed, chunk by chunk. The float64 result has `max_size` pixels along
     its longer side, or less.
     """
-    factor = -(-max(slide.shape) // max_size)
+    factor = -(-max(dask_array(slide, "slide").shape) // whole_number(max_size, "max_size", 1))
     squares = {axis: min(factor, size) for axis, size in enumerate(slide.shape)}
     return da.coarsen(np.mean, slide, squares, trim_excess=True).compute()

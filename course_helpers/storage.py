@@ -113,7 +113,7 @@ def write_verified(image, path, chunks=None, compressors=CODECS, overwrite=False
         If a block does not have the shape or dtype that the image declares, or reads back differently.
     """
     image = dask_array(da.asanyarray(image), "image")
-    chunks = fitting(chunks or image.chunksize, image.shape)
+    chunks = fitting(image.chunksize if chunks is None else chunks, image.shape)
     with written_beside(path, overwrite) as partial:
         layout = {"shape": image.shape, "dtype": image.dtype, "chunks": chunks, "compressors": compressors}
         store_verified(image, zarr.create_array(partial, config=WRITE_ALL_CHUNKS, **layout))

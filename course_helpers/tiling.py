@@ -58,7 +58,8 @@ def _reach(step):
             "the whole image, such as Otsu's threshold or labels."
         )
     name, length = step
-    return int(REACH[name] * real_number(length, f'the length of "{name}"', 0) + 0.5)
+    length = real_number(length, f'the length of "{name}"', 0)
+    return int(real_number(REACH[name] * length + 0.5, f"the reach of step {step!r}"))
 
 
 def tile_cost(tile, overlap):

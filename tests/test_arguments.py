@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from course_helpers._arguments import bounds_of, dask_array, per_axis, plain, real_number, whole_number
 
 
-@pytest.mark.parametrize("value", [0, 7, np.uint8(7), 10**30])
+@pytest.mark.parametrize("value", [0, 7, np.uint8(7), 2**64 - 1])
 def test_whole_numbers(value):
     number = whole_number(value, "size", 0)
     assert number == value and type(number) is int
@@ -24,6 +24,8 @@ def test_no_whole_numbers(value):
 
 
 def test_whole_numbers_out_of_range():
+    with pytest.raises(ValueError, match=f"^size is {10**30}, but must be a whole number from 1 to {2**64 - 1}.$"):
+        whole_number(10**30, "size", 1)
     for value in (0, 10):
         with pytest.raises(ValueError, match=f"^size is {value}, but must be a whole number from 1 to 9.$"):
             whole_number(value, "size", 1, 9)
@@ -31,7 +33,7 @@ def test_whole_numbers_out_of_range():
 
 def test_real_numbers():
     assert real_number(np.float32(2.5), "sigma") == 2.5 and real_number(-3, "sigma") == -3
-    for value in (np.nan, np.inf, -0.1):
+    for value in (np.nan, np.inf, -0.1, 10**400):
         with pytest.raises(ValueError, match="sigma is .*, but must be a finite number from 0"):
             real_number(value, "sigma", 0)
     for value in (True, None, "2", 1j, (1, 2)):

@@ -320,6 +320,7 @@ REFUSED = [
     (ValueError, "image has shape .* must have known chunks", lambda image: write_verified(unknown_chunks(image), "a")),
     (ValueError, "chunks is .*, but must be", lambda image: write_verified(image, "a", chunks=(10,))),
     (ValueError, "chunks is .*, but must be", lambda image: write_verified(image, "a", chunks=(0, 10))),
+    (ValueError, "chunks is 0, but must be", lambda image: write_verified(image, "a", chunks=0)),
     (FileNotFoundError, "there is no folder", lambda image: write_verified(image, os.path.join("nowhere", "a"))),
     (FileNotFoundError, None, lambda image: check_store("nowhere")),
     (ValueError, None, lambda image: check_store("folder")),
@@ -329,6 +330,8 @@ REFUSED = [
     (StorageError, "not a TIFF file", lambda image: convert_tiff("text.tif", "a")),
     (ValueError, "chunks is .*, but must be", lambda image: convert_tiff("tiles.tif", "a", (50, 50, 50))),
     (ValueError, "chunks is .*, but must be", lambda image: convert_tiff("tiles.tif", "a", (0, 50))),
+    (TypeError, "chunks is None, but must be", lambda image: convert_tiff("tiles.tif", "a", None)),
+    (TypeError, "max_memory is 9.5, but must be", lambda image: convert_tiff("tiles.tif", "a", max_memory=9.5)),
     (
         ValueError,
         "max_memory is 5000, but .* in pieces of .48, 32.",
@@ -342,6 +345,7 @@ REFUSED = [
     (ValueError, "chunks is 0, but must be", lambda image: write_pyramid(image, "a", pixel_size=1, chunks=(0, 9))),
     (ValueError, "zoom is 0, but must be", lambda image: view_window([image], (9, 9), 0)),
     (ValueError, "center is nan, but must be", lambda image: view_window([image], (9, float("nan")), 1)),
+    (ValueError, "center is .*, but must be", lambda image: view_window([image], (9, 9, 9), 1)),
     (StorageError, "has a mask", lambda image: write_verified(np.ma.masked_less(image, 9), "a")),
     (ValueError, "holds 2 images.*series=0.*0: .*1: ", lambda image: convert_tiff("two.tif", "a")),
     (ValueError, "series is 2, but must be", lambda image: convert_tiff("two.tif", "a", series=2)),
@@ -768,6 +772,7 @@ def test_the_view_reads_only_what_the_screen_needs(tmp_path, pyramid):
     assert view_window(levels, (350, 500), zoom=0.001)[1] == 2  # there is no coarser one
     assert view_window(levels, (350, 500), zoom=0.3)[1] == 1
     assert view_window(levels, (0, 0), zoom=4, screen=(80, 80))[0].shape == (10, 10)  # at the edge
+    assert view_window(levels, (0, 0), 1e-320)[0].shape == levels[2].shape
     for center in [(-500, 0), (0, 2000)]:
         with pytest.raises(ValueError, match="shows no pixel"):
             view_window(levels, center, 1)

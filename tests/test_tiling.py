@@ -168,6 +168,7 @@ def test_overlap_needed_in_pixels(steps, expected):
         (("otsu", 1), ValueError, "Known names are gaussian, .*neighbourhood.* No overlap is enough .* Otsu"),
         (("gaussian", -1), ValueError, 'the length of "gaussian" is -1, but must be a finite number from 0'),
         (("gaussian", (1, 2)), TypeError, "finite number"),
+        (("gaussian", 1e308), ValueError, "reach of .* is inf, but must be a finite number"),
     ],
 )
 def test_steps_that_are_refused(step, error, words):

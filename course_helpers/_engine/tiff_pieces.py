@@ -87,7 +87,7 @@ def pieces_of(shape, dtype, chunks, tiff_chunks, max_memory):
     """Return regions of whole chunks, each at least as large as a TIFF tile, strip or page, and as long as fits."""
     sizes = [min(size, chunk * -(-tile // chunk)) for size, chunk, tile in zip(shape, chunks, tiff_chunks)]
     needed = 8 * dtype.itemsize  # bytes per pixel: decoded, copied, compressed, read back; half of it was measured
-    allowed = max_memory // needed
+    allowed = whole_number(max_memory, "max_memory", 1) // needed
     if prod(sizes) > allowed:
         raise ValueError(
             f"max_memory is {max_memory}, but must be at least {needed * prod(sizes)} bytes for a piece of {tuple(sizes)} "
@@ -101,11 +101,11 @@ def pieces_of(shape, dtype, chunks, tiff_chunks, max_memory):
 
 def chunk_shape(chunks, axes, shape):
     """Return the shape of a chunk with all axes: colours (S) lie together, and along axes that are not given its size is 1."""
-    given = list(chunks)
-    if len(given) < len(shape):
+    if isinstance(chunks, (tuple, list)) and len(chunks) < len(shape):
+        given = list(chunks)
         sizes = [size if axis == "S" else given.pop() if given else 1 for axis, size in zip(axes[::-1], shape[::-1])]
         chunks = sizes[::-1]
-    return fitting(tuple(chunks), shape)
+    return fitting(chunks, shape)
 
 
 def fingerprint(series):
