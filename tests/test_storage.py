@@ -249,12 +249,24 @@ def test_what_comes_into_being_meanwhile_is_not_replaced(tmp_path, image, write,
     assert (path / "notes.txt").read_text() == "mine"
 
 
+@pytest.mark.parametrize("name", ["a.zarr.partial", ".a.zarr.replaced"])
+@pytest.mark.parametrize("there", [True, False])
 @pytest.mark.parametrize("write", WRITERS.values(), ids=WRITERS)
-def test_a_folder_that_only_has_the_name_of_an_unfinished_store_is_kept(tmp_path, image, write):
-    zarr.create_array(tmp_path / "a.zarr.partial", data=image)
+def test_a_folder_that_only_has_the_name_of_an_unfinished_store_is_kept(tmp_path, image, write, there, name):
+    zarr.create_array(tmp_path / name, data=image)
+    if there:
+        zarr.create_array(tmp_path / "a.zarr", data=image)
     with pytest.raises(FileExistsError, match="holds no unfinished store"):
-        write(image, tmp_path / "a.zarr")
-    assert np.array_equal(open_stored(tmp_path / "a.zarr.partial")[:], image)
+        write(image, tmp_path / "a.zarr", overwrite=True)
+    assert np.array_equal(open_stored(tmp_path / name)[:], image)
+    assert set(names(tmp_path)) <= {"a.zarr", "a.tif", name}
+
+
+def test_a_file_that_only_has_the_name_of_the_lock_is_kept(tmp_path, image):
+    (tmp_path / ".a.zarr.lock").write_text("mine")
+    with pytest.raises(FileExistsError, match="a.zarr.lock yours"):
+        write_verified(image, tmp_path / "a.zarr")
+    assert (tmp_path / ".a.zarr.lock").read_text() == "mine"
 
 
 @pytest.mark.parametrize("write", WRITERS.values(), ids=WRITERS)
@@ -274,17 +286,18 @@ from course_helpers.storage import write_verified
 
 replace, calls = os.replace, []
 def dying(source, target):
+    if sys.argv[1] in (str(source), str(target)):
+        if len(calls) == int(sys.argv[2]):
+            os._exit(9)
+        calls.append(target)
+    replace(source, target)
+os.replace = dying
+rmtree = safe_writing.shutil.rmtree
+def dying_too(folder):
+    rmtree(folder)
     if len(calls) == int(sys.argv[2]):
         os._exit(9)
-    calls.append(replace(source, target))
-rmtree = safe_writing.shutil.rmtree
-safe_writing.shutil.rmtree = lambda *a, **k: os._exit(9) if len(calls) == int(sys.argv[2]) else rmtree(*a, **k)
-from unittest.mock import patch
-moving = safe_writing.move_into_place
-def watched(*arguments):
-    with patch.object(os, "replace", dying):
-        moving(*arguments)
-safe_writing.move_into_place = watched
+safe_writing.shutil.rmtree = dying_too
 write_verified(np.ones((4, 4)), sys.argv[1], overwrite=True)
 """
 

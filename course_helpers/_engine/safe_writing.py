@@ -20,7 +20,7 @@ from course_helpers._arguments import per_axis
 CODECS = (ZstdCodec(level=3), Crc32cCodec())
 # A chunk that holds zeros only is written as well, so that a missing file always means a lost one.
 WRITE_ALL_CHUNKS = {"write_empty_chunks": True}
-# This file marks a folder as an unfinished store, and says what it is made from. Nothing else is ever deleted.
+# This file marks a folder of ours, and says what the unfinished store in it is made from. Nothing else is ever deleted.
 MARK = "unfinished.json"
 
 
@@ -40,18 +40,22 @@ def written_beside(path, overwrite, source=None):
         raise FileNotFoundError(f"there is no folder {path.parent}. Create it first.")
     partial, aside = path.with_name(f"{path.name}.partial"), path.with_name(f".{path.name}.replaced")
     with held(path):
-        if aside.is_dir():  # another run was killed before it had replaced the store, or before it could clean up
-            shutil.rmtree(aside) if path.exists() else os.replace(aside, path)
+        put_back(aside, path)  # another run was killed before it had replaced the store, or before it could clean up
         check_target(path, overwrite)
-        begin(partial, source)
+        begin(aside)
         store = partial if source else partial / "store"
         try:
+            begin(partial, source)
             yield store
             check_target(path, overwrite)  # it may have come into being
-            move_into_place(store, path, aside)
+            if path.exists():
+                os.replace(path, aside / "store")
+            os.replace(store, path)
+            (path / MARK).unlink(missing_ok=True)
         finally:  # also after Ctrl+C or "Interrupt kernel"
+            put_back(aside, path)
             if not source:
-                shutil.rmtree(partial, ignore_errors=True)
+                discard(partial)
 
 
 @contextmanager
@@ -68,11 +72,14 @@ def held(path):
                 import fcntl
 
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            is_ours = os.path.samestat(os.fstat(file.fileno()), os.stat(name))  # or who held it has just deleted it
+            now = os.stat(name)  # another file, if who held it has just deleted it
+            is_ours = os.path.samestat(os.fstat(file.fileno()), now) and now.st_size == 0
         except OSError as error:  # any other: a drive that knows no locks
             is_ours = error.errno not in (errno.EAGAIN, errno.EWOULDBLOCK, errno.EACCES, errno.ENOENT)
         if not is_ours:
-            raise FileExistsError(f"{path} is being written by somebody else. Wait until that is done.")
+            raise FileExistsError(
+                f"{path} is being written by somebody else. Wait until that is done. Or is {name} yours? Then move it."
+            )
         try:
             yield
         finally:
@@ -90,31 +97,33 @@ def check_target(path, overwrite):
         raise FileExistsError(f"{path} exists and is not a Zarr store, so it is not replaced. Choose another name.")
 
 
-def begin(partial, source):
-    """Make the folder of an unfinished store, or keep one of the same source; raise FileExistsError if it is not ours."""
-    mark = partial / MARK
-    if os.path.lexists(partial) and not mark.is_file():
+def begin(folder, source=None):
+    """Make and mark a folder, or keep one of the same source; raise FileExistsError if there is one that is not ours."""
+    mark = folder / MARK
+    if os.path.lexists(folder) and not mark.is_file():
         raise FileExistsError(
-            f"{partial} exists, but holds no unfinished store. Move or delete it, as its name is needed."
+            f"{folder} exists, but holds no unfinished store. Move or delete it, as its name is needed."
         )
     if not source or not mark.is_file() or mark.read_text() != json.dumps(source):
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir()
+        discard(folder)
+        folder.mkdir()
         mark.write_text(json.dumps(source))
 
 
-def move_into_place(store, path, aside):
-    """Give a finished store its name; what had this name is put aside before and deleted after."""
-    try:
-        if path.exists():
-            os.replace(path, aside)
-        os.replace(store, path)
-    except BaseException:
-        if aside.exists() and not path.exists():
-            os.replace(aside, path)
-        raise
-    (path / MARK).unlink(missing_ok=True)
-    shutil.rmtree(aside, ignore_errors=True)
+def discard(folder):
+    """Delete a folder if it is ours; its mark comes last, so that the next run goes on if this one is killed."""
+    if (folder / MARK).is_file():
+        with suppress(OSError):
+            for part in set(folder.iterdir()) - {folder / MARK}:
+                shutil.rmtree(part) if part.is_dir() else part.unlink()
+            shutil.rmtree(folder)
+
+
+def put_back(aside, path):
+    """Give a store that was put aside its name again, unless another one has it by now, which replaces it."""
+    if (aside / "store").exists() and (aside / MARK).is_file() and not path.exists():
+        os.replace(aside / "store", path)
+    discard(aside)
 
 
 def fitting(chunks, shape):
