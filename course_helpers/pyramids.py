@@ -8,7 +8,9 @@ from yaozarrs.write.v05 import prepare_image
 
 from course_helpers._arguments import dask_array, per_axis, real_number
 from course_helpers._engine.safe_writing import store_verified, written_beside
+from course_helpers._engine.windows import check_integer
 
+UNITS = yaozarrs.v05.SpaceAxis.model_json_schema()["properties"]["unit"]["anyOf"][0]["enum"]
 SMALLEST_LEVEL = 256  # pixels along the longer side of a pyramid's coarsest level, at most
 
 
@@ -33,7 +35,8 @@ def write_pyramid(image, path, pixel_size, unit="micrometer", chunks=(512, 512),
     overwrite : bool
         Whether an existing Zarr store may be replaced.
     labels : bool
-        Whether pixels are labels, of which there is no mean: then, as of booleans, the first of 2 x 2 pixels is taken.
+        Whether pixels are labels (whole numbers), of which there is no mean: then, as of booleans, the first of 2 x 2
+        pixels is taken. OME-Zarr calls such an image an "image-label".
 
     Returns
     -------
@@ -52,13 +55,13 @@ def write_pyramid(image, path, pixel_size, unit="micrometer", chunks=(512, 512),
     """
     image = dask_array(da.asanyarray(image), "image")
     with written_beside(path, overwrite) as partial:
-        levels = create_pyramid(partial, image.shape, image.dtype, pixel_size, unit, chunks)
+        levels = create_pyramid(partial, image.shape, image.dtype, pixel_size, unit, chunks, labels)
         for below, level in zip([None, *levels], levels):
             store_verified(image if below is None else _halved(da.from_zarr(below), labels), level)
     return open_pyramid(path)
 
 
-def create_pyramid(path, shape, dtype, pixel_size, unit="micrometer", chunks=(512, 512)):
+def create_pyramid(path, shape, dtype, pixel_size, unit="micrometer", chunks=(512, 512), labels=False):
     """Create an OME-Zarr 0.5 pyramid without pixels in it, and return its levels as writable arrays, finest first.
 
     Parameters are those of `write_pyramid`; TypeError or ValueError if one of them cannot be used.
@@ -67,6 +70,10 @@ def create_pyramid(path, shape, dtype, pixel_size, unit="micrometer", chunks=(51
         raise ValueError(f"image has shape {tuple(shape)}, but must be two-dimensional. Store planes one by one.")
     shape, chunks = per_axis(tuple(shape), "shape", 2, 1), per_axis(chunks, "chunks", 2, 1)
     pixel_size = real_number(pixel_size, "pixel_size", above=0)
+    if unit not in UNITS:
+        raise ValueError(f"unit is {unit!r}, but must be one of {', '.join(UNITS)}.")
+    if labels:
+        check_integer(np.dtype(dtype))
     shapes, datasets = [], []
     while not shapes or max(shapes[-1]) > SMALLEST_LEVEL:
         factors = _factors(shape, len(shapes))
@@ -76,7 +83,8 @@ def create_pyramid(path, shape, dtype, pixel_size, unit="micrometer", chunks=(51
         datasets.append({"path": str(len(shapes)), "coordinateTransformations": steps})
         shapes.append(tuple(-(-size // factor) for size, factor in zip(shape, factors)))
     axes = [{"name": name, "type": "space", "unit": unit} for name in "yx"]
-    metadata = yaozarrs.v05.Image(multiscales=[{"axes": axes, "datasets": datasets}])
+    kind, more = (yaozarrs.v05.LabelImage, {"image-label": {}}) if labels else (yaozarrs.v05.Image, {})
+    metadata = kind(multiscales=[{"axes": axes, "datasets": datasets}], **more)
     _, arrays = prepare_image(path, metadata, [(size, dtype) for size in shapes], chunks=chunks, writer="zarr")
     return [arrays[str(level)] for level in range(len(shapes))]
 

@@ -51,6 +51,7 @@ def chosen(images, number):
 
 def tiff_reader(series):
     """Return a function that reads a region of a TIFF image, its shape, dtype, and the shape of its smallest piece."""
+    refuse_gaps(series)
     file, dtype = series.keyframe.parent, series.dtype
     if series.dataoffset is not None and not series.is_multifile:
         # One run of bytes: any region can be read without the rest.
@@ -60,19 +61,24 @@ def tiff_reader(series):
             return np.memmap(file.filehandle.path, in_file, "r", series.dataoffset, series.shape)[region].astype(dtype)
 
         return read, series.shape, dtype, (1,) * series.ndim
-    refuse_gaps(series)
     view = zarr.open_array(series.aszarr(level=0), mode="r")
     return view.__getitem__, view.shape, view.dtype, view.chunks
 
 
 def refuse_gaps(series):
     """Raise StorageError if a part of a TIFF image is missing, which would read as zeros."""
-    pages = list(series)
-    missing = sum(page is None for page in pages)
+    pages, remedy = list(series), "Put all files that belong to it into one folder"
+    if series.kind not in ("ome", "mmstack") and ":BinaryOnly" in (series.parent.ome_metadata or "").replace("<", ":"):
+        raise StorageError(
+            f"the TIFF file is one part of an image in several files. {remedy}, and convert the first one."
+        )
+    summary = series.parent.micromanager_metadata["Summary"] if series.kind == "mmstack" else {}
+    declared = prod(max(int(summary.get(axis, 1)), 1) for axis in ("Channels", "Slices", "Frames", "Positions"))
+    missing = max(declared - len(pages), 0) + sum(page is None for page in pages)
     if missing:
         raise StorageError(
-            f"the TIFF file lacks {missing} of {len(pages)} planes. Put all files that belong to it into one folder; if it "
-            "was recorded only in part, export it again."
+            f"the TIFF file lacks {missing} of {max(declared, len(pages))} planes. {remedy}; if it was recorded only in part, "
+            "export it again."
         )
     for page in pages:
         count = prod(page.keyframe.chunked)
