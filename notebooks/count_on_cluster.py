@@ -115,8 +115,8 @@ def open_target(count_map, options):
         )
     try:
         target = zarr.open_array(options.output, mode="r+", zarr_format=3)
-        if (target.shape, target.dtype) != (count_map.shape, "int64"):
-            raise ValueError(f"it is {target.shape} {target.dtype}")
+        if (target.shape, target.dtype, target.compressors) != (count_map.shape, "int64", CODECS):
+            raise ValueError(f"it is {target.shape} {target.dtype}, with {target.compressors or 'no checksums'}")
     except Exception as error:
         sys.exit(
             f"{options.output} is no result of this script, or damaged: {error}. Delete it, or use another output."

@@ -15,7 +15,7 @@ import numpy as np
 import psutil
 import pytest
 import zarr
-from dask.distributed import LocalCluster
+from dask.distributed import Client, LocalCluster
 
 from course_helpers.nuclei import seed_nuclei
 from course_helpers.slide import nuclei_slide
@@ -164,6 +164,32 @@ def test_a_damaged_part_is_counted_anew(script, tmp_path, content):
     for damaged in flipped if content is None else [content]:
         file.write_bytes(damaged)
         assert script.unfinished_parts(script.open_target(count_map, options)) == ([(slice(2, 4), slice(0, 2))], 2)
+
+
+def test_counts_without_checksums_are_not_trusted(script, tmp_path):
+    output = str(tmp_path / "counts.zarr")
+    options = script.parsed([output, "--shape", "1000", "500", "--tile", "250"])
+    count_map = script.lazy_count_map(options)
+    attributes = dict(script.open_target(count_map, options).attrs)
+    layout = {"data": np.full(count_map.shape, 7), "chunks": (2, 2), "compressors": None, "attributes": attributes}
+    zarr.create_array(output, overwrite=True, **layout)
+    with pytest.raises(SystemExit, match="no checksums"):
+        script.open_target(count_map, options)
+
+
+def test_the_workers_of_this_machine_listen_to_this_machine_only(script):
+    processes = [psutil.Process()]
+
+    def listening():
+        sockets = sum((process.net_connections("inet") for process in processes), [])
+        return {socket.laddr for socket in sockets if socket.status == psutil.CONN_LISTEN}
+
+    before = listening()
+    with script.local_cluster(script.parsed(["unused", "--workers", "1"])) as cluster, Client(cluster) as client:
+        client.wait_for_workers(1, timeout=60)
+        processes += processes[0].children(recursive=True)
+        opened = listening() - before
+    assert len(opened) > 2 and {address.ip for address in opened} == {"127.0.0.1"}
 
 
 def test_damaged_metadata_are_refused(script, tmp_path):

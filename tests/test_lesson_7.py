@@ -61,9 +61,11 @@ def test_the_lesson_closes_its_cluster_and_shows_it_to_nobody():
     solved = nbformat.read(NOTEBOOKS / "solutions" / "07_scaling_out.ipynb", as_version=4)
     printed = [output.text for cell in solved.cells for output in cell.get("outputs", []) if "text" in output]
     assert "workers that are left: 0\n" in printed
-    local = re.findall(r"= LocalCluster\((.*?)\)\n", SOURCE, re.S)
-    assert len(local) == 3 and all('dashboard_address="127.0.0.1:0"' in call for call in local)
-    assert all(("worker_" if "processes=False" in call else "host=") in call for call in local)
+    local = re.findall(r"= LocalCluster\((.*?)\)\n", SOURCE + Path(__file__).read_text(encoding="utf-8"), re.S)
+    assert len(local) == 3 + 2 and all('dashboard_address="127.0.0.1:0"' in call for call in local)
+    assert all(
+        ('worker_dashboard_address="127' if "processes=False" in call else 'host="127') in call for call in local
+    )
 
 
 def test_7_2_goes_by_the_numbers_of_the_lesson():
@@ -85,7 +87,13 @@ def test_7_2_tells_who_goes_by_the_notebook(line_of):
 
 
 def test_7_2_data_sent_before_is_noticed(line_of):
-    cluster = LocalCluster(processes=False, n_workers=1, threads_per_worker=1, dashboard_address="127.0.0.1:0")
+    cluster = LocalCluster(
+        processes=False,
+        n_workers=1,
+        threads_per_worker=1,
+        dashboard_address="127.0.0.1:0",
+        worker_dashboard_address="127.0.0.1:0",
+    )
     with cluster, Client(cluster) as client:
         line = line_of("7.2", lambda path: lesson_7.counted(path, read=lambda path: client.persist(da.from_zarr(path))))
     assert line.startswith("✗") and "sent to the cluster before" in line
