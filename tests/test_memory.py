@@ -289,6 +289,20 @@ def test_orphans_of_the_work_are_ended():
     assert gone(int(orphan))
 
 
+ESCAPE = """
+import os, subprocess, sys
+if os.fork() == 0:
+    os.setsid()
+    print(subprocess.Popen([sys.executable, "-c", "import time; time.sleep(1000)"], stdout=2, start_new_session=True).pid)
+"""
+
+
+@linux
+def test_processes_in_sessions_of_their_own_are_ended():
+    escaped = measure(partial(subprocess.check_output, [sys.executable, "-c", ESCAPE])).result
+    assert gone(int(escaped))
+
+
 def test_after_the_limit_children_are_ended(tmp_path):
     def start():
         (tmp_path / "pid").write_text(str(subprocess.Popen(SLEEPER).pid))

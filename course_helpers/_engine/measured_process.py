@@ -22,6 +22,8 @@ def run(file, limit, sender):
     """Make ready, do the work, report, and send the result."""
     if os.name == "posix":
         os.setsid()  # a group of its own: no Ctrl-C reaches it, and all that it starts can be ended at once
+    with contextlib.suppress(AttributeError):  # Linux: whose parent has ended becomes a child of this one, and is found
+        ctypes.CDLL(None).prctl(36, 1)  # PR_SET_CHILD_SUBREAPER
     threading.Thread(target=end_with_parent, daemon=True).start()
     make_ready(file)
     if limit < inf:
@@ -45,6 +47,7 @@ def run(file, limit, sender):
     except Exception as error:
         pickled = pickle.dumps((None, in_words(error)))
     sender.send_bytes(pickled)
+    threading.Event().wait()  # to be ended with all that the work started, which could not be found without this parent
 
 
 def make_ready(file):
