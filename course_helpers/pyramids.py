@@ -147,14 +147,18 @@ def view_window(levels, center, zoom, screen=(400, 600)):
         Left, right, bottom, top in pixels of the finest level, for matplotlib's ``imshow``.
     """
     zoom, screen = real_number(zoom, "zoom", above=0), per_axis(screen, "screen", 2, 1)
-    center = per_axis(center, "center", 2, -np.inf, real_number)
+    center, shape = per_axis(center, "center", 2, -np.inf, real_number), np.shape(levels[0])
+    if len(shape) != 2:
+        raise ValueError(
+            f"levels begin with shape {shape}, but must be a list of two-dimensional ones. See open_pyramid."
+        )
     level = int(np.clip(np.floor(np.log2(1 / zoom)), 0, len(levels) - 1))
-    factors, window = _factors(levels[0].shape, level), []
+    factors, window = _factors(shape, level), []
     for middle, side, factor, size in zip(center, screen, factors, levels[level].shape):
         start, stop = np.clip([middle - side / 2 / zoom, middle + side / 2 / zoom], 0, size * factor)
         window.append(slice(int(start // factor), int(-(-stop // factor))))
     if any(part.start >= part.stop for part in window):
-        raise ValueError(f"center {center} with zoom {zoom} shows no pixel of an image of {levels[0].shape}.")
+        raise ValueError(f"center {center} with zoom {zoom} shows no pixel of an image of {shape}.")
     rows, columns = window
     down, right = factors
     extent = (right * columns.start, right * columns.stop, down * rows.stop, down * rows.start)

@@ -133,11 +133,12 @@ def smallest_overlap(procedure, image, tile, maximum):
     def error(overlap):
         return largest_difference(tiled(procedure, image, tile, overlap), whole)
 
-    passing = min(whole_number(maximum, "maximum", 0), max(image.shape))
+    passing = min(whole_number(maximum, "maximum", 0), max(image.shape, default=0))
     if remaining := error(passing):
         reason = "the procedure needs the whole image"
         if may_be_rounding(remaining, image, whole):
-            reason = "it may be rounding, as in running sums and FFTs: compare with a tolerance"
+            rounding = "it may be rounding, as in running sums and FFTs: compare with a tolerance"
+            reason = f"{reason}, or {rounding} before the threshold" if whole.dtype == bool else rounding
         raise ValueError(
             f"With overlap {passing} the tiles differ from the whole image by up to {remaining:g}. "
             f"Raise maximum. If that does not help, {reason}."

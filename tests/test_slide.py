@@ -247,6 +247,12 @@ def test_thumbnail_of_any_dask_array(shape, chunks, expected):
     assert small.shape == expected and (small == 7.5).all()
 
 
+@pytest.mark.parametrize("arguments", [(np.ones((9, 9)),), (da.ones((9, 9)), 0), (da.ones((9, 9)), None)])
+def test_thumbnails_that_are_refused(arguments):
+    with pytest.raises((TypeError, ValueError), match="but must be"):
+        thumbnail(*arguments)
+
+
 def test_outlines_lie_on_the_nuclei():
     window = np.s_[1500:1700, 4000:4300]
     nuclei = true_nuclei(window=np.s_[1480:1720, 3980:4320])

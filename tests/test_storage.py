@@ -1,5 +1,6 @@
 """Storing: counted reads, verified writing, damage, conversion of TIFF files, pyramids."""
 
+import errno
 import gc
 import json
 import os
@@ -278,6 +279,43 @@ def test_a_link_leads_to_what_is_written(tmp_path, image, write):
     assert (tmp_path / "a.zarr").is_symlink() and names(tmp_path / "disk") == ["b.zarr"]
 
 
+@pytest.mark.parametrize("write", WRITERS.values(), ids=WRITERS)
+def test_a_store_that_cannot_be_replaced_stays(tmp_path, image, write, monkeypatch):
+    path, replace = tmp_path / "a.zarr", os.replace
+    write(image, path)
+
+    def failing(source, target):
+        if target == path and not (path.exists() or source.parent.name == ".a.zarr.replaced"):
+            raise PermissionError("a virus scanner has a file open")
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", failing)
+    with pytest.raises(PermissionError):
+        write(255 - image, path, overwrite=True)
+    stored = open_pyramid(path)[0] if write is WRITERS["write_pyramid"] else open_stored(path)
+    assert np.array_equal(stored[:], image)
+    assert set(names(tmp_path)) <= {"a.zarr", "a.tif", "a.zarr.partial"}
+
+
+@pytest.mark.skipif(os.name != "posix", reason="Windows locks in another way")
+def test_a_lock_holds_only_while_its_file_is_there_and_is_not_needed_where_drives_have_none(
+    tmp_path, image, monkeypatch
+):
+    import fcntl
+
+    def deleted(file, _):  # by another one, who has finished between the two calls
+        os.unlink(file.name)
+
+    def unknown(*_):
+        raise OSError(errno.ENOLCK, "no locks available")
+
+    monkeypatch.setattr(fcntl, "flock", deleted)
+    with pytest.raises(FileExistsError, match="is being written"):
+        write_verified(image, tmp_path / "a.zarr")
+    monkeypatch.setattr(fcntl, "flock", unknown)
+    assert np.array_equal(write_verified(image, tmp_path / "a.zarr")[:], image)
+
+
 KILLED = """
 import os, sys
 import numpy as np
@@ -359,6 +397,7 @@ REFUSED = [
     (ValueError, "zoom is 0, but must be", lambda image: view_window([image], (9, 9), 0)),
     (ValueError, "center is nan, but must be", lambda image: view_window([image], (9, float("nan")), 1)),
     (ValueError, "center is .*, but must be", lambda image: view_window([image], (9, 9, 9), 1)),
+    (ValueError, "levels .* two-dimensional", lambda image: view_window(image, (9, 9), 1)),
     (StorageError, "has a mask", lambda image: write_verified(np.ma.masked_less(image, 9), "a")),
     (ValueError, "holds 2 images.*series=0.*0: .*1: ", lambda image: convert_tiff("two.tif", "a")),
     (ValueError, "series is 2, but must be", lambda image: convert_tiff("two.tif", "a", series=2)),
@@ -402,6 +441,17 @@ def test_missing_and_damaged_chunks_are_named(tmp_path, image, shards):
     (path / "c" / "2" / "1").unlink()
     report = check_store(path)
     assert (report.missing, report.damaged) == ([(2, 1)], [(0, 2)])
+
+
+def test_what_may_not_be_read_is_not_called_damaged(tmp_path, image, monkeypatch):
+    write_verified(image, tmp_path / "a.zarr")
+
+    def forbidden(*_):
+        raise PermissionError("not yours")
+
+    monkeypatch.setattr(zarr.Array, "__getitem__", forbidden)
+    with pytest.raises(PermissionError):
+        check_store(tmp_path / "a.zarr")
 
 
 def test_each_single_damaged_byte_is_noticed_with_a_checksum(tmp_path):
@@ -470,6 +520,7 @@ def test_tiffs_are_converted(tmp_path, kind, shape):
     write_tiff(tmp_path / "a.tif", image, kind)
     array = convert_tiff(tmp_path / "a.tif", tmp_path / "a.zarr", chunks=(50, 40), max_memory=2**18)
     assert array.dtype == image.dtype and np.array_equal(array[:], image)
+    assert names(tmp_path / "a.zarr") == ["c", "zarr.json"]
     assert array.chunks == (1,) * (len(shape) - 2) + (50, 40)
     assert check_store(tmp_path / "a.zarr")[1:] == ([], [], True)
     assert names(tmp_path) == ["a.tif", "a.zarr"]
@@ -697,8 +748,8 @@ def test_another_source_or_other_chunks_start_anew(tmp_path, reads, change):
         os.utime(tmp_path / "a.tif", ns=(status.st_atime_ns, status.st_mtime_ns))
     elif change == "time":
         os.utime(tmp_path / "a.tif", ns=(status.st_atime_ns, status.st_mtime_ns + 10**9))
-    else:
-        chunks = (25, 50)
+    else:  # as many pixels, so that the chunks that are there can be decoded
+        chunks = (25, 100)
     reads.clear()
     array = convert_tiff(tmp_path / "a.tif", tmp_path / "a.zarr", chunks, max_memory=2**16)
     assert np.array_equal(array[:], image)

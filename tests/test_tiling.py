@@ -308,8 +308,9 @@ def running_mean(pixels):
         (running_mean, "f4"),
         (lambda pixels: pixels - running_mean(pixels), "f8"),
         (lambda pixels: np.floor(running_mean(np.rint(pixels) / 3)).astype(int), "f8"),
+        (lambda pixels: running_mean(np.rint(pixels) / 3) >= 3333, "f8"),
     ],
-    ids=["float64", "float32", "a small difference of large numbers", "integers"],
+    ids=["float64", "float32", "a small difference of large numbers", "integers", "booleans"],
 )
 def test_rounding_is_not_taken_for_a_need_of_the_whole_image(procedure, dtype):
     image = np.random.default_rng(0).normal(10_000, 9, (60, 90)).astype(dtype)
@@ -333,6 +334,7 @@ def test_the_search_finds_the_smallest_overlap():
         assert tiling_error(procedure, image, tile, found) == 0 < tiling_error(procedure, image, tile, found - 1)
         assert found == 5
     assert smallest_overlap(lambda pixels: pixels + 1, image, 16, 16) == 0
+    assert smallest_overlap(lambda pixels: pixels, np.array(7), 16, 16) == 0
     with pytest.raises(ValueError, match="overlap 4 "):
         smallest_overlap(procedure, image, 16, maximum=4)
 
@@ -364,6 +366,8 @@ def never(pixels):
         (lambda pixels: pixels[1:], np.zeros((9, 9)), 3, ValueError, r"result of procedure has shape"),
         (lambda pixels: None, np.zeros((9, 9)), 3, ValueError, r"result of procedure has shape \(\)"),
         (lambda pixels: np.ma.array(pixels), np.zeros((9, 9)), 3, TypeError, "result of procedure has a mask"),
+        (lambda pixels: pixels.astype(object), np.zeros((9, 9)), 3, TypeError, "object, but must hold numbers"),
+        (lambda pixels: pixels.astype("M8[s]"), np.zeros((9, 9)), 3, TypeError, "datetime.*, but must hold numbers"),
     ],
 )
 def test_arguments_that_are_refused(function, procedure, image, tile, error, words):

@@ -47,7 +47,10 @@ def tiled(procedure, image, tile, overlap):
 def run(procedure, pixels):
     """Call a procedure; raise if it returns no plain value for every pixel."""
     # Tiles overlap: a procedure that writes into its input must not change what the next tile reads.
-    return plain(procedure(pixels.copy()), "the result of procedure", pixels.shape)
+    result = plain(procedure(pixels.copy()), "the result of procedure", pixels.shape)
+    if result.dtype.kind not in "biufc":
+        raise TypeError(f"the result of procedure is {result.dtype}, but must hold numbers or booleans.")
+    return result
 
 
 def largest_difference(result, expected):
@@ -71,6 +74,6 @@ def largest_difference(result, expected):
 def may_be_rounding(difference, image, whole):
     """Tell whether a difference is as small as rounding errors, which tiles change in running sums and FFTs."""
     if whole.dtype.kind in "biu":
-        return whole.dtype.kind != "b" and difference <= 1
+        return difference <= 1
     largest = max(np.abs(pixels[np.isfinite(pixels)]).max(initial=0) for pixels in (image, whole))
     return difference <= largest * max(1e-6, 2 * max(whole.shape) * np.finfo(whole.dtype).eps)
