@@ -117,7 +117,7 @@ def plain(values, name, shape=None, dtype=None):
         raise ValueError(
             f"{name} has shape {values.shape}, but must have {shape}, as handed over or declared (chunks=)."
         )
-    if dtype is None or dtype == values.dtype:
+    if dtype is None or dtype in (values.dtype, object):
         return values
     with np.errstate(all="ignore"):
         cast = values.astype(dtype)

@@ -85,7 +85,9 @@ def create_pyramid(path, shape, dtype, pixel_size, unit="micrometer", chunks=(51
     axes = [{"name": name, "type": "space", "unit": unit} for name in "yx"]
     kind, more = (yaozarrs.v05.LabelImage, {"image-label": {}}) if labels else (yaozarrs.v05.Image, {})
     metadata = kind(multiscales=[{"axes": axes, "datasets": datasets}], **more)
-    _, arrays = prepare_image(path, metadata, [(size, dtype) for size in shapes], chunks=chunks, writer="zarr")
+    _, arrays = prepare_image(
+        path, metadata, [(size, np.dtype(dtype).str) for size in shapes], chunks=chunks, writer="zarr"
+    )
     return [arrays[str(level)] for level in range(len(shapes))]
 
 

@@ -115,7 +115,10 @@ def write_verified(image, path, chunks=None, compressors=CODECS, overwrite=False
     image = dask_array(da.asanyarray(image), "image")
     chunks = fitting(image.chunksize if chunks is None else chunks, image.shape)
     with written_beside(path, overwrite) as partial:
-        layout = {"shape": image.shape, "dtype": image.dtype, "chunks": chunks, "compressors": compressors}
+        dtype = (
+            image.dtype if image.dtype.fields else image.dtype.str
+        )  # long and long long are one to NumPy, not to Zarr
+        layout = {"shape": image.shape, "dtype": dtype, "chunks": chunks, "compressors": compressors}
         store_verified(image, zarr.create_array(partial, config=WRITE_ALL_CHUNKS, **layout))
     return open_stored(path)
 

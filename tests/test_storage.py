@@ -131,7 +131,7 @@ def test_no_two_tasks_write_into_one_file(tmp_path, image, monkeypatch):
     assert len(regions) == 3 * 4
 
 
-@pytest.mark.parametrize("dtype", ["bool", "int16", "float32", "complex64", ">u2"])
+@pytest.mark.parametrize("dtype", ["bool", "int16", "float32", "complex64", ">u2", "longlong", "ulonglong"])
 def test_dtypes_and_special_values(tmp_path, dtype):
     image = np.zeros((6, 6), dtype)
     if image.dtype.kind in "fc":
@@ -526,6 +526,16 @@ def test_tiffs_are_converted(tmp_path, kind, shape):
     assert names(tmp_path) == ["a.tif", "a.zarr"]
 
 
+@pytest.mark.parametrize("dtype", ["bool", "i1", "u8", "i8", "f2", "f8", "c8"])
+def test_pixels_of_any_type_are_converted(tmp_path, dtype):
+    image = np.frombuffer(np.random.default_rng(1).bytes(6 * 7 * 8), "u1").reshape(6, 56) // 128
+    image = (image if dtype == "bool" else image * 255).view(dtype)
+    for byteorder in "<>":
+        tifffile.imwrite(tmp_path / "a.tif", image, byteorder=byteorder, photometric="minisblack")
+        array = convert_tiff(tmp_path / "a.tif", tmp_path / "a.zarr", overwrite=True)
+        assert array.dtype == image.dtype and array[:].tobytes() == image.tobytes()
+
+
 def test_a_stack_can_have_deep_chunks_and_a_pyramid_gives_its_finest_level(tmp_path):
     image = np.random.default_rng(1).integers(256, size=(10, 64, 64), dtype=np.uint8)
     write_tiff(tmp_path / "stack.tif", image, "strips")
@@ -853,7 +863,7 @@ def test_levels_are_means_of_the_level_below(pyramid):
         assert np.array_equal(level[:], expected) and level.dtype == below.dtype
 
 
-@pytest.mark.parametrize("dtype", ["u1", "i1", "u2", ">i2", "i4", "u8", "i8", "f2", "f4", "f8"])
+@pytest.mark.parametrize("dtype", ["u1", "i1", "u2", ">i2", "i4", "u8", "i8", "f2", "f4", "f8", "Q"])
 def test_means_are_exact_up_to_the_limits_of_the_dtype(tmp_path, dtype):
     limits = np.iinfo(dtype) if np.dtype(dtype).kind in "iu" else np.finfo(dtype)
     rng, image = np.random.default_rng(0), np.full((2, 600), limits.max, dtype)

@@ -450,7 +450,7 @@ def test_patches_that_are_refused(arguments, error, words):
         compute_in_patches(*arguments)
 
 
-@pytest.mark.parametrize("dtype", [">u2", "u1", "f4", "i8"])
+@pytest.mark.parametrize("dtype", [">u2", "u1", "f4", "i8", object])
 def test_numbers_that_fit_may_be_written_in_another_dtype(dtype):
     array = da.arange(100, chunks=7, dtype=np.uint64).map_blocks(lambda block: block.astype(">f8"), dtype=np.uint64)
     out = np.zeros(100, dtype)
