@@ -284,7 +284,10 @@ number_of_notebook = 5
 
 
 def test_data_of_the_notebook_is_noticed(example, line_of):
-    example(double())
+    """Rather than a mistake that explains most of the results, but not all."""
+    mistakes = {"it is ten.": lambda number: 10 * (number < 6)}
+    example(double(cases=((3,), (4,), (6,)), mistakes=mistakes))
+    assert "it is ten." in line_of("99.1", lambda number: 5 * 2)
     assert "goes by number_of_notebook of the notebook" in line_of("99.1", lambda number: number_of_notebook * 2)
 
 

@@ -102,8 +102,3 @@ def test_every_term_of_a_lesson_is_explained(source):
     used = [term for term in FIELD_TERMS if re.search(pattern(term), PROSE[number].lower())]
     missing = [term for term in BOLD[number] + used if not explained(term)]
     assert not missing, f"not in the glossary: {', '.join(missing)}." + RULE
-
-
-def test_the_words_of_the_course_are_there():
-    assert {"tile", "chunk", "overlap", "depth", "margin", "lazy", "delayed", "graph", "task", "worker"} <= set(TERMS)
-    assert {"shard", "codec", "pyramid", "label", "layer", "scheduler", "artifact"} <= set(TERMS)

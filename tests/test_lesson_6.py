@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from skimage.measure import label
 
-from course_helpers.examples import best_square
 from course_helpers.exercises import lesson_6
 from course_helpers.objects import label_in_tiles, stitch_labels
 
@@ -90,22 +89,6 @@ def with_own_columns(table, side, at_least):
 @pytest.mark.parametrize("small_nuclei", [by_histogram, by_loop_over_squares, with_own_columns])
 def test_6_3_right(line_of, small_nuclei):
     assert line_of("6.3", small_nuclei).startswith("✓")
-
-
-nuclei = lesson_6.one_table(np.random.default_rng(0), np.full((8, 20), 20), np.full((8, 20), 100), 250)
-
-
-def table_of_notebook(table, side, at_least):
-    return best_square(nuclei, side, at_least)
-
-
-def areas_of_notebook(table, side, at_least):
-    return best_square(table.assign(area=nuclei["area"]), side, at_least)
-
-
-@pytest.mark.parametrize("small_nuclei", [table_of_notebook, areas_of_notebook])
-def test_6_3_goes_by_the_notebook(line_of, small_nuclei):
-    assert "Your function goes by nuclei of the notebook" in line_of("6.3", small_nuclei)
 
 
 def test_6_3_tables_have_the_columns_of_the_lesson():
