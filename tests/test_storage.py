@@ -306,12 +306,17 @@ def test_a_lock_holds_only_while_its_file_is_there_and_is_not_needed_where_drive
     def deleted(file, _):  # by another one, who has finished between the two calls
         os.unlink(file.name)
 
+    def made_anew(file, _):  # and by a third one
+        os.rename(file.name, f"{file.name}.old")
+        open(file.name, "w").close()
+
     def unknown(*_):
         raise OSError(errno.ENOLCK, "no locks available")
 
-    monkeypatch.setattr(fcntl, "flock", deleted)
-    with pytest.raises(FileExistsError, match="is being written"):
-        write_verified(image, tmp_path / "a.zarr")
+    for change in (deleted, made_anew):
+        monkeypatch.setattr(fcntl, "flock", change)
+        with pytest.raises(FileExistsError, match="is being written"):
+            write_verified(image, tmp_path / "a.zarr")
     monkeypatch.setattr(fcntl, "flock", unknown)
     assert np.array_equal(write_verified(image, tmp_path / "a.zarr")[:], image)
 
@@ -330,11 +335,9 @@ def dying(source, target):
         calls.append(target)
     replace(source, target)
 os.replace = dying
-rmtree = safe_writing.shutil.rmtree
 def dying_too(folder):
-    rmtree(folder)
-    if len(calls) == int(sys.argv[2]):
-        os._exit(9)
+    (folder / safe_writing.MARK).unlink(missing_ok=True)  # what is deleted first, is by chance
+    os._exit(9)
 safe_writing.shutil.rmtree = dying_too
 write_verified(np.ones((4, 4)), sys.argv[1], overwrite=True)
 """
