@@ -577,6 +577,8 @@ no_table = "once, from 1 and sorted"
         (lambda: count(reach=4), ValueError, r"\(3, 3\), but must be at least reach, \(4, 4\)"),
         (lambda: label(dtype=float), ValueError, "data type"),
         (lambda: measure_in_tiles(label_mask, TILES, 3, ["size"]), ValueError, "size"),
+        (lambda: measure_in_tiles(label_mask, TILES[0], 3), TypeError, "1-D float64, but must be 2-D or 3-D"),
+        (lambda: measure_in_tiles(label_mask, TILES.astype("M8[s]"), 3), TypeError, "must be .* of numbers"),
         (lambda: measure_in_tiles(label_mask, TILES, 3, ["slice"]), ValueError, "bbox"),
         (lambda: measure_in_tiles(label_mask, TILES, 3, ["Label"]), ValueError, "names of regionprops today"),
         (lambda: measure_in_tiles(label_mask, TILES, 3, spacing=(1, 0)), ValueError, "a finite number above 0"),

@@ -142,6 +142,10 @@ def _check_fit(count, dtype):
 
 def empty_table(properties, image, spacing):
     """Return the table of no object; what cannot be measured is refused here at once."""
+    if image.ndim not in (2, 3) or image.dtype.kind not in "biufc":
+        raise TypeError(
+            f"image is {image.ndim}-D {image.dtype}, but must be 2-D or 3-D, of numbers. Add an axis of 1 pixel."
+        )
     window = np.arange(1, 4**image.ndim + 1).reshape((4,) * image.ndim)
     known = {"label", *dir(type(regionprops(np.ones_like(window))[0]))}  # old names, and slice, are no attributes of it
     if unknown := [name for name in properties if name not in known]:
