@@ -584,18 +584,18 @@ def test_one_of_several_images_is_chosen(tmp_path, image):
 
 @pytest.fixture
 def two_files(tmp_path, image):
-    """An OME-TIFF of four planes in two files; the one that is returned lists all of them."""
+    """An OME-TIFF of four planes in two files, with offsets as in one file; the one that is returned lists all of them."""
     planes = np.stack([image, 255 - image, image // 2, image // 3])
     names = ["a.ome.tif", "b.ome.tif"]
     data = "".join(
-        f'<TiffData FirstT="{t}" IFD="{t % 2}" PlaneCount="1"><UUID FileName="{names[t // 2]}">urn:uuid:{names[t // 2]}</UUID></TiffData>'
+        f'<TiffData FirstT="{t}" IFD="{t}" PlaneCount="1"><UUID FileName="{names[t // 2]}">urn:uuid:{names[t // 2]}</UUID></TiffData>'
         for t in range(4)
     )
     pixels = f'<Pixels ID="P" DimensionOrder="XYCZT" Type="uint8" SizeX="170" SizeY="120" SizeC="1" SizeZ="1" SizeT="4">{data}</Pixels>'
     for number, name in enumerate(names):
         space = "http://www.openmicroscopy.org/Schemas/OME/2016-06"
         ome = f'<OME xmlns="{space}" UUID="urn:uuid:{name}"><Image ID="I">{pixels}</Image></OME>'
-        part = planes[2 * number : 2 * number + 2]
+        part = planes * np.isin(range(4), [2 * number, 2 * number + 1])[:, np.newaxis, np.newaxis]
         tifffile.imwrite(tmp_path / name, part, description=ome, metadata=None, photometric="minisblack")
     return tmp_path / "a.ome.tif", planes
 
