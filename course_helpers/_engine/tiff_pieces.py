@@ -53,7 +53,9 @@ def tiff_reader(series):
     """Return a function that reads a region of a TIFF image, its shape, dtype, and the shape of its smallest piece."""
     refuse_gaps(series)
     file, dtype = series.keyframe.parent, series.dtype
-    if series.dataoffset is not None and not series.is_multifile:  # in two files, offsets may fit by chance
+    if series.is_multifile:
+        series.dataoffset = None  # offsets in two files may fit by chance, and tifffile would read on in the first one
+    if series.dataoffset is not None:
         # One run of bytes: any region can be read without the rest.
         in_file = dtype.newbyteorder(file.byteorder)
 
