@@ -72,8 +72,9 @@ def create_pyramid(path, shape, dtype, pixel_size, unit="micrometer", chunks=(51
     pixel_size = real_number(pixel_size, "pixel_size", above=0)
     if unit not in UNITS:
         raise ValueError(f"unit is {unit!r}, but must be one of {', '.join(UNITS)}.")
+    dtype = np.dtype(np.dtype(dtype).str)  # which Zarr knows; it does not know "long long" beside "long"
     if labels:
-        check_integer(np.dtype(dtype))
+        check_integer(dtype)
     shapes, datasets = [], []
     while not shapes or max(shapes[-1]) > SMALLEST_LEVEL:
         factors = _factors(shape, len(shapes))
@@ -85,9 +86,7 @@ def create_pyramid(path, shape, dtype, pixel_size, unit="micrometer", chunks=(51
     axes = [{"name": name, "type": "space", "unit": unit} for name in "yx"]
     kind, more = (yaozarrs.v05.LabelImage, {"image-label": {}}) if labels else (yaozarrs.v05.Image, {})
     metadata = kind(multiscales=[{"axes": axes, "datasets": datasets}], **more)
-    _, arrays = prepare_image(
-        path, metadata, [(size, np.dtype(dtype).str) for size in shapes], chunks=chunks, writer="zarr"
-    )
+    _, arrays = prepare_image(path, metadata, [(size, dtype) for size in shapes], chunks=chunks, writer="zarr")
     return [arrays[str(level)] for level in range(len(shapes))]
 
 

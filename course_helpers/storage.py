@@ -115,9 +115,8 @@ def write_verified(image, path, chunks=None, compressors=CODECS, overwrite=False
     image = dask_array(da.asanyarray(image), "image")
     chunks = fitting(image.chunksize if chunks is None else chunks, image.shape)
     with written_beside(path, overwrite) as partial:
-        dtype = (
-            image.dtype if image.dtype.fields else image.dtype.str
-        )  # long and long long are one to NumPy, not to Zarr
+        # By name, because "long" and "long long" are one type to NumPy, but not to Zarr.
+        dtype = image.dtype if image.dtype.fields else image.dtype.str
         layout = {"shape": image.shape, "dtype": dtype, "chunks": chunks, "compressors": compressors}
         store_verified(image, zarr.create_array(partial, config=WRITE_ALL_CHUNKS, **layout))
     return open_stored(path)

@@ -362,6 +362,7 @@ def never(pixels):
     "procedure, image, tile, error, words",
     [
         (never, da.zeros((9, 9)), 3, TypeError, "NumPy array.*compute"),
+        (never, np.ma.zeros((9, 9)), 3, TypeError, "MaskedArray, but must be a NumPy array without a mask"),
         (np.array, np.zeros((9, 9)), 0, ValueError, "tile is 0, but must be a whole number from 1"),
         (lambda pixels: pixels[1:], np.zeros((9, 9)), 3, ValueError, r"result of procedure has shape"),
         (lambda pixels: None, np.zeros((9, 9)), 3, ValueError, r"result of procedure has shape \(\)"),
