@@ -43,8 +43,7 @@ def sort_names(names, dtype):
 
 def name_pixels(objects, dtype):
     """Return the tile with the names of objects."""
-    tile, visible = _tile(objects)
-    return _painted(tile, visible, objects.names, dtype)
+    return _painted(_tile(objects)[0], objects.names, dtype)
 
 
 def number_pixels(objects, all_names, dtype):
@@ -55,12 +54,12 @@ def number_pixels(objects, all_names, dtype):
             f"In tile {objects.index}, segment found objects that are not in the list of all objects. "
             "Choose a larger overlap and reach; and segment must not be random."
         )
-    return _painted(tile, visible, np.searchsorted(all_names, objects.names) + 1, dtype)
+    return _painted(tile, np.searchsorted(all_names, objects.names) + 1, dtype)
 
 
 def names_seen(objects):
     """Return the tile with the names of objects, be they whole or not."""
-    return _painted(_labels_in_tile(objects), True, objects.names, np.int64)
+    return _painted(_labels_in_tile(objects), objects.names, np.int64)
 
 
 def _labels_in_tile(objects):
@@ -78,9 +77,9 @@ def _tile(objects):
     return tile, visible[1:]
 
 
-def _painted(tile, visible, names, dtype):
+def _painted(tile, names, dtype):
     """Return a tile with names in place of labels."""
-    return np.concatenate([[0], np.where(visible, names, 0)]).astype(dtype)[tile]
+    return np.concatenate([[0], names]).astype(dtype)[tile]
 
 
 def measure(objects, properties, spacing):
