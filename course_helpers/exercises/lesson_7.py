@@ -435,6 +435,11 @@ def smallest_side(overhead=OVERHEAD, share=0.05, of_whole=True):
     return next(side for side, seconds in work if overhead <= share * (seconds + of_whole * overhead))
 
 
+def overhead_with(side):
+    """The share of the whole time that the overhead takes."""
+    return OVERHEAD / (OVERHEAD + side * side / PIXELS_PER_SECOND)  # no error where it is infinite
+
+
 def speed_up(workers):
     """Amdahl's law."""
     return 1 / (SERIAL + (1 - SERIAL) / workers)
@@ -463,8 +468,13 @@ EXERCISES["7.3"] = Parts(
                 "this looks like the pixels of a tile. How long is its side?": seen(
                     SIDE**2, lambda found: close(found, SIDE**2, 0.1)
                 ),
-                "the overhead takes more than 5 % of the whole time there.": seen(1060, lambda found: found < SIDE),
-                "the overhead is small enough, but also with smaller tiles.": seen(2000, lambda found: found > SIDE),
+                "the overhead takes {share:.1%} of the whole time there.": seen(
+                    1000, lambda found: 0 < found < SIDE and {"share": overhead_with(found)}
+                ),
+                "the overhead takes {share:.1%} of the whole time there: small enough, but so it is with smaller tiles.": seen(
+                    2000, lambda found: found > SIDE and {"share": overhead_with(found)}
+                ),
+                "a tile has pixels.": seen(0, lambda found: found <= 0),
             },
         ),
         "workers_needed": Value(
@@ -483,7 +493,9 @@ EXERCISES["7.3"] = Parts(
                 "with so many it is only {speed:.1f} times as fast.": seen(
                     20, lambda found: found < WORKERS and {"speed": speed_up(found)}
                 ),
-                "so many are enough, but fewer are, too.": seen(64, lambda found: found > WORKERS),
+                "with so many it is {speed:.1f} times as fast: enough, but so it is with fewer.": seen(
+                    64, lambda found: found > WORKERS and {"speed": speed_up(found)}
+                ),
             },
         ),
         "limit": Value(
