@@ -448,6 +448,12 @@ EXERCISES["5.2"] = HalfBorder(
         "this counts the parts of labels. A label in two parts is one: count names.": way(
             lambda labels: label(np.where(remaining(labels), labels, 0)).max()
         ),
+        "this subtracts half of the labels at your borders. Each of these is counted in another tile, as a whole.": way(
+            lambda labels: without(labels) - without(borders(labels)) / 2
+        ),
+        "these are the last row and column but one. Which pixels of a tile touch its border?": way(
+            lambda labels: without(labels, labels[-2], labels[:, -2])
+        ),
         "this counts pixels, not labels.": way(lambda labels: remaining(labels).sum()),
         "these are the labels that you leave out. Count the others.": way(lambda labels: without(borders(labels))),
         "only labels that touch both of your borders are left out. One border is enough.": way(
@@ -468,7 +474,7 @@ EXERCISES["5.2"] = HalfBorder(
         "of the row and of the column that you look at, the ends are left out. Do the slices run from end to end?": way(
             lambda labels: without(labels, labels[-1, 1:-1], labels[1:-1, -1])
         ),
-        "your function counts 0 in every tile. It is given labels, not pixels: do not segment again.": always(
+        "your function counts 0 in every tile. It is given labels, so nothing has to be segmented: which are left?": always(
             lambda labels: 0
         ),
         "so many remain without the labels at other borders. Are they those of the tiles before? The rule must be the "
