@@ -1,8 +1,9 @@
-"""Solutions that are changed mechanically, in one place each: none that gets ✓ may differ on a valid input. (4.4 would take minutes.)"""
+"""Solutions that are changed mechanically, in one place each: none that gets ✓ may differ on a valid input."""
 
 import ast
 import copy
 import difflib
+import re
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,8 @@ from course_helpers.exercises import lesson_0
 from course_helpers.exercises.form import Function
 from course_helpers.exercises.running import Wrong, finish
 
-FUNCTIONS = [number for number in every_exercise() if isinstance(form_of(number), Function)] + ["0.4", "7.2"]
+FUNCTIONS = [number for number in every_exercise() if isinstance(form_of(number), Function)] + ["0.4", "4.4", "7.2"]
+TAKES_MINUTES = re.compile(r"in range\(0, [^,]+\):")  # in 4.4, which then goes on by single pixels
 OTHERS = (
     "Lt LtE Gt, LtE Lt GtE, Gt GtE Lt, GtE Gt LtE, Eq NotEq LtE GtE, NotEq Eq Lt Gt, In NotIn, NotIn In, And Or, Or And, "
     "Add Sub, Sub Add, Mult Add FloorDiv, Div FloorDiv Mult, FloorDiv Div Mult"
@@ -44,6 +46,13 @@ EQUIVALENT = """
 3.4 | flat = tiles.map_overlap(remove_background, radius=6, depth=12, dtype=np.uint8) | the default of today
 3.4 | flat = tiles.map_overlap(remove_background, radius=6, depth=13, boundary='none', dtype=np.uint8) | is enough
 3.4 | return flat > threshold_otsu(hist=counts) | computes the counts
+4.4 | pass | what is stored counts, not what is returned
+4.4 | view = zarr.open_array(file.aszarr()) | it is only read
+4.4 | for row in range(0, view.shape[0], 255): | some rows are written twice
+4.4 | for column in range(0, view.shape[1], 1023): | some columns are written twice
+4.4 | target[row:row + 256, column:column + 1024] = view[row:row + 256, column:] | Zarr leaves out what is too much
+4.4 | target[row:row + 256, column:column + 1024] = view[row:row + 256, column:column + 1025] | the same
+4.4 | target[row:row + 256, column:column + 1024] = view[row:row + 257, column:column + 1024] | the same
 5.2 | excluded = np.union1d(labels[-0], labels[:, -1]) | another right choice of borders
 5.2 | excluded = np.union1d(labels[-1], labels[:, -0]) | another right choice of borders
 5.2 | excluded = np.union1d(labels[-1], labels[:-1, -1]) | the corner is in the last row
@@ -191,6 +200,8 @@ def test_no_changed_solution_is_accepted_that_differs(number, tmp_path, monkeypa
     monkeypatch.setattr(Function, "explain", lambda *arguments: None)
     accepted = set()
     for changed, function in mutants(number):
+        if number == "4.4" and TAKES_MINUTES.search(changed):
+            continue
         try:
             if finish(lambda: is_accepted(number, function, Path(tmp_path)), seconds=30):
                 accepted.add(changed)
