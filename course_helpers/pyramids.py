@@ -7,7 +7,7 @@ import zarr
 from yaozarrs.write.v05 import prepare_image
 
 from course_helpers._arguments import dask_array, per_axis, real_number
-from course_helpers._engine.safe_writing import store_verified, written_beside
+from course_helpers._engine.safe_writing import store_verified, written_beside, zarr_dtype
 from course_helpers._engine.windows import check_integer
 
 UNITS = yaozarrs.v05.SpaceAxis.model_json_schema()["properties"]["unit"]["anyOf"][0]["enum"]
@@ -72,7 +72,7 @@ def create_pyramid(path, shape, dtype, pixel_size, unit="micrometer", chunks=(51
     pixel_size = real_number(pixel_size, "pixel_size", above=0)
     if unit not in UNITS:
         raise ValueError(f"unit is {unit!r}, but must be one of {', '.join(UNITS)}.")
-    dtype = np.dtype(np.dtype(dtype).str)  # which Zarr knows; it does not know "long long" beside "long"
+    dtype = zarr_dtype(dtype)
     if labels:
         check_integer(dtype)
     shapes, datasets = [], []

@@ -20,6 +20,7 @@ from course_helpers._engine.safe_writing import (
     is_readable,
     store_verified,
     written_beside,
+    zarr_dtype,
 )
 
 __all__ = ["CODECS", "CountingStore", "StorageError", "StoreReport", "check_store", "open_stored", "write_verified"]
@@ -115,9 +116,7 @@ def write_verified(image, path, chunks=None, compressors=CODECS, overwrite=False
     image = dask_array(da.asanyarray(image), "image")
     chunks = fitting(image.chunksize if chunks is None else chunks, image.shape)
     with written_beside(path, overwrite) as partial:
-        # By name, because "long" and "long long" are one type to NumPy, but not to Zarr.
-        dtype = image.dtype if image.dtype.fields else image.dtype.str
-        layout = {"shape": image.shape, "dtype": dtype, "chunks": chunks, "compressors": compressors}
+        layout = {"shape": image.shape, "dtype": zarr_dtype(image.dtype), "chunks": chunks, "compressors": compressors}
         store_verified(image, zarr.create_array(partial, config=WRITE_ALL_CHUNKS, **layout))
     return open_stored(path)
 

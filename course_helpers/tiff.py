@@ -2,7 +2,7 @@
 
 import zarr
 
-from course_helpers._engine.safe_writing import CODECS, WRITE_ALL_CHUNKS, StorageError, written_beside
+from course_helpers._engine.safe_writing import CODECS, WRITE_ALL_CHUNKS, StorageError, written_beside, zarr_dtype
 from course_helpers._engine.tiff_pieces import (
     chosen,
     chunk_shape,
@@ -61,7 +61,7 @@ def convert_tiff(tiff_path, path, chunks=(512, 512), overwrite=False, max_memory
         pieces = pieces_of(shape, dtype, chunks, tiff_chunks, max_memory)
         with written_beside(path, overwrite, source=[files, series, shape, dtype.str, chunks]) as partial:
             (partial / "zarr.json").unlink(missing_ok=True)  # of an earlier run, and perhaps damaged: made anew
-            layout = {"shape": shape, "dtype": dtype.str, "chunks": chunks, "compressors": CODECS}
+            layout = {"shape": shape, "dtype": zarr_dtype(dtype), "chunks": chunks, "compressors": CODECS}
             target = zarr.create_array(partial, config=WRITE_ALL_CHUNKS, **layout)
             for region in progress(pieces):
                 if not is_complete(target, partial, region):

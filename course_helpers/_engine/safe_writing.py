@@ -126,6 +126,12 @@ def put_back(aside, path):
     discard(aside)
 
 
+def zarr_dtype(dtype):
+    """Return a dtype as Zarr knows it: "long" and "long long" are one to NumPy, but not to Zarr."""
+    dtype = np.dtype(dtype)
+    return dtype if dtype.fields else np.dtype(dtype.str)
+
+
 def fitting(chunks, shape):
     """Return the chunk shape as a tuple of int, not larger than the image."""
     return tuple(map(min, per_axis(chunks, "chunks", len(shape), 1), shape))
