@@ -71,7 +71,9 @@ def main(arguments):
     try:
         everything = name == "test" and "--all" in arguments
         if everything:
-            arguments = ["course_helpers", "tests", "notebooks"] + [text for text in arguments if text != "--all"]
+            arguments = ["course_helpers", "tests", "notebooks/solutions"] + [
+                text for text in arguments if text != "--all"
+            ]
         environment.provide(["setup"] + (["all"] if everything else [name] if name in GROUPS else []))
         if name in ("lab", "slides") and hasattr(os, "geteuid") and os.geteuid() == 0:
             environment.say(ROOT_SAID)

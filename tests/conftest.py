@@ -15,18 +15,10 @@ def found_browsers():
     return [shutil.which(name) for name in BROWSERS if shutil.which(name)]
 
 
-def is_learner_notebook(item):
-    return item.path.suffix == ".ipynb" and item.path.parent.name == "notebooks"
-
-
-def pytest_collection_modifyitems(config, items):
-    """Begin with what takes long. Run the learners' notebooks once: in the browser, or, where there is none, without it."""
+def pytest_collection_modifyitems(items):
+    """Begin with what takes long."""
     items.sort(key=lambda item: str(item.path), reverse=True)  # later lessons take longer
     items.sort(key=lambda item: (not item.path.name.startswith("test_browser"), item.path.suffix != ".ipynb"))
-    if found_browsers() and any(item.path.name == "test_browser_learners.py" for item in items):
-        again = [item for item in items if is_learner_notebook(item)]
-        config.hook.pytest_deselected(items=again)
-        items[:] = [item for item in items if not is_learner_notebook(item)]
 
 
 def pytest_collection_finish():

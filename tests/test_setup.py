@@ -321,7 +321,7 @@ def test_commands_lead_somewhere_and_pass_arguments_on(course, monkeypatch):
         assert started[0] == "-m" and importlib.util.find_spec(started[1].split()[0])
     assert course.COMMANDS["lab"][-1] == "--ServerApp.root_dir=" + os.path.join(course.ROOT, "notebooks")
     everything = course.main(["test", "-x", "--all"])
-    assert everything == ["-m", "pytest", "course_helpers", "tests", "notebooks", "-x"]
+    assert everything == ["-m", "pytest", "course_helpers", "tests", "notebooks/solutions", "-x"]
     assert set(course.GROUPS) | {"all"} == set(PROJECT["dependency-groups"])
 
 
