@@ -1,5 +1,6 @@
 """Sources, learner notebooks and solved notebooks belong together. That they run is tested by nbval."""
 
+import builtins
 import re
 import symtable
 from pathlib import Path
@@ -110,13 +111,36 @@ def test_frame_of_the_lesson(source):
     text = source.read_text(encoding="utf-8")
     body = text.split("---", 2)[2]
     prose = re.sub(r"```.*?```", "", body, flags=re.S)
-    assert re.search(r"^\*\*Time:\*\* \d+ minutes", prose, re.M)
+    assert re.search(r"^\*\*Time:\*\* {minutes} minutes", prose, re.M)
     assert "You will" in prose and "You need" in prose and "## Key points" in prose
     levels = [len(mark) for mark in re.findall(r"^(#+) ", prose, re.M)]
     assert levels[0] == 1 and levels.count(1) == 1
     assert all(after - before <= 1 for before, after in zip(levels, levels[1:]))
     for cell in re.findall(r"```{code-cell}.*?\n(.*?)```", body, re.S):
         assert len([line for line in cell.splitlines() if line.strip() and not line.startswith(":")]) <= 22, cell
+
+
+LESSONS_WITH_CORE = [source for source in LESSONS if "\n## Further: " in source.read_text(encoding="utf-8")]
+
+
+@pytest.mark.parametrize("source", LESSONS_WITH_CORE, ids=lambda path: path.stem)
+def test_the_core_is_short_and_the_rest_needs_nothing_but_the_core(source):
+    core, *further = builder.parts(builder.derive(source, without="stub").cells)
+    code = [cell for cell in core if cell.cell_type == "code"]
+    assert sum(len(cell.source.split()) for cell in core if cell.cell_type == "markdown") <= 1500
+    assert len(code) <= 25 and sum(").check(" in cell.source for cell in code) in (2, 3)
+    long = [cell.source for cell in code if "solution" not in builder.tags(cell) and cell.source.count("\n") >= 12]
+    assert not [source for source in long if "import " not in source]
+    assert sum(cell.source.startswith("## Key points") for cell in core) == 1
+    known = set().union(*(names(cell)[0] for cell in code)) | set(dir(builtins))
+    for part in further:
+        assert "{minutes} minutes" in source.read_text(encoding="utf-8").split(part[0].source.splitlines()[0])[1][:600]
+        own = set(known)
+        for cell in part:
+            if cell.cell_type == "code":
+                defined, used = names(cell)
+                assert used - defined <= own, (part[0].source, used - defined - own)
+                own |= defined
 
 
 @pytest.mark.parametrize("source", [*LESSONS, NOTEBOOKS / "teachers_guide.md"], ids=lambda path: path.stem)
