@@ -239,6 +239,7 @@ def test_zoom_and_pan_change_the_picture_and_what_is_read(lesson):
 # ----------------------------------------------------------------------------------------------------- exercises
 
 
+@only(2)
 def test_exercise_reacts_to_answers_and_gives_hints(lesson):
     """Write a wrong answer to the first exercise of a lesson, ask for hints, and write the right answer."""
     cells = lesson.cells()

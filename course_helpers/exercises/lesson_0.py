@@ -487,7 +487,7 @@ def compare(answer, times, found, window):
     different = ~(np.abs(found[window] - expected) <= 0.01)
     if not different.any():
         return
-    place = tuple(np.argwhere(different)[0])
+    place = np.unravel_index(different.argmax(), different.shape)
     plane, row, column = np.add(place, [part.start or 0 for part in window])
     says = (
         f"{np.count_nonzero(different) / different.size:.0%} of the pixels differ. Does it use every time point once, "
