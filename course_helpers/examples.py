@@ -3,6 +3,26 @@
 import numpy as np
 
 
+def draw_graph(plan):
+    """Draw the tasks of a dask object from left to right; arrows hand results on. The result is the networkx graph."""
+    import matplotlib.pyplot as plt
+    import networkx
+
+    tasks = plan.dask.to_dict()
+    graph = networkx.DiGraph()
+    graph.add_nodes_from(tasks)
+    graph.add_edges_from((needed, name) for name, task in tasks.items() for needed in task.dependencies)
+    columns = {}
+    for column, names in enumerate(networkx.topological_generations(graph)):
+        columns[column] = sorted(names, key=lambda name: (len(name), name), reverse=True)
+    positions = networkx.multipartite_layout(graph, subset_key=columns)
+    options = {"node_color": "none", "arrowsize": 20, "min_source_margin": 40, "min_target_margin": 40}
+    networkx.draw_networkx(graph, positions, bbox={"boxstyle": "round", "facecolor": "lavender"}, **options)
+    plt.margins(0.15)
+    plt.axis("off")
+    return graph
+
+
 def exclude_half(labels):
     """Count the labels of a tile that do not touch its lower or right border; the result has shape (1, 1)."""
     excluded = np.union1d(labels[-1], labels[:, -1])
