@@ -26,11 +26,18 @@ def random_chunks(rng, shape, most=6):
     return tuple(tuple(np.diff([0, *cut, size]).tolist()) for cut, size in zip(cuts, shape))
 
 
-def random_pixels(rng, shape, dtype):
-    """Any bits, zero, the limits of the dtype, and what is special in floats; one image of ten is all zero."""
+def values_of(rng, dtype):
+    """Zero, the limits of a dtype, what is special in floats, and some random bits."""
     dtype = np.dtype(dtype)
     bits = np.frombuffer(rng.bytes(9 * dtype.itemsize), "u1") & (1 if dtype.kind == "b" else 255)
-    limits = [np.iinfo(dtype).min, np.iinfo(dtype).max] if dtype.kind in "iu" else [True]
-    special = np.array([0, *([np.nan, np.inf, -np.inf, -0.0] if dtype.kind in "fc" else limits)], dtype)
-    values = np.concatenate([special, bits.view(dtype)]).astype(dtype)
+    if dtype.kind in "fc":
+        special = [np.finfo(dtype).min, np.finfo(dtype).max, np.nan, np.inf, -np.inf, -0.0]
+    else:
+        special = [True] if dtype.kind == "b" else [np.iinfo(dtype).min, np.iinfo(dtype).max]
+    return np.concatenate([np.array([0, *special], dtype), bits.view(dtype)]).astype(dtype)
+
+
+def random_pixels(rng, shape, dtype):
+    """Any values; one image of ten is all zero."""
+    values = values_of(rng, dtype)
     return values[rng.integers(len(values), size=shape) * (rng.random() < 0.9)]
