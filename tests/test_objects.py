@@ -10,8 +10,9 @@ import numpy as np
 import pandas as pd
 import pytest
 import zarr
-from hypothesis import given, settings
+from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
+from random_images import random_chunks
 from scipy import ndimage as ndi
 from skimage import measure
 from skimage.measure import _regionprops as regionprops_names
@@ -32,7 +33,7 @@ from course_helpers.tiling import compute_in_patches
 PROPERTIES = "label area bbox centroid centroid_weighted intensity_mean intensity_max inertia_tensor moments_central "
 PROPERTIES = (PROPERTIES + "euler_number axis_major_length equivalent_diameter_area").split()
 DTYPES = ["?", "u1", ">u2", "u8", ">i4", "f4", ">f8"]
-derandomized = partial(settings, derandomize=True, deadline=None)
+derandomized = partial(settings, derandomize=True, deadline=None, phases=[Phase.generate])
 seeds = st.integers(0, 2**32 - 1)
 
 
@@ -45,22 +46,13 @@ def label_mask(window):
     return measure.label(window > 0)
 
 
-def random_chunks(rng, shape):
-    """Chunks of any sizes, from 1 pixel to the whole axis."""
-    cuts = [
-        np.sort(rng.choice(np.arange(1, size), rng.integers(0, min(size, 7 - len(shape))), replace=False))
-        for size in shape
-    ]
-    return tuple(tuple(np.diff([0, *cut, size]).tolist()) for cut, size in zip(cuts, shape))
-
-
 def random_case(seed, ndim=None, densities=(0.05, 0.55)):
     """A random mask of values 0 to 200, of any dtype, and a dask array of it, with random chunks."""
     rng = np.random.default_rng(seed)
     shape = tuple(rng.integers(1, 40 if (ndim or 2) == 2 else 14, size=ndim or rng.integers(1, 4)))
     mask = rng.random(shape) < rng.uniform(*densities)
     image = np.where(mask, rng.integers(1, 200, shape), 0).astype(rng.choice(DTYPES))
-    return rng, image, da.from_array(image, chunks=random_chunks(rng, shape))
+    return rng, image, da.from_array(image, chunks=random_chunks(rng, shape, 7 - len(shape)))
 
 
 def largest(labels):
@@ -90,7 +82,7 @@ def compute(array):
 
 
 @given(seeds)
-@derandomized(max_examples=60)
+@derandomized(max_examples=40)
 def test_counts_are_exact_for_any_chunks(seed):
     _, image, tiles = random_case(seed)
     labels = label_mask(image)
@@ -103,19 +95,29 @@ def test_counts_are_exact_for_any_chunks(seed):
 
 
 @given(seeds, st.integers(0, 12))
-@derandomized(max_examples=80)
-def test_too_small_an_overlap_raises_or_does_no_harm(seed, overlap):
+@derandomized(max_examples=60)
+def test_results_are_right_or_refused_with_any_overlap(seed, overlap):
     _, image, tiles = random_case(seed, densities=(0.2, 0.7))
-    cut = compute(cut_in_tiles(label_mask, tiles, overlap))
-    if cut.any():
+    whole = label_mask(image)
+    if compute(cut_in_tiles(label_mask, tiles, overlap)).any():
         with pytest.raises(OverlapError, match="too small to be sure of"):
             compute(count_in_tiles(label_mask, tiles, overlap))
     else:
-        assert compute(count_in_tiles(label_mask, tiles, overlap)).sum() == label_mask(image).max()
+        assert compute(count_in_tiles(label_mask, tiles, overlap)).sum() == whole.max()
+    try:
+        labels = compute(label_in_tiles(label_mask, tiles, overlap))
+    except OverlapError:
+        assert overlap < largest(whole)
+    else:
+        assert np.array_equal(labels, names_of(whole))
+    changed = changed_in_tiles(label_mask, tiles, overlap)
+    assert changed.chunks == tuple((1,) * n for n in tiles.numblocks)
+    if overlap >= largest(whole):
+        assert compute(changed).dtype == np.int64 and not compute(changed).any()
 
 
 @given(seeds, st.integers(1, 4), st.integers(0, 12))
-@derandomized(max_examples=80)
+@derandomized(max_examples=50)
 def test_with_the_reach_of_a_filter_counts_are_exact_or_refused(seed, radius, more):
     rng = np.random.default_rng(seed)
     image = ndi.zoom(rng.random((8, 9)), 5, order=1) > rng.uniform(0.4, 0.6)
@@ -156,21 +158,11 @@ def test_overlap_and_reach_may_differ_between_axes():
             count_in_tiles(label_mask, tiles, overlap, reach).compute()
 
 
-def test_a_hook_that_leaves_the_window_on_the_left_is_refused():
-    # It begins at (3, 2). Tile (0, 1) sees its other end only, which begins at (5, 12), and must not count it.
-    image = np.zeros((20, 20), int)
-    image[3:9, 2] = image[8, 2:13] = image[5:9, 12] = 1
-    counts = count_in_tiles(label_mask, da.from_array(image, chunks=10), 3)
-    with pytest.raises(OverlapError, match=r"\(0, 1\).*\(5, 12\)"):
-        counts[0, 1].compute()
-    assert count_in_tiles(label_mask, da.from_array(image, chunks=10), 11).compute().tolist() == [[1, 0], [0, 0]]
-
-
 # --- label ------------------------------------------------------------------------------------------------------------
 
 
 @given(seeds)
-@derandomized(max_examples=50)
+@derandomized(max_examples=40)
 def test_labels_are_the_same_in_all_tiles(seed):
     _, image, tiles = random_case(seed)
     whole = label_mask(image)
@@ -182,27 +174,6 @@ def test_labels_are_the_same_in_all_tiles(seed):
     assert np.array_equal(compute(numbered), whole)  # skimage numbers in raster order, too
     names = np.unique(names_of(whole))[1 - whole.min() :]
     assert np.array_equal(compute(label_in_tiles(label_mask, tiles, largest(whole), renumber=names)), whole)
-
-
-@given(seeds, st.integers(0, 10))
-@derandomized(max_examples=60)
-def test_label_images_are_right_or_refused(seed, overlap):
-    _, image, tiles = random_case(seed, densities=(0.2, 0.6))
-    try:
-        labels = compute(label_in_tiles(label_mask, tiles, overlap))
-    except OverlapError:
-        assert overlap < largest(label_mask(image))
-    else:
-        assert np.array_equal(labels, names_of(label_mask(image)))
-
-
-def test_a_tile_refuses_a_cut_object_of_its_neighbour():
-    image = np.zeros((10, 30), int)
-    image[2, 5:24] = image[1, 5] = 1
-    tiles = da.from_array(image, chunks=10)
-    assert count_in_tiles(label_mask, tiles, 15).compute().sum() == 1  # its own tile sees it whole
-    with pytest.raises(OverlapError, match=r"tile \(0, 2\)"):  # where it would get another name
-        label_in_tiles(label_mask, tiles, 10)[:, 20:].compute()
 
 
 def test_labels_that_do_not_fit():
@@ -250,7 +221,7 @@ def test_labels_may_be_any_whole_numbers():
 
 
 @given(seeds, st.sampled_from([(1, 1), (0.5, 0.5), 2, (3, 0.5, 0.25)]))
-@derandomized(max_examples=40)
+@derandomized(max_examples=25)
 def test_tables_have_the_same_rows(seed, spacing):
     ndim = len(spacing) if isinstance(spacing, tuple) else 3
     _, image, tiles = random_case(seed, ndim, densities=(0.02, 0.2))
@@ -258,7 +229,8 @@ def test_tables_have_the_same_rows(seed, spacing):
     with dask.config.set(scheduler="synchronous"):
         table = measure_in_tiles(label_mask, tiles, largest(whole), PROPERTIES, spacing=spacing)
     if whole.max() == 0:
-        assert len(table) == 0 and "bbox-0" in table
+        columns = measure.regionprops_table(whole + 1, np.ones(image.shape), properties=PROPERTIES, spacing=spacing)
+        assert len(table) == 0 and list(table) == list(columns)
         return
     expected = pd.DataFrame(measure.regionprops_table(whole, image, properties=PROPERTIES, spacing=spacing))
     assert list(table) == list(expected)
@@ -273,11 +245,17 @@ def test_tables_have_the_same_rows(seed, spacing):
 
 @pytest.mark.parametrize("name", sorted({*regionprops_names.PROPS, *regionprops_names.COL_DTYPES} - {"label"}))
 def test_every_property_is_that_of_the_whole_image_or_refused(name):
+    def segment(window):  # it may write into its window
+        labels = label_mask(window)
+        window[:] = 0
+        return labels
+
     image = np.zeros((30, 40), np.uint8)
     image[3:8, 4:9], image[21:29, 13:20], image[22:24, 14:16], image[10:14, 30:36] = 9, 5, 0, 7
     try:
-        table = measure_in_tiles(label_mask, da.from_array(image, chunks=(11, 13)), 10, [name], spacing=0.5)
+        table = measure_in_tiles(segment, da.from_array(image, chunks=(11, 13)), 10, name, spacing=0.5)
     except (ValueError, NotImplementedError):
+        assert name not in [*PROPERTIES, "coords", "coords_scaled", "num_pixels", "intensity_median"]
         return
     expected = measure.regionprops_table(label_mask(image), image, properties=[name], spacing=0.5)
     assert len(table) == 3 and len(expected) == len(table.columns) - 1
@@ -286,59 +264,22 @@ def test_every_property_is_that_of_the_whole_image_or_refused(name):
             np.testing.assert_allclose(np.asarray(found, float), np.asarray(right, float), err_msg=column)
 
 
-def test_positions_have_their_names_of_today():
-    names = ["bbox", "centroid", "centroid_weighted", "coords", "coords_scaled", "num_pixels", "intensity_median"]
-    assert len(measure_in_tiles(label_mask, da.from_array(np.eye(20), chunks=10), 20, names)) == 1
-
-
-def test_a_segmentation_may_write_into_its_window():
-    def segment(window):
-        window -= 1
-        return measure.label(window > 0)
-
-    image = np.zeros((20, 20))
-    image[3:5, 8:12] = 7
-    assert measure_in_tiles(segment, da.from_array(image, chunks=10), 5, "intensity_mean")["intensity_mean"].item() == 7
-
-
-def test_coordinates_of_objects_are_those_in_the_image():
-    _, image, tiles = random_case(5, 2, densities=(0.1, 0.1))
-    table = measure_in_tiles(label_mask, tiles, 40, "coords")
-    assert list(table) == ["label", "coords"]
-    for name, coords in zip(table["label"], table["coords"]):
-        assert np.ravel_multi_index(coords[0], image.shape) + 1 == name
-        assert all(image[tuple(coords.T)] > 0)
-
-
-def test_tables_of_nothing_have_columns_and_cut_objects_no_rows():
-    table = measure_in_tiles(label_mask, da.zeros((20, 20), chunks=7), 3, ("area", "centroid_weighted"))
-    assert len(table) == 0 and list(table) == ["label", "area", "centroid_weighted-0", "centroid_weighted-1"]
-    with pytest.raises(OverlapError):
-        measure_in_tiles(label_mask, da.ones((20, 20), chunks=7), 3)
-
-
 # --- stitch -----------------------------------------------------------------------------------------------------------
 
 
 @given(seeds, st.integers(1, 3))
-@derandomized(max_examples=60)
+@derandomized(max_examples=40)
 def test_stitched_labels_are_those_of_the_whole_image(seed, connectivity):
-    _, image, tiles = random_case(seed, densities=(0.1, 0.8))
+    rng, image, tiles = random_case(seed, densities=(0.1, 0.8))
     connectivity = min(connectivity, image.ndim)
     tile_labels = tiles.map_blocks(lambda tile: measure.label(tile > 0, connectivity=connectivity), dtype=int)
-    stitched = stitch_labels(tile_labels, connectivity)
+    gaps = rng.choice([1, 3, 2**50 + 1])  # labels may have gaps
+    stitched = stitch_labels(tile_labels * gaps, None if connectivity == image.ndim else connectivity)
     whole = measure.label(image > 0, connectivity=connectivity)
     assert stitched.chunks == tiles.chunks and stitched.dtype == np.int64
     result = compute(stitched)
     assert same_objects(result, whole)
     assert np.array_equal(np.unique(result[result > 0]), np.arange(whole.max()) + 1)
-
-
-def test_labels_to_stitch_may_have_gaps():
-    _, image, tiles = random_case(3, 2, densities=(0.5, 0.5))
-    labels = tiles.map_blocks(lambda tile: measure.label(tile > 0), dtype=int)
-    for change in (lambda tile: tile * 3, lambda tile: tile.astype(np.uint64) * np.uint64(2**58 + 1)):
-        assert np.array_equal(compute(stitch_labels(labels.map_blocks(change))), compute(stitch_labels(labels)))
 
 
 def test_touching_labels_within_a_tile_stay_apart():
@@ -347,16 +288,6 @@ def test_touching_labels_within_a_tile_stay_apart():
 
 
 # --- what is checked on the way ---------------------------------------------------------------------------------------
-
-
-@given(seeds, st.integers(0, 12))
-@derandomized(max_examples=60)
-def test_doubled_overlaps_change_nothing_if_the_overlap_is_enough(seed, overlap):
-    _, image, tiles = random_case(seed)
-    changed = changed_in_tiles(label_mask, tiles, overlap)
-    assert changed.shape == tiles.numblocks and changed.chunks == tuple((1,) * n for n in tiles.numblocks)
-    if overlap >= largest(label_mask(image)):
-        assert compute(changed).dtype == np.int64 and not compute(changed).any()
 
 
 def test_doubled_overlaps_tell_what_depends_on_the_window():
@@ -410,11 +341,7 @@ def test_blocks_are_what_is_declared_or_refused(tool):
     ):
         with pytest.raises((TypeError, ValueError), match=r"^block \(1, 0\) of \w+ (has|holds)"):
             tool(broken(change))
-
-
-@pytest.mark.parametrize("tool", TOOLS)
-def test_masked_arrays_are_refused_at_once(tool):
-    with pytest.raises(TypeError, match="has a mask"):
+    with pytest.raises(TypeError, match="has a mask"):  # at once
         tool(da.ma.masked_equal(broken(forbidden), 7))
 
 
@@ -444,10 +371,8 @@ def test_nothing_is_computed_before_it_is_asked_for():
     ]
     assert [array.shape for array in arrays] == [(30, 30), (900, 900), (900, 900)]
     assert all(len(array.dask.layers) < 12 for array in arrays)
-    assert (
-        count_in_tiles(label_mask, da.zeros(9, chunks=3), 1).name
-        == count_in_tiles(label_mask, da.zeros(9, chunks=3), 1).name
-    )
+    names = [count_in_tiles(label_mask, da.zeros(9, chunks=3), overlap).name for overlap in (1, 1, 2)]
+    assert names[0] == names[1] != names[2]
 
 
 def test_only_the_window_of_a_tile_is_read():
@@ -462,10 +387,6 @@ def test_only_the_window_of_a_tile_is_read():
     assert sorted(read) == [(row, col) for row in (3, 4, 5) for col in (0, 1)]
 
 
-def speckle(block_id):
-    return (np.random.default_rng(block_id).random((200, 200)) > 0.7).astype(float)
-
-
 class Sink:
     """An array that forgets what is written to it."""
 
@@ -476,7 +397,7 @@ class Sink:
         assert pixels.shape == tuple(part.stop - part.start for part in region)
 
 
-def label_grid(window, step=10):
+def label_grid(window, step=100):
     """Objects of one pixel, which need no overlap."""
     labels = np.zeros(window.shape, int)
     places = np.s_[step // 2 :: step, step // 2 :: step]
@@ -484,33 +405,38 @@ def label_grid(window, step=10):
     return labels
 
 
+def peak_of(work):
+    tracemalloc.start()
+    work()
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    return peak
+
+
 @pytest.mark.parametrize(
     "build",
     [
         lambda image: stitch_labels(image.map_blocks(label_mask, dtype=np.int64)),
-        lambda image: label_in_tiles(label_grid, image, 10),
-        lambda image: count_in_tiles(label_grid, image, 10),
+        lambda image: label_in_tiles(partial(label_grid, step=10), image, 10),
+        lambda image: count_in_tiles(partial(label_grid, step=10), image, 10),
     ],
     ids=["stitch_labels", "label_in_tiles", "count_in_tiles"],
 )
 def test_memory_does_not_grow_with_the_pixels(build):
-    image = da.map_blocks(speckle, chunks=((200,) * 60, (200,) * 4), dtype=float, meta=np.empty((0, 0)))
+    def speckle(block_id):
+        return (np.random.default_rng(block_id).random((200, 200)) > 0.7).astype(float)
+
+    image = da.map_blocks(speckle, chunks=((200,) * 30, (200,) * 4), dtype=float, meta=np.empty((0, 0)))
     total = build(image).max()
-    tracemalloc.start()
-    compute(total)
-    peak = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
-    assert peak < 0.3 * image.nbytes  # a label image has as many bytes
+    assert peak_of(lambda: compute(total)) < 0.4 * image.nbytes  # a label image has as many bytes
 
 
 @pytest.mark.parametrize(
     "work",
     [
-        lambda image: compute_in_patches(count_in_tiles(partial(label_grid, step=100), image, 100)),
-        lambda image: compute_in_patches(
-            label_in_tiles(partial(label_grid, step=100), image, 100), out=Sink(image.shape)
-        ),
-        lambda image: measure_in_tiles(partial(label_grid, step=100), image, 100, ()),
+        lambda image: compute_in_patches(count_in_tiles(label_grid, image, 20)),
+        lambda image: compute_in_patches(label_in_tiles(label_grid, image, 20), out=Sink(image.shape)),
+        lambda image: measure_in_tiles(label_grid, image, 20, ()),
     ],
     ids=["count_in_tiles", "label_in_tiles", "measure_in_tiles"],
 )
@@ -519,10 +445,7 @@ def test_memory_does_not_grow_with_the_image(work):
     peaks = []
     for side in (1, 10, 14):  # what is imported or compiled at the first call must not count
         image = da.zeros((200 * side, 200 * side), chunks=200).map_blocks(np.copy, meta=np.empty((0, 0)))
-        tracemalloc.start()
-        work(image)
-        peaks.append(tracemalloc.get_traced_memory()[1])
-        tracemalloc.stop()
+        peaks.append(peak_of(lambda: work(image)))
     assert peaks[2] < 1.5 * peaks[1]
 
 
