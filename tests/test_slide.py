@@ -2,12 +2,14 @@
 
 import tracemalloc
 import zlib
+from functools import partial
 
 import dask.array as da
 import numpy as np
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from random_images import for_any_seed, random_chunks
 from scipy.spatial import cKDTree
 
 from course_helpers._engine.virtual_slide import NUCLEUS, _hash, nuclei_within
@@ -34,19 +36,21 @@ def test_default_slide_is_lazy_and_a_single_layer():
     assert nuclei_slide().name == slide.name != nuclei_slide(seed=1).name
 
 
-@pytest.mark.parametrize("chunks", [(37, 211), 128, -1, "auto", (5000, 5000), ((1, 299, 100), (250, 450))])
-def test_pixels_do_not_depend_on_chunks(chunks):
-    slide = nuclei_slide((400, 700), chunks=chunks, seed=3)
-    assert np.array_equal(slide.compute(num_workers=8), render_nuclei((400, 700), seed=3))
+WHOLE = render_nuclei((300, 500), seed=3)
 
 
-def test_pixels_do_not_depend_on_shape_or_order():
-    whole = render_nuclei((2000, 5000))
-    window = np.s_[1850:2000, 4700:5000]
-    assert np.array_equal(nuclei_slide((2000, 5000))[window].compute(scheduler="synchronous"), whole[window])
-    assert np.array_equal(nuclei_slide((10**6, 10**6), chunks=1000)[window].compute(), whole[window])
-    assert np.array_equal(render_nuclei((1871, 4711))[-21:, -11:], whole[1850:1871, 4700:4711])
-    assert np.array_equal(render_nuclei(window=np.s_[-150:, -300:]), whole[window])
+@for_any_seed(30)
+def test_pixels_do_not_depend_on_shape_chunks_or_window(seed):
+    rng = np.random.default_rng(seed)
+    shape = tuple(rng.integers(1, WHOLE.shape, endpoint=True).tolist())
+    window = tuple(slice(*sorted(rng.integers(-size, size, size=2).tolist())) for size in shape)
+    chunks = random_chunks(rng, shape) if rng.random() < 0.8 else "auto"
+    expected = WHOLE[: shape[0], : shape[1]]
+    slide = nuclei_slide(shape, chunks, seed=3)
+    assert np.array_equal(slide.compute(num_workers=8), expected)
+    assert np.array_equal(render_nuclei(shape, 3, window), expected[window])
+    far = nuclei_slide((10**6, 10**6), chunks=1000, seed=3)[: shape[0], : shape[1]]
+    assert np.array_equal(far[window].compute(), expected[window])
 
 
 def test_the_picture_is_the_same_on_every_machine():
@@ -230,27 +234,23 @@ def test_nuclei_of_a_window_keep_their_order_and_place():
 # --- looking at it ---------------------------------------------------------------------------------------------------
 
 
-def test_thumbnail_of_a_slide_is_its_mean_per_square():
-    slide = nuclei_slide((2000, 5000))
-    expected = slide.compute().reshape(200, 10, 500, 10).mean(axis=(1, 3))
-    np.testing.assert_allclose(thumbnail(slide), expected)
-    np.testing.assert_allclose(thumbnail(slide.rechunk((333, 444))), expected)
-    np.testing.assert_allclose(thumbnail(slide, max_size=250), expected.reshape(100, 2, 250, 2).mean(axis=(1, 3)))
-
-
 @pytest.mark.parametrize(
-    ("shape", "chunks", "expected"),
-    [((3, 5), (2, 2), (3, 5)), ((1, 100_000), (1, 1000), (1, 500)), ((7000, 11), (1000, 2), (500, 1))],
+    ("shape", "chunks", "max_size", "square"),
+    [
+        ((400, 1000), (333, 444), 500, (2, 2)),
+        ((400, 1001), (100, 100), 250, (5, 5)),
+        ((3, 5), (2, 2), 500, (1, 1)),
+        ((1, 100_000), (1, 1000), 500, (1, 200)),
+        ((7000, 11), (1000, 2), 500, (14, 11)),
+    ],
 )
-def test_thumbnail_of_any_dask_array(shape, chunks, expected):
-    small = thumbnail(da.full(shape, 7.5, chunks=chunks))
-    assert small.shape == expected and (small == 7.5).all()
-
-
-@pytest.mark.parametrize("arguments", [(np.ones((9, 9)),), (da.ones((9, 9)), 0), (da.ones((9, 9)), None)])
-def test_thumbnails_that_are_refused(arguments):
-    with pytest.raises((TypeError, ValueError), match="but must be"):
-        thumbnail(*arguments)
+def test_a_thumbnail_shows_the_mean_per_square(shape, chunks, max_size, square):
+    image = np.random.default_rng(0).random(shape)
+    down, right = square
+    rows, cols = shape[0] // down, shape[1] // right
+    expected = image[: rows * down, : cols * right].reshape(rows, down, cols, right).mean(axis=(1, 3))
+    slide = da.from_array(image, chunks=chunks)
+    np.testing.assert_allclose(thumbnail(slide) if max_size == 500 else thumbnail(slide, max_size), expected)
 
 
 def test_outlines_lie_on_the_nuclei():
@@ -273,14 +273,17 @@ def test_outlines_lie_on_the_nuclei():
 # --- wrong arguments -------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("function", [nuclei_slide, true_nuclei, render_nuclei])
-@pytest.mark.parametrize("name, value", [("shape", (0, 10)), ("shape", (1, 2, 3)), ("seed", -1)])
-def test_what_no_slide_has_is_refused(function, name, value):
-    with pytest.raises(ValueError, match=f"{name} is .*, but must be"):
-        function(**{name: value})
+REFUSED = [
+    (function, {name: value})
+    for function in (nuclei_slide, true_nuclei, render_nuclei)
+    for name, value in [("shape", (0, 10)), ("shape", (1, 2, 3)), ("seed", -1), ("window", np.s_[0:10:2, 0:10])]
+    if name != "window" or function != nuclei_slide
+]
+REFUSED += [(partial(thumbnail, da.ones((9, 9))), {"max_size": size}) for size in (0, None)]
+REFUSED += [(thumbnail, {"slide": np.ones((9, 9))})]
 
 
-@pytest.mark.parametrize("function", [true_nuclei, render_nuclei])
-def test_a_window_that_leaves_pixels_out_is_refused(function):
-    with pytest.raises(ValueError, match="window is .*, but must be 2 slices with step 1"):
-        function(window=np.s_[0:10:2, 0:10])
+@pytest.mark.parametrize(("function", "argument"), REFUSED)
+def test_wrong_arguments_are_refused(function, argument):
+    with pytest.raises((TypeError, ValueError), match=f"{list(argument)[0]} is .*, but must be"):
+        function(**argument)
