@@ -1,6 +1,9 @@
 """Examples that lessons show or need and exercises ask about: once for both."""
 
 import numpy as np
+from matplotlib.patches import Rectangle
+
+from course_helpers.slide import render_nuclei
 
 
 def draw_graph(plan):
@@ -73,3 +76,35 @@ def best_square(table, side, at_least, statistic="mean", rounding=np.floor, find
     squares = table["area"].groupby([row, column])
     enough = squares.agg(statistic)[squares.size() >= at_least]
     return tuple(int(part) for part in getattr(enough, find)()) if len(enough) else None
+
+
+def draw_chunks(axes, shape, chunks, selection):
+    """Draw the grid of an image's chunks: blue those that the selection touches, whose number is returned, and it in orange.
+
+    `selection` is two slices, such as ``np.s_[0:10, :]``.
+    """
+    edges = [np.append(np.arange(0, size, step), size) for size, step in zip(shape, chunks)]
+    spans = [part.indices(size)[:2] for part, size in zip(selection, shape)]
+    rows, columns = [(along[:-1] < stop) & (along[1:] > start) for along, (start, stop) in zip(edges, spans)]
+    touched = np.outer(rows, columns)
+    axes.pcolormesh(*edges[::-1], touched, edgecolors="gray", linewidth=0.5, cmap="Blues", vmax=1.5)
+    (top, bottom), (left, right) = spans
+    outline = {"fill": False, "edgecolor": "darkorange", "linewidth": 2}
+    axes.add_patch(Rectangle((left, top), right - left, bottom - top, **outline))
+    axes.set(aspect="equal", xlim=(0, shape[1]), ylim=(shape[0], 0))
+    return int(touched.sum())
+
+
+def put_samples(levels):
+    """Write twelve round samples of tissue, in three rows, to all levels of an empty pyramid of 80,000 x 120,000 pixels."""
+    side = 2048
+    rows, columns = np.ogrid[-side // 2 : side // 2, -side // 2 : side // 2]
+    inside = rows**2 + columns**2 < 1000**2
+    for number, left in enumerate([16_384, 45_056, 73_728, 102_400]):
+        crowded = np.s_[:, 2 * side : 3 * side]
+        sample = render_nuclei((side, 3 * side), seed=number, window=crowded) * inside
+        for factor, level in zip(2 ** np.arange(len(levels)), levels):
+            for top in [16_384, 36_864, 57_344]:
+                row, column = top // factor, left // factor
+                level[row : row + len(sample), column : column + len(sample)] = sample
+            sample = sample.reshape(len(sample) // 2, 2, -1, 2).mean(axis=(1, 3)).round().astype(np.uint8)
