@@ -2,6 +2,7 @@
 
 import numpy as np
 from matplotlib.patches import Rectangle
+from scipy import ndimage as ndi
 
 from course_helpers.slide import render_nuclei
 
@@ -30,6 +31,51 @@ def exclude_half(labels):
     """Count the labels of a tile that do not touch its lower or right border; the result has shape (1, 1)."""
     excluded = np.union1d(labels[-1], labels[:, -1])
     return np.array([[np.count_nonzero(np.setdiff1d(labels, excluded))]])
+
+
+def mark_labels(axes, labels, names, marker):
+    """Draw a white marker in the middle of each of these labels."""
+    rows, columns = np.transpose(ndi.center_of_mass(labels > 0, labels, names))
+    axes.plot(columns, rows, marker, color="white", markeredgecolor="black", markersize=8, clip_on=False)
+
+
+def draw_shares(axes, labels, side, rule):
+    """Draw labels cut into square tiles, and write on every piece how much it counts by a rule for one tile."""
+    axes.imshow(labels > 0, cmap="Blues", vmax=3)
+    for cut in range(side, len(labels), side):
+        axes.axhline(cut - 0.5, color="black")
+        axes.axvline(cut - 0.5, color="black")
+    for top, left in np.ndindex(len(labels) // side, len(labels) // side):
+        tile = labels[top * side : (top + 1) * side, left * side : (left + 1) * side]
+        for name in np.setdiff1d(tile, 0):
+            row, column = ndi.center_of_mass(tile == name)
+            share = f"{rule(np.where(tile == name, name, 0)).item():g}"
+            axes.text(left * side + column, top * side + row, share, ha="center", va="center", fontsize=9)
+    axes.set(xticks=[], yticks=[])
+
+
+def draw_overlap(axes, name, largest, distance, blur):
+    """Draw an object that begins at the last row of a tile, and how much of the margin it and the reach take up."""
+    from matplotlib.patches import Circle, Ellipse  # here, because whoever only counts does not draw
+
+    last, edge = largest - 1, largest + distance + blur - 1  # rows below the one in which the object begins
+    axes.axhspan(-20, 0.5, color="lightgray")
+    axes.text(-42, -10, "tile", va="center")
+    axes.axhline(edge + 0.5, color="black", linewidth=2)
+    axes.text(-42, edge + 4, "edge of the window", va="center")
+    axes.add_patch(Ellipse((0, last / 2), largest / 2, largest, color="lightskyblue"))
+    axes.plot(0, 0, "o", color="mediumblue")
+    axes.annotate("first pixel", (0, 0), (30, -10), va="center", arrowprops={"arrowstyle": "->"})
+    for radius, style in ((distance, "--"), (distance + blur, ":")):
+        axes.add_patch(Circle((0, last), radius, fill=False, linestyle=style))
+    ends = np.cumsum([0.5, last, distance, blur])
+    lengths = {f"{name} {largest}": ends[:2], f"nearest background {distance}": ends[1:3], f"blur {blur}": ends[2:]}
+    for x, side, arrows in ((30, "left", lengths), (-30, "right", {f"overlap {edge + 1}": (0.5, edge + 0.5)})):
+        for text, (start, stop) in arrows.items():
+            axes.annotate("", (x, start), (x, stop), arrowprops={"arrowstyle": "<->", "shrinkA": 0, "shrinkB": 0})
+            axes.text(x * 1.07, (start + stop) / 2, text, ha=side, va="center")
+    axes.set(xlim=(-60, 75), ylim=(edge + 9, -20), aspect="equal")
+    axes.axis("off")
 
 
 def example_streams():

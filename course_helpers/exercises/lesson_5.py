@@ -547,9 +547,10 @@ EXERCISES["5.3"] = Value(
     reads=one_or_per_axis,
     same=same_overlap,
     nearly={
-        "With {found} you are one pixel off the rule. Is a side last - first + 1 pixels long, or last - first?": (
-            SIDE + REACH - 1
-        ),
+        "With {found} you are one pixel off the rule. Is a side last - first + 1 pixels long, or last - first? (Or did you take "
+        "the overlap of the slide? This picture has other objects, and label_bright has another reach.)": SIDE
+        + REACH
+        - 1,
         "With {found} you are one pixel above the rule. Is a side last - first + 1 pixels long, or last - first?": (
             SIDE + REACH + 1
         ),
@@ -559,9 +560,6 @@ EXERCISES["5.3"] = Value(
         + REACH,
         "{found} contains the shorter side of each bounding box. Take the longer one.": max(map(min, BOXES)) + REACH,
         "{found} contains the reach of a blur with SIGMA = 2. Which sigma does label_bright have?": SIDE + 8,
-        "{found} is the overlap for the slide and segment_nuclei. This picture has other objects. And which sigma does "
-        "label_bright have? (Did you take the diameter of a disc of the same area? An object that is longer than wide needs "
-        "more.)": 38,
         "{found} is the number of objects. The overlap is asked for: a length in pixels.": len(REGIONS),
         "{found} contains no reach. And is a side last - first + 1 pixels long, or last - first?": SIDE - 1,
         "{found} holds the largest object. But the pixels at its far end depend on what the filter sees beyond them.": SIDE,
@@ -605,10 +603,10 @@ EXERCISES["5.3"] = Value(
     hints=[
         "two numbers are added: one you measure on the picture, one you know from the filter. Which filter looks at "
         "neighbours, and how far? A threshold looks at one pixel.",
-        "overlap_needed gives the reach of a Gaussian filter. regionprops(labels) gives a list of regions, and region.bbox is "
-        "(first row, first column, last row + 1, last column + 1).",
-        "for every region take the longer one of bbox[2] - bbox[0] and bbox[3] - bbox[1]. The largest of these numbers, plus "
-        "the reach of the filter with sigma 3, is the overlap.",
+        "largest_side measures labels, and overlap_needed gives the reach of a Gaussian filter, both as for the slide. Which "
+        "labels and which sigma are those of this picture?",
+        "the overlap is the largest side of objects, plus the reach of a Gaussian filter with sigma 3. There is no distance "
+        "here, so nothing else looks at neighbours.",
     ],
 )
 
