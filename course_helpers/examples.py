@@ -1,81 +1,14 @@
 """Examples that lessons show or need and exercises ask about: once for both."""
 
 import numpy as np
-from matplotlib.patches import Rectangle
-from scipy import ndimage as ndi
 
 from course_helpers.slide import render_nuclei
-
-
-def draw_graph(plan):
-    """Draw the tasks of a dask object from left to right; arrows hand results on. The result is the networkx graph."""
-    import matplotlib.pyplot as plt
-    import networkx
-
-    tasks = plan.dask.to_dict()
-    graph = networkx.DiGraph()
-    graph.add_nodes_from(tasks)
-    graph.add_edges_from((needed, name) for name, task in tasks.items() for needed in task.dependencies)
-    columns = {}
-    for column, names in enumerate(networkx.topological_generations(graph)):
-        columns[column] = sorted(names, key=lambda name: (len(name), name), reverse=True)
-    positions = networkx.multipartite_layout(graph, subset_key=columns)
-    options = {"node_color": "none", "arrowsize": 20, "min_source_margin": 40, "min_target_margin": 40}
-    networkx.draw_networkx(graph, positions, bbox={"boxstyle": "round", "facecolor": "lavender"}, **options)
-    plt.margins(0.15)
-    plt.axis("off")
-    return graph
 
 
 def exclude_half(labels):
     """Count the labels of a tile that do not touch its lower or right border; the result has shape (1, 1)."""
     excluded = np.union1d(labels[-1], labels[:, -1])
     return np.array([[np.count_nonzero(np.setdiff1d(labels, excluded))]])
-
-
-def mark_labels(axes, labels, names, marker):
-    """Draw a white marker in the middle of each of these labels."""
-    rows, columns = np.transpose(ndi.center_of_mass(labels > 0, labels, names))
-    axes.plot(columns, rows, marker, color="white", markeredgecolor="black", markersize=8, clip_on=False)
-
-
-def draw_shares(axes, labels, side, rule):
-    """Draw labels cut into square tiles, and write on every piece how much it counts by a rule for one tile."""
-    axes.imshow(labels > 0, cmap="Blues", vmax=3)
-    for cut in range(side, len(labels), side):
-        axes.axhline(cut - 0.5, color="black")
-        axes.axvline(cut - 0.5, color="black")
-    for top, left in np.ndindex(len(labels) // side, len(labels) // side):
-        tile = labels[top * side : (top + 1) * side, left * side : (left + 1) * side]
-        for name in np.setdiff1d(tile, 0):
-            row, column = ndi.center_of_mass(tile == name)
-            share = f"{rule(np.where(tile == name, name, 0)).item():g}"
-            axes.text(left * side + column, top * side + row, share, ha="center", va="center", fontsize=9)
-    axes.set(xticks=[], yticks=[])
-
-
-def draw_overlap(axes, name, largest, distance, blur):
-    """Draw an object that begins at the last row of a tile, and how much of the margin it and the reach take up."""
-    from matplotlib.patches import Circle, Ellipse  # here, because whoever only counts does not draw
-
-    last, edge = largest - 1, largest + distance + blur - 1  # rows below the one in which the object begins
-    axes.axhspan(-20, 0.5, color="lightgray")
-    axes.text(-42, -10, "tile", va="center")
-    axes.axhline(edge + 0.5, color="black", linewidth=2)
-    axes.text(-42, edge + 4, "edge of the window", va="center")
-    axes.add_patch(Ellipse((0, last / 2), largest / 2, largest, color="lightskyblue"))
-    axes.plot(0, 0, "o", color="mediumblue")
-    axes.annotate("first pixel", (0, 0), (30, -10), va="center", arrowprops={"arrowstyle": "->"})
-    for radius, style in ((distance, "--"), (distance + blur, ":")):
-        axes.add_patch(Circle((0, last), radius, fill=False, linestyle=style))
-    ends = np.cumsum([0.5, last, distance, blur])
-    lengths = {f"{name} {largest}": ends[:2], f"nearest background {distance}": ends[1:3], f"blur {blur}": ends[2:]}
-    for x, side, arrows in ((30, "left", lengths), (-30, "right", {f"overlap {edge + 1}": (0.5, edge + 0.5)})):
-        for text, (start, stop) in arrows.items():
-            axes.annotate("", (x, start), (x, stop), arrowprops={"arrowstyle": "<->", "shrinkA": 0, "shrinkB": 0})
-            axes.text(x * 1.07, (start + stop) / 2, text, ha=side, va="center")
-    axes.set(xlim=(-60, 75), ylim=(edge + 9, -20), aspect="equal")
-    axes.axis("off")
 
 
 def example_streams():
@@ -122,23 +55,6 @@ def best_square(table, side, at_least, statistic="mean", rounding=np.floor, find
     squares = table["area"].groupby([row, column])
     enough = squares.agg(statistic)[squares.size() >= at_least]
     return tuple(int(part) for part in getattr(enough, find)()) if len(enough) else None
-
-
-def draw_chunks(axes, shape, chunks, selection):
-    """Draw the grid of an image's chunks: blue those that the selection touches, whose number is returned, and it in orange.
-
-    `selection` is two slices, such as ``np.s_[0:10, :]``.
-    """
-    edges = [np.append(np.arange(0, size, step), size) for size, step in zip(shape, chunks)]
-    spans = [part.indices(size)[:2] for part, size in zip(selection, shape)]
-    rows, columns = [(along[:-1] < stop) & (along[1:] > start) for along, (start, stop) in zip(edges, spans)]
-    touched = np.outer(rows, columns)
-    axes.pcolormesh(*edges[::-1], touched, edgecolors="gray", linewidth=0.5, cmap="Blues", vmax=1.5)
-    (top, bottom), (left, right) = spans
-    outline = {"fill": False, "edgecolor": "darkorange", "linewidth": 2}
-    axes.add_patch(Rectangle((left, top), right - left, bottom - top, **outline))
-    axes.set(aspect="equal", xlim=(0, shape[1]), ylim=(shape[0], 0))
-    return int(touched.sum())
 
 
 def put_samples(levels):
