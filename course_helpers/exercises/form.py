@@ -186,7 +186,7 @@ class Parts(Form):
             or set(given) - set(self.parts)
             or set(list(self.parts)[: len(answers)]) & set(named)
         ):
-            raise Wrong(f"these are not the parts that are asked for, which are {', '.join(self.parts)}.")
+            raise Wrong(f"these are not the parts that are asked for, spelled like this: {', '.join(self.parts)}.")
         return {name: given.get(name, ...) for name in self.parts}
 
     def together(self, found):
@@ -357,7 +357,7 @@ class Function(Form):
         if best and agreement[best] == len(wrong):
             return told(best, first.facts)
         if about := about_notebook(answer):
-            return about.strip()
+            return about.replace(" Your", "your", 1)
         if best and agreement[best] > self.share * len(wrong) and [*agreement.values()].count(agreement[best]) == 1:
             return told(best, first.facts)
         return self.recognised(first.facts) or told(self.otherwise, first.facts)
@@ -387,7 +387,9 @@ def read(reads, answer, subject):
     try:
         return reads(plain(answer))
     except Wrong as reason:
-        raise Wrong(f"{subject} {shown(answer)}, but {reason}") from None
+        is_text = isinstance(answer, str) and re.fullmatch(r"[\d\s.,()\[\]-]+", answer)
+        hint = " Leave the quotes away." if is_text else " Are its () missing?" * callable(answer)
+        raise Wrong(f"{subject} {shown(answer)}, but {reason}{hint}") from None
 
 
 def plain(answer):
@@ -483,6 +485,8 @@ def pairs(answer):
             raise Wrong("pairs with a first and a second number are asked for. A set has no order.")
         if len(parts) != 2:
             raise Wrong(f"{asked} An entry with {len(parts)} parts is no pair.")
+        if any(isinstance(part, (Sequence, Set)) for part in parts):
+            raise Wrong(f"{asked} A part of {shown(pair)} is no single number: write a pair for each.")
         found.append(tuple(whole_number(part) for part in parts))
     return sorted(found)
 

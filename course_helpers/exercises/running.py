@@ -187,15 +187,18 @@ def names_used(learners):
     return {name for code in codes(code_of(learners)) for name in code.co_names}
 
 
-def about_notebook(learners):
-    """A sentence about data of the notebook that a function uses beside its arguments; empty if it uses none."""
+def about_notebook(learners, kinds=object):
+    """A sentence about data of these kinds in the notebook that a function uses beside its arguments; empty if it uses none."""
     steps = [step for code in codes(code_of(learners)) for step in dis.get_instructions(code)]
     used = {step.argval for step in steps if step.opname == "LOAD_GLOBAL"}
     known = getattr(inspect.unwrap(learners), "__globals__", {})
     data = sorted(
         name
         for name in used & set(known)
-        if not callable(known[name]) and not isinstance(known[name], ModuleType) and not name.isupper()
+        if isinstance(known[name], kinds)
+        and not callable(known[name])
+        and not isinstance(known[name], ModuleType)
+        and not name.isupper()
     )
     return (
         f" Your function goes by {' and '.join(data)} of the notebook. Here it is given something else." if data else ""
@@ -242,7 +245,8 @@ def shown(value):
     """A value as it appears in a message: short, and never a failure."""
     with contextlib.suppress(Exception):
         if isinstance(value, (bool, int, float, str, np.number)):
-            text = repr(value.item() if isinstance(value, np.number) else value)
+            value = value.item() if isinstance(value, np.number) else value
+            text = repr(float(f"{value:.6g}") if isinstance(value, float) and abs(value) < 1e5 else value)
             return text if len(text) <= 40 else text[:37] + "..."
         if value is None:
             return "None"
@@ -250,7 +254,8 @@ def shown(value):
             kind = "a dask array" if is_lazy(value) else "a masked array" if np.ma.isMaskedArray(value) else "an array"
             return f"{kind} of shape {tuple(value.shape)} and dtype {value.dtype}"
         if isinstance(value, (list, tuple, dict, set, frozenset, range)):
-            text = repr(value) if len(value) < 30 else ""
+            with np.printoptions(legacy="1.25"):  # 5 instead of np.int64(5)
+                text = repr(value) if len(value) < 30 else ""
             return text if 0 < len(text) <= 60 else f"a {type(value).__name__} with {len(value)} entries"
     return f"an object of type {type(value).__name__}"
 
