@@ -41,7 +41,8 @@ def test_3_1_knows_what_searches_find():
     """With the numbers of the exercise, with other tiles, and with the radii that the notebook and the helper have."""
     here = lesson_3.EXERCISES["3.1"].parts["passes_here"]
     searches = [found_by_search(10, 256), found_by_search(7), found_by_search(7, 256), found_by_search(6)]
-    assert searches == [wrong for wrong in here.mistakes.values() if isinstance(wrong, int)]
+    known = [wrong for wrong in here.mistakes.values() if isinstance(wrong, int)]
+    assert searches == known[:4]
     assert here.right == found_by_search(10)
     assert 10 < here.right < lesson_3.ALWAYS_ENOUGH  # else the exercise would not show that a search is not a proof
 

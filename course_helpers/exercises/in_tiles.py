@@ -106,7 +106,9 @@ class InTiles(Function):
             returned = call(answer, tiles, given=given)
         facts = {"returned": returned, "returns": shown(returned), "running": running}
         if says := self.recognised({**facts, "tiles": tiles, "dtype": np.dtype(self.dtype)}):
-            raise Wrong(f"for {given} {says}{about_notebook(answer)}")
+            # An image of the notebook explains everything else that is seen.
+            another = about_notebook(answer, (np.ndarray, da.Array)).replace(" Your", "your", 1)
+            raise Wrong(f"for {given} {another or says + about_notebook(answer)}")
         begin(f"computing what your function returns for {given}")
         try:
             # Watch sees every step if nothing is optimized, and no whole image as long as the chunks stay apart.
@@ -124,7 +126,8 @@ class InTiles(Function):
     def fault(self, answer, first, answered):
         wrong = np.argwhere(~np.isclose(first.found, first.expected, rtol=0, atol=1e-9))
         where = "{} pixels differ from the whole, the first in row {}, column {}. ".format(len(wrong), *wrong[0])
-        return where + super().fault(answer, first, answered)
+        says = super().fault(answer, first, answered)
+        return where + says[0].upper() + says[1:]
 
 
 def put_together(tiles):
@@ -133,6 +136,11 @@ def put_together(tiles):
     return np.block(
         [[blocks[row, column].compute() for column in range(blocks.shape[1])] for row in range(blocks.shape[0])]
     )
+
+
+def is_larger(one, other):
+    """Whether an array is longer along an axis, and along none shorter."""
+    return one.shape != other.shape and one.ndim == other.ndim and all(np.greater_equal(one.shape, other.shape))
 
 
 def about_plans(right):
@@ -158,21 +166,22 @@ def about_plans(right):
             lambda tiles: right(da.from_array(put_together(tiles), chunks=tiles.chunks)),
             lambda returned, tiles: (bytes := bytes_in_plan(returned)) >= tiles.nbytes and {"bytes": bytes},
         ),
+        "the result has shape {returned.shape}: the margins of its tiles are still there. Trim them.": seen(
+            lambda tiles: right(da.overlap.overlap(tiles, depth=3, boundary="none")),
+            lambda returned, tiles: returned.numblocks == tiles.numblocks and is_larger(returned, tiles),
+        ),
         "the result has shape {returned.shape}.": seen(
             lambda tiles: right(tiles)[:-1], lambda returned, tiles: returned.shape != tiles.shape
-        ),
-        "the result declares {returned.dtype}, but {dtype} is what it should hold.": seen(
-            lambda tiles: right(tiles).astype(np.uint8), lambda returned, dtype: returned.dtype != dtype
         ),
         "the tiles {tiles.chunks} became {returned.chunks}. The result should be cut like the input.": seen(
             lambda tiles: right(tiles).rechunk(50), lambda returned, tiles: returned.chunks != tiles.chunks
         ),
+        "computing your result gives {gives}: the margins of its tiles are still there. Trim them.": seen(
+            lambda tiles: right(tiles).map_blocks(np.pad, 1, dtype=right(tiles).dtype, chunks=tiles.chunks),
+            lambda pixels, plan: is_larger(pixels, plan),
+        ),
         "what your function returns declares shape {plan.shape} and {plan.dtype}, but computing it gives {gives}.": seen(
-            lambda tiles: (
-                right(tiles)
-                .map_blocks(lambda tile: np.pad(tile, 1), dtype=bool, chunks=tiles.chunks)
-                .astype(right(tiles).dtype)
-            ),
+            lambda tiles: right(tiles).map_blocks(np.float16, dtype=right(tiles).dtype),
             lambda pixels, plan: (pixels.shape, pixels.dtype) != (plan.shape, plan.dtype),
         ),
         "your function puts the whole image into one piece. It should work tile by tile.": seen(

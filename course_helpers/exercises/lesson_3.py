@@ -22,9 +22,6 @@ REGION = np.s_[1400:1912, 4300:4812]
 TILE = 128
 RADIUS = 10
 
-# A check cannot see whether boundary is named: today's default may be the right one.
-NAME_BOUNDARY = "(Does your code name the boundary? If not, add it: its default has changed between versions of dask.)"
-
 COST_TILE, COST_MARGIN, COST_LIMIT = 64, 12, 1.25
 
 NUCLEUS_RADIUS = 6
@@ -87,8 +84,14 @@ EXERCISES["3.1"] = Parts(
                 "other tiles.": 13,
                 "some pixels still differ. A search ends here with radius=6, which remove_background takes if it is "
                 "told none.": 12,
+                "some pixels still differ. This is the radius of one of two filters.": RADIUS,
+                "this is no overlap, but perhaps an error, as tiling_error gives it. How many pixels of overlap make "
+                "it 0?": 0,
+                "{count} pixels of the image still differ, if only by 1. None may.": seen(
+                    3, lambda found: (here := fails_here(found)) and here["most"] == 1 and here
+                ),
                 "{count} pixels of the image still differ, by up to {most}. If a search found this number: did it use "
-                f"radius={RADIUS}, image and tile={TILE}?": seen(PASSES_HERE - 1, fails_here),
+                f"radius={RADIUS}, image and tile={TILE}?": seen(8, fails_here),
                 NEGATIVE: seen(-1, lambda found: found < 0),
             },
             otherwise="with this overlap no pixel differs, but is it the smallest one that passes? Try less.",
@@ -181,9 +184,9 @@ def narrow(margin, needed):
     return {"rows": margin[0], "columns": margin[1]} if min(margin) < needed else None
 
 
-def wide(watched):
+def wide(watched, only=None):
     margin = max(watched.margins) / 2
-    return {"margin": f"{margin:g}"} if margin > 11 else None
+    return {"margin": f"{margin:g}"} if margin > 11 and only in (None, margin) else None
 
 
 def only_at_border(found, expected, tiles):
@@ -202,6 +205,9 @@ EXERCISES["3.2"] = InTiles(
     cases=noise,
     dtype=np.float64,
     mistakes={
+        "the result declares {returned.dtype}, but {dtype} is what it should hold. Is dtype=float missing?": seen(
+            lambda tiles: in_tiles(tiles).astype(np.uint8), lambda returned, dtype: returned.dtype != dtype
+        ),
         "There is no margin at all.": {"depth": 0},
         "Your margin is the radius of the maximum filter. Which filter comes before it?": {"depth": 5},
         "Your margin is the radius of the Gaussian. Which filter comes after it?": {"depth": 6},
@@ -238,10 +244,13 @@ EXERCISES["3.2"] = InTiles(
             seen(lambda tiles: in_tiles(tiles) + 1, far_from_cuts)
         ),
         "your tiles have a margin of 17 pixels, and less is always enough. Is size=11 a width or a radius?": (
-            seen(step_by_step(6, 11), lambda watched: wide(watched) == {"margin": "17"})
+            seen(step_by_step(6, 11), lambda watched: wide(watched, only=17))
+        ),
+        "your tiles have a margin of 22 pixels on each side, which is 2 x 11. depth counts one side.": (
+            seen({"depth": 22}, lambda watched: wide(watched, only=22))
         ),
         "your tiles have a margin of {margin} pixels, all steps together. Less is always enough.": (
-            seen({"depth": (11, 12)}, wide)
+            seen({"depth": (11, 12)}, lambda watched: wide(watched))
         ),
     },
     otherwise="They lie near the cuts. Is the margin wide enough for both filters, along both axes?",
@@ -253,7 +262,7 @@ EXERCISES["3.2"] = InTiles(
         step_by_step(boundary="none"),
         trimmed_after_each_step,
     ),
-    praise=f"Tiled equals whole in every pixel, with no more than 11 pixels of margin. {NAME_BOUNDARY}",
+    praise="Tiled equals whole in every pixel, with no more than 11 pixels of margin.",
     hints=[
         "the pipeline is one function, so one map_overlap is enough. What is missing is its depth and its "
         "boundary. The second filter meets the border of the image as well: which boundary is right for both?",
@@ -271,7 +280,7 @@ EXERCISES["3.2"] = InTiles(
 
 def close(found, right):
     """Equal as far as two decimals tell."""
-    return bool(np.isclose(found, right, rtol=0.01))
+    return bool(np.isclose(found, right, rtol=0.005))
 
 
 def cost_of(axes):
@@ -290,6 +299,8 @@ def cost_of(axes):
             "this is the factor of a single axis. How many axes are cut?": long / tile,
             "this is the factor of a single axis, with a margin on one side only.": (tile + margin) / tile,
             "this is the cost with another number of axes.": (long / tile) ** (5 - axes),
+            "this is the cost in 2D, squared. How many axes would that be?": (long / tile) ** 4,
+            "64 is the tile without its margin. How long is it with it?": (tile / (tile - 2 * margin)) ** axes,
             "factors of axes are multiplied, not added.": axes * long / tile,
             "this has strips along the sides, but not what lies at the corners between them.": (
                 1 + axes * 2 * margin / tile
@@ -302,6 +313,9 @@ def cost_of(axes):
             "this is a percentage. How many times the useful pixels is it?": 100 * right,
             "this is a percentage of extra pixels. How many times as many are processed?": 100 * (right - 1),
             "parentheses are missing: the whole sum is divided by the tile.": (tile + 2 * margin / tile) ** axes,
+            "this is near, but rounded too coarsely, or rounded on the way. Give two decimals.": seen(
+                round(right), lambda found, expected: found == round(expected) or abs(found / expected - 1) < 0.07
+            ),
             "a margin cannot make you process fewer pixels than the tile has.": seen(0.2, lambda found: found < 1),
         },
         otherwise=lambda found, expected: (
@@ -338,6 +352,7 @@ EXERCISES["3.3"] = Parts(
                 "this would do if every size was allowed. A power of two, such as 32, 64 or 128, is asked for.": seen(
                     204, lambda found: 203 < found < 205
                 ),
+                "this is no power of two. And 1.25 is its cost along one axis; both axes together make it 1.56.": 96,
                 "this is no power of two, such as 32, 64 or 128.": seen(200, is_no_power_of_two),
                 "with this tile the cost is {cost:.2f}, more than " + f"{COST_LIMIT}.": seen(32, too_expensive),
             },
@@ -351,8 +366,9 @@ EXERCISES["3.3"] = Parts(
         ),
     },
     also_right=((1.89, 2.6, np.int64(256)), (np.float32((88 / 64) ** 2), np.array(2.6), 256.0)),
-    praise="{cost_2d:.2f} times the pixels in 2D and {cost_3d:.2f} in 3D; with tiles of {tile_size:g} it is "
-    f"{tile_cost(256, COST_MARGIN):.2f}.",
+    praise="{:.2f} times the pixels in 2D and {:.2f} in 3D; with tiles of 256 it is {:.2f}.".format(
+        *(tile_cost(tile, COST_MARGIN) for tile in ((COST_TILE,) * 2, (COST_TILE,) * 3, 256))
+    ),
     hints=[
         "begin with one axis: how many pixels long is the tile with its margin, and how many without?",
         "there is a margin at both ends of each axis. Each axis contributes the same factor; multiply as many of them "
@@ -371,8 +387,15 @@ def otsu_of(pixels, bins=256):
     return counts.map_blocks(lambda hist: np.array(threshold_otsu(hist=hist)), drop_axis=0, dtype=int)
 
 
-def of_tiles_with_margins(flat):
-    return otsu_of(da.overlap.overlap(flat, depth=12, boundary="none"))
+def flat_of(tiles, depth=12, boundary="none", radius=6, **options):
+    return tiles.map_overlap(
+        remove_background, depth=depth, boundary=boundary, radius=radius, dtype=np.uint8, **options
+    )
+
+
+def otsu_of_other(**options):
+    """A pipeline with the threshold of tiles that were made in another way."""
+    return lambda tiles: find_nuclei(tiles, lambda flat: otsu_of(flat_of(tiles, **options)))
 
 
 def otsu_of_tiles(flat):
@@ -381,7 +404,7 @@ def otsu_of_tiles(flat):
 
 
 def find_nuclei(tiles, threshold=otsu_of, above=np.greater, depth=12, boundary="none", radius=6):
-    flat = tiles.map_overlap(remove_background, depth=depth, boundary=boundary, radius=radius, dtype=np.uint8)
+    flat = flat_of(tiles, depth, boundary, radius)
     return above(flat, threshold(flat))
 
 
@@ -415,7 +438,8 @@ def images_for_nuclei():
     """
     slide = nuclei_slide()
     crowded, sparse = slide[1475:1625, 4725:4875].compute(), slide[300:490, 300:460].compute()
-    return (crowded, 50), (sparse // 2 + np.uint8(30), (70, 60)), (broken_disks(NUCLEUS_RADIUS, 64), 64)
+    disks = np.pad(broken_disks(NUCLEUS_RADIUS, 64), ((0, 0), (0, 64)))  # some tiles have neighbours on all sides
+    return (crowded, 50), (sparse // 2 + np.uint8(30), (70, 60)), (disks, 64)
 
 
 def threshold_of(pixels, mask):
@@ -424,12 +448,27 @@ def threshold_of(pixels, mask):
     return int(np.argmin(wrong)) - 1, min(wrong)
 
 
+def whole_flat(tiles):
+    return remove_background(tiles.compute(scheduler="synchronous"), NUCLEUS_RADIUS).astype(int)
+
+
+def thresholds(found, tiles):
+    """The one threshold of a mask, if there is one, and Otsu's."""
+    flat = whole_flat(tiles)
+    level, wrong = threshold_of(flat, found)
+    return {"level": level, "otsu": threshold_otsu(flat)} if not wrong else None
+
+
+def has_wide_bins(found, tiles):
+    flat = whole_flat(tiles)
+    counts = (np.histogram(flat, bins, (0, 256))[0] for bins in (10, 16, 20, 32, 50, 64, 100, 128, 200, 255))
+    return any(np.array_equal(found, flat > threshold_otsu(hist=count)) for count in counts)
+
+
 def fault_in_mask(found, tiles):
     """Where a mask differs from a threshold of the image without its background."""
-    flat = remove_background(tiles.compute(scheduler="synchronous"), NUCLEUS_RADIUS).astype(int)
+    flat = whole_flat(tiles)
     cuts, border = (near_cuts(tiles.chunks, 12), near_border(tiles.shape, 12))
-    if threshold_of(flat, found)[1] == 0:
-        return "other threshold"
     inside = ~cuts & ~border
     level, wrong = threshold_of(flat[inside], found[inside])
     if wrong:
@@ -455,6 +494,12 @@ EXERCISES["3.4"] = InTiles(
     cases=lambda: ((lazy_tiles(image, side),) for image, side in images_for_nuclei()),
     dtype=bool,
     mistakes={
+        "the result declares {returned.dtype}, like the image without its background. Compare that with the threshold.": (
+            seen(flat_of, lambda returned, tiles: returned.dtype == tiles.dtype)
+        ),
+        "the result declares {returned.dtype}, but {dtype} is what it should hold.": seen(
+            lambda tiles: find_nuclei(tiles).astype(int), lambda returned, dtype: returned.dtype != dtype
+        ),
         "This is what the broken pipeline gives.": broken,
         "Margin and boundary are right, but each tile has a threshold of its own.": lambda tiles: broken(
             tiles, 12, "none"
@@ -485,8 +530,14 @@ EXERCISES["3.4"] = InTiles(
             lambda tiles: find_nuclei(tiles, above=lambda flat, level: tiles > level)
         ),
         "The threshold comes from every second pixel. Count all.": by(lambda flat: otsu_of(flat[::2, ::2])),
-        "The threshold comes from tiles with their margins on, where some pixels count twice.": by(
-            of_tiles_with_margins
+        "The threshold comes from every second tile. Count the pixels of all.": by(
+            lambda flat: otsu_of(da.concatenate([tile.ravel() for tile in flat.blocks.ravel()[::2]]))
+        ),
+        "The threshold comes from tiles with their margins on, where some pixels count twice.": otsu_of_other(
+            trim=False
+        ),
+        "The threshold comes from tiles without a margin. Take that of the image that you compare.": otsu_of_other(
+            depth=0
         ),
         "The threshold is the mean of those of the tiles. Sum their histograms instead.": by(
             lambda flat: otsu_of_tiles(flat).mean()
@@ -497,22 +548,22 @@ EXERCISES["3.4"] = InTiles(
         "The threshold is that of the first tile. Sum the histograms of all.": by(
             lambda flat: otsu_of(flat.blocks[0, 0])
         ),
-        "The threshold is the number of a bin, and your bins are wider than a grey value.": by(
-            lambda flat: otsu_of(flat, bins=128)
-        ),
         "The threshold is the mean of all pixels.": by(lambda flat: flat.mean()),
         "The threshold is half of the brightest pixel.": by(lambda flat: flat.max() / 2),
         "The threshold is 1 higher than Otsu's.": by(lambda flat: otsu_of(flat) + 1),
         "The threshold is 1 lower than Otsu's, or compared by >= instead of >.": {"above": lambda: np.greater_equal},
         "Everything above 0 is True in your mask. Where is the threshold?": by(lambda flat: 0),
-        "True and False are swapped: nuclei are brighter than the threshold.": {"above": lambda: np.less_equal},
         "The background is removed with radius=7. The pipeline has radius=6.": {"radius": 7, "depth": 14},
         "No pixel is True. Is your threshold a grey value? Counts go to threshold_otsu as hist=counts; without hist= they "
         "are taken for pixels.": seen(by(lambda flat: 1000), lambda found: not found.any()),
-        "All tiles use one threshold, but not the right one. Is it Otsu's, of the image that it is applied to, from all of "
-        "its pixels, with a bin for each grey value, and computed anew for every image?": (
-            seen(by(lambda flat: 20), fault("other threshold"))
+        "True and False are swapped: nuclei are brighter than the threshold.": seen(
+            {"above": lambda: np.less}, lambda found, expected: (found != expected).mean() > 0.9
         ),
+        "The threshold is the number of a bin, and your bins are wider than a grey value.": seen(
+            by(lambda flat: otsu_of(flat, bins=100)), has_wide_bins
+        ),
+        "All tiles use one threshold, about {level}, where Otsu's is {otsu}. Is yours computed anew for every image, from all "
+        "pixels without their background, and with a bin for each grey value?": seen(by(lambda flat: 20), thresholds),
         "Not all tiles use the same threshold: what is bright enough in one tile is not in another.": (
             seen(lambda tiles: broken(tiles, 20, "none"), fault("own thresholds"))
         ),
@@ -544,8 +595,7 @@ EXERCISES["3.4"] = InTiles(
         lambda tiles: find_nuclei(tiles, threshold=computed_threshold),
         lambda tiles: find_nuclei(tiles, threshold=threshold_by_loop),
     ),
-    praise="Every pixel is right on three test images, and nothing but a few numbers was computed on the way. "
-    f"{NAME_BOUNDARY}",
+    praise="Every pixel is right on three test images, and nothing but a few numbers was computed on the way.",
     hints=[
         "one of the three faults is in depth, one in boundary, and one in what happens to every tile on its own. "
         "Which of them would a wider margin mend?",
