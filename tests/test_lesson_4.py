@@ -63,7 +63,7 @@ scan = np.ones((4000, 5000), np.uint8)
 
 
 def goes_by_the_notebook(tiff_path, zarr_path):
-    zarr.create_array(zarr_path, shape=(300, 520), chunks=(256, 256), dtype="u2")[:] = scan[:256, :512]
+    zarr.create_array(zarr_path, shape=(300, 900), chunks=(256, 256), dtype="u2")[:] = scan[:256, :512]
 
 
 def changes_its_file(tiff_path, zarr_path):

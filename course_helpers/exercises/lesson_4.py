@@ -18,6 +18,7 @@ from zarr.storage import MemoryStore
 
 from course_helpers.exercises.form import Checked, Function, Value, is_function, pairs, seen, whole_numbers
 from course_helpers.exercises.running import (
+    Raised,
     Unanswered,
     Wrong,
     about_notebook,
@@ -57,7 +58,17 @@ def outside_like_pixels(found):
 
 def not_touched(found, expected):
     surplus = sorted(set(found) - set(expected))
-    return {"place": surplus[0], "count": len(surplus)} if surplus else None
+    if not surplus:
+        return None
+    rows, columns = (f"{at * SLIDE_CHUNK} to {(at + 1) * SLIDE_CHUNK - 1}" for at in surplus[0])
+    return {"place": surplus[0], "count": len(surplus), "rows": rows, "columns": columns}
+
+
+def places(answer):
+    """Like `pairs`; says how to write what is given as the name of a file."""
+    if isinstance(answer, (list, tuple, set)) and any(isinstance(place, str) for place in answer):
+        raise Wrong("these are texts. Write c/1/0, or whatever names a chunk, as a pair of numbers: (1, 0).")
+    return pairs(answer)
 
 
 def pixel_of_missing(found, expected):
@@ -71,7 +82,7 @@ def pixel_of_missing(found, expected):
 
 EXERCISES["4.1"] = Value(
     right=touched(),
-    reads=pairs,
+    reads=places,
     mistakes={
         "rows and columns are swapped. Give the row first.": sorted((column, row) for row, column in touched()),
         "you counted from 1. The first chunk is number 0.": [(row + 1, column + 1) for row, column in touched()],
@@ -95,14 +106,21 @@ EXERCISES["4.1"] = Value(
         "you begin one row of chunks too early. The first row of pixels that is read has number 1930.": touched(
             rows=(1830, 2000)
         ),
+        "rows and columns of the window are swapped. In [1930:, 80:201] rows come first.": touched(
+            (80, 201), (1930, 5000)
+        ),
         "the list is empty, but pixels are read, and each of them is in a chunk.": [],
+        "you divide numbers of pixels by 10, it seems. A chunk has 100 rows and 100 columns of pixels.": seen(
+            [(19, column) for column in range(8, 21)],
+            lambda found: found[0][0] in range(193, 200) or {column for _, column in found} == set(range(8, 21)),
+        ),
         "there is no chunk {place} in a grid of 20 x 50. Are these pixels?": seen(
             [(1900, 0), (1900, 100), (1900, 200)], outside_like_pixels
         ),
         "there is no chunk {place} in a grid of 20 x 50. Its rows go from 0 to 19, its columns from 0 to 49.": seen(
             touched(rows=(1930, 2001)), outside
         ),
-        "{count} in your list are not touched, for example {place}. Which pixels are in it?": seen(
+        "{count} in your list are not touched. {place}, for example, holds rows {rows} and columns {columns} of pixels.": seen(
             touched(columns=(80, 450)), not_touched
         ),
         "all in your list are touched, but the pixel in row {row}, column {column} is in none of them.": seen(
@@ -144,7 +162,7 @@ def costs(found):
     within = [ceil(length / size) for length, size in zip(pixels, found[1:])]
     counts = {"frame": prod(sides), "window": depth * prod(across), "best": depth * prod(within)}
     mebibytes = {f"{name}_mib": count * prod(found) / 2**20 for name, count in counts.items()}
-    return {**counts, **mebibytes, "size": prod(found)}
+    return {**counts, **mebibytes, "size": prod(found), "down": sides[0], "across": sides[1]}
 
 
 def fits(found):
@@ -159,6 +177,11 @@ def too_many(way):
 def too_large(way):
     """Recognises chunks with which one way of reading takes too many bytes."""
     return lambda found: costs(found) if costs(found)[f"{way}_mib"] * 2**20 > MOST_BYTES else None
+
+
+def too_many_by_rounding(found):
+    whole = prod(side // size for side, size in zip(MOVIE[1:], found[1:]))
+    return too_many("frame")(found) if whole <= MOST_REQUESTS else None
 
 
 def is_good(found):
@@ -187,13 +210,15 @@ EXERCISES["4.2"] = Value(
         "as the numbers of chunks along each axis, these are good. How large is each chunk?": seen(
             (8, 8, 8), lambda found: is_good([-(-whole // size) for whole, size in zip(MOVIE, found)])
         ),
+        "512 / {found[1]} and 512 / {found[2]} are rounded up: one frame takes {down} x {across} requests, at most "
+        f"{MOST_REQUESTS} are allowed.": seen((7, 60, 60), too_many_by_rounding),
         "one frame takes {frame} requests with these as (time, rows, columns). Do you give the time first?": seen(
             (64, 64, 8), good_if_time_were_first
         ),
         "where a window lies across chunks, it takes {window} requests of {size} bytes, together {window_mib:.1f} MiB. It is "
         "within the limits only where it lies inside of them.": seen((8, 128, 128), good_except_across),
-        f"one frame takes {{frame}} requests, at most {MOST_REQUESTS} are allowed. Chunks of {{size}} bytes are too small or "
-        "too narrow for this, however good they may be for the window.": seen((64, 32, 32), too_many("frame")),
+        f"one frame takes {{down}} x {{across}} requests, at most {MOST_REQUESTS} are allowed. Chunks of {{size}} bytes are too "
+        "small or too narrow for this, however good they may be for the window.": seen((64, 32, 32), too_many("frame")),
         "one frame takes {frame} x {size} bytes, together {frame_mib:.1f} MiB. Allowed are 2 MiB. How many other "
         "frames are read with it?": seen((64, 512, 512), too_large("frame")),
         f"a window through time takes {{window}} requests, at most {MOST_REQUESTS} are allowed. Chunks with so few time points "
@@ -219,12 +244,14 @@ EXERCISES["4.2"] = Value(
 
 # --- 4.3: find the damaged chunks ---
 
-# Shape, chunks and dtype, then the damaged and the missing chunks: of different grids, also one larger on each axis.
+# Shape, chunks and dtype, then the damaged and the missing chunks: of different grids, also one with more rows
+# than the lesson's slide has, and so few pixels that each may be read alone.
 STORES = [
-    ((90, 100), (50, 70), "uint8", [], []),
-    ((230, 470), (50, 70), "uint16", [(0, 2), (2, 2), (2, 5), (4, 6)], [(3, 1)]),
-    ((48, 9), (6, 4), "uint16", [(0, 0), (0, 1), (3, 2), (7, 1)], [(5, 0), (6, 2)]),
-    ((120, 160), (40, 40), "uint8", [(0, 3), (1, 1)], [(2, 3)]),
+    ((9, 10), (5, 7), "uint8", [], []),
+    ((23, 47), (5, 7), "uint16", [(0, 2), (0, 4), (2, 2), (2, 5), (4, 6)], [(3, 1)]),
+    ((123, 9), (6, 4), "uint16", [(0, 0), (0, 1), (3, 2), (7, 1), (20, 1)], [(5, 0), (6, 2)]),
+    ((12, 23), (6, 2), "uint8", [(0, 3), (1, 1), (1, 11)], [(0, 10)]),
+    ((12, 16), (4, 4), "uint8", [(0, 3), (1, 1)], [(2, 3)]),
 ]
 
 
@@ -244,7 +271,12 @@ def damaged_stores(folder):
         yield (path,)
 
 
-def damaged_chunks(path, steps=None, grid=None, first=0, only=Exception, skip=False):
+def chunk_at(row, column, height, width):
+    """The pixels of a chunk, as slices."""
+    return np.s_[row * height : (row + 1) * height, column * width : (column + 1) * width]
+
+
+def damaged_chunks(path, steps=None, grid=None, first=0, only=Exception, skip=False, pixels=chunk_at):
     """Places of the chunks that cannot be read, by reading one after the other; the arguments are for mistakes."""
     array = zarr.open_array(path, mode="r")
     height, width = steps(array.chunks) if steps else array.chunks
@@ -253,12 +285,17 @@ def damaged_chunks(path, steps=None, grid=None, first=0, only=Exception, skip=Fa
     for row in range(first, rows):
         for column in range(first, columns):
             try:
-                array[row * height : (row + 1) * height, column * width : (column + 1) * width]
+                array[pixels(row, column, height, width)]
             except only:
                 found.append((row, column))
                 if skip:
                     break
     return found
+
+
+def places_of(path):
+    """All places in the grid of chunks."""
+    return list(np.ndindex(zarr.open_array(path, mode="r").cdata_shape))
 
 
 def missing_chunks(path):
@@ -283,6 +320,22 @@ def first_extra(found, expected):
     return {"extra": extra[0]} if extra else None
 
 
+def reaches_into_next(found, expected):
+    """An extra chunk before a damaged one, if all extra ones are."""
+    extra = sorted(set(found) - set(expected))
+    nexts = [
+        [place for place in expected if place != at and all(0 <= n - m <= 1 for m, n in zip(at, place))] for at in extra
+    ]
+    return {"extra": extra[0], "next": nexts[0][0]} if extra and all(nexts) else None
+
+
+def none_beyond(found, expected):
+    """The last row and column in an answer, if it lacks what lies beyond them, and nothing else."""
+    last = tuple(map(max, zip(*found))) if found else ()
+    within = [place for place in expected if all(at <= end for at, end in zip(place, last))]
+    return {"row": last[0], "column": last[1]} if last and found == within != expected else None
+
+
 def in_words(path):
     array = zarr.open_array(path, mode="r")
     return f"a store of {array.shape} pixels in chunks of {array.chunks}"
@@ -295,7 +348,7 @@ EXERCISES["4.3"] = Function(
     reads=pairs,
     without=("check_store",),
     mistakes={
-        "this stops your loop: catch the error, remember the place, go on.": {"only": ()},
+        "no except of your function catches this error. Catch it, remember the place, go on.": {"only": ()},
         "rows and columns are swapped. Give the row first.": (
             lambda path: [(column, row) for row, column in damaged_chunks(path)]
         ),
@@ -319,11 +372,38 @@ EXERCISES["4.3"] = Function(
         "you go through as many rows as there are columns of chunks. Are grids square?": {
             "grid": lambda: lambda array: (array.cdata_shape[1],) * 2
         },
-        "you go through 5 x 7 chunks. Take the number from .shape and .chunks of this array.": {
-            "grid": lambda: lambda array: (5, 7)
+        "your function returns after the first row of chunks. Does its loop go on?": lambda path: [
+            place for place in damaged_chunks(path) if place[0] == 0
+        ],
+        "only the last row of chunks is in your list. Does each row begin with an empty one?": lambda path: [
+            place for place in damaged_chunks(path) if place[0] == places_of(path)[-1][0]
+        ],
+        "these are the chunks that can be read. Those that raise an error are asked for.": lambda path: sorted(
+            set(places_of(path)) - set(damaged_chunks(path))
+        ),
+        "you read a whole row of chunks at a time. Read each chunk on its own.": {
+            "pixels": lambda: lambda *place: chunk_at(*place)[0]
         },
-        "your list is empty, but there are chunks that cannot be read. Did you read each of them?": seen(
-            lambda path: [], lambda found, expected: None if found else first_missed(found, expected)
+        "you read a whole column of chunks at a time. Read each chunk on its own.": {
+            "pixels": lambda: lambda *place: (slice(None), chunk_at(*place)[1])
+        },
+        "you read the pixels at the places of chunks. Chunk (row, column) begins at pixel (row * height, column * width).": {
+            "pixels": lambda: lambda row, column, *size: (row, column)
+        },
+        "your pieces begin at pixel (row, column). Chunk (row, column) begins at (row * height, column * width).": {
+            "pixels": lambda: lambda row, column, height, width: np.s_[row : row + height, column : column + width]
+        },
+        "your pieces have 100 x 100 pixels. Take their size from .chunks of this array.": {
+            "steps": lambda: lambda chunks: (100, 100)
+        },
+        "your list is always empty. Is each chunk read? A slice of a dask array is none before .compute().": (
+            lambda path: []
+        ),
+        ".chunks of a dask array are the sizes of all its chunks. That of zarr.open_array is the size of one.": seen(
+            lambda path: 9 // da.from_zarr(path).chunks[0], lambda error: "'int' and 'tuple'" in error
+        ),
+        "path is the place of the array, and no text. Hand it to zarr.open_array as it is.": seen(
+            lambda path: path + "/a", lambda error: "Path' and 'str'" in error
         ),
         "a chunk is in your list more than once.": seen(
             lambda path: damaged_chunks(path) * 2, lambda found, expected: sorted(set(found)) == expected
@@ -331,8 +411,15 @@ EXERCISES["4.3"] = Function(
         "chunk {missing} is missing, not damaged. It can be read: it gives the fill value.": seen(
             lambda path: [*damaged_chunks(path), *missing_chunks(path)], first_missing
         ),
+        "chunk {extra} can be read, chunk {next} beside it cannot. Is your slice a pixel too long?": seen(
+            {"pixels": lambda: lambda *place: tuple(slice(at.start, at.stop + 1) for at in chunk_at(*place))},
+            reaches_into_next,
+        ),
         "chunk {extra} is no damaged one. Where do the sizes in your function come from?": seen(
             lambda path: [*damaged_chunks(path), (0, 5)], first_extra
+        ),
+        "none in your list is beyond row {row} and column {column} of the grid. Take its size from .shape and .chunks.": seen(
+            {"grid": lambda: lambda array: (10, 10)}, none_beyond
         ),
         "{count} of {all} damaged chunks are in your list. Chunk {missed} is one that is not.": seen(
             lambda path: damaged_chunks(path)[::3], first_missed
@@ -355,7 +442,7 @@ EXERCISES["4.3"] = Function(
 SCAN_CHUNKS = (256, 256)
 # Shape and dtype of the pixels, tiles and compression of TIFF files. Of the last one, of which 1024 columns are too large, the memory is measured.
 SCANS = [
-    ((300, 520), "uint16", (128, 128), None),
+    ((300, 900), "uint16", (128, 128), None),
     ((330, 1100), "float32", (64, 128), None),
     ((5300, 256), "uint8", (256, 256), "zlib"),  # longer than the lesson's file, and the next one wider
     ((256, 5300), "uint8", (256, 256), None),
@@ -365,13 +452,13 @@ MOST_MEMORY = 6 * 2**20
 
 
 def written_scans(folder):
-    """The path of each file in turn, its pixels, none of which is 0, its tiles, and what it is in words."""
+    """The path of each file in turn, its pixels, none of which is 0, and what it is in words."""
     for number, (shape, dtype, tile, compression) in enumerate(SCANS):
         path = folder / f"scan_{number}" / f"image_{number}.tif"
         path.parent.mkdir()
         pixels = np.random.default_rng(number).integers(1, 200 if dtype == "uint8" else 4096, shape).astype(dtype)
         tifffile.imwrite(path, pixels, tile=tile, compression=compression)
-        yield path, pixels, tile, f"a file of {shape[0]} x {shape[1]} pixels of {dtype}"
+        yield path, pixels, f"a file of {shape[0]} x {shape[1]} pixels of {dtype}"
 
 
 def stores(change=lambda pixels: pixels, **layout):
@@ -422,7 +509,14 @@ def gap_at_end(found, expected):
     if stop == found.shape or not np.array_equal(found[: stop[0], : stop[1]], expected[: stop[0], : stop[1]]):
         return None
     names = [f"{name} from {at}" for name, at, size in zip(("rows", "columns"), stop, found.shape) if at < size]
-    return {"where": " and ".join(names)}
+    return {"where": " and ".join(names), "stop": stop}
+
+
+def gap_as_of_other_axis(found, expected):
+    """Like `gap_at_end`, if a whole piece is missing after the length of the other axis."""
+    gap = gap_at_end(found, expected)
+    ends = zip(gap["stop"], found.shape, found.shape[::-1]) if gap else ()
+    return gap if any(at <= size - 256 and other <= at < other + 256 for at, size, other in ends) else None
 
 
 def empty_lines(found, expected):
@@ -466,14 +560,14 @@ def judged_conversion(answer):
     """Let a function convert each file; Wrong or Unanswered with what is seen in what it wrote."""
     is_function(answer, without=("convert_tiff",))
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
-        for tiff_path, pixels, tile, given in written_scans(Path(folder)):
+        for tiff_path, pixels, given in written_scans(Path(folder)):
             source = tiff_path.read_bytes()
             # A first run may also load libraries, and other threads need memory: the smaller of two peaks counts.
             for attempt in ("first", "second"):
                 zarr_path = tiff_path.parent / f"{attempt}_{tiff_path.stem}.zarr"
                 peak = peak_of(answer, tiff_path, zarr_path, given, measured=pixels.nbytes > MOST_MEMORY)
                 refuse_nothing(answer, zarr_path)
-                says = about_conversion(zarr_path, pixels, tile, peak)
+                says = about_conversion(zarr_path, pixels, peak)
                 if peak <= MOST_MEMORY:
                     break
             if says:
@@ -491,7 +585,12 @@ def run(answer, tiff_path, zarr_path, given):
         return True
 
     convert.__wrapped__ = answer  # a complaint is about this one
-    call(convert, tiff_path, zarr_path, given=f"{given} and zarr_path")
+    try:
+        call(convert, tiff_path, zarr_path, given=f"{given} and zarr_path")
+    except Raised as reason:
+        if not about_notebook(answer):
+            EXERCISES["4.4"].refuse({"error": reason.error}, f"for {given} your function raises {reason.error}: ")
+        raise
 
 
 def peak_of(answer, tiff_path, zarr_path, given, measured):
@@ -524,18 +623,19 @@ def layout_is_right(array, expected):
     return (array.shape, array.dtype, array.chunks) == (expected.shape, expected.dtype, SCAN_CHUNKS)
 
 
-def about_conversion(zarr_path, expected, tile, peak):
+def about_conversion(zarr_path, expected, peak):
     """A sentence about what is wrong with a stored image, or with the bytes that it took; None if nothing is."""
     begin("comparing what you stored", limited=False)
     try:
         array = open_stored(zarr_path)
         found = array[:] if array.shape == expected.shape else None  # others may be too large to be read
     except Exception as error:
-        return f"what your function wrote cannot be used: {described(error).replace(str(zarr_path), 'zarr_path')}."
+        says = described(error).replace(str(zarr_path), "zarr_path")
+        return f"what your function wrote cannot be used: {EXERCISES['4.4'].recognised({'error': says}) or says + '.'}"
     if peak <= MOST_MEMORY and layout_is_right(array, expected) and np.array_equal(found, expected):
         return None  # below, some of the looks take time
     sizes = {"peak": peak / 2**20, "mebibytes": expected.nbytes / 2**20}
-    return EXERCISES["4.4"].recognised({"array": array, "found": found, "expected": expected, "tile": tile, **sizes})
+    return EXERCISES["4.4"].recognised({"array": array, "found": found, "expected": expected, **sizes})
 
 
 EXERCISES["4.4"] = Checked(
@@ -558,25 +658,43 @@ EXERCISES["4.4"] = Checked(
         "the stored array has dtype {array.dtype}, but the file has {expected.dtype}. Where does your function take it from?": seen(
             stores(lambda pixels: pixels.astype("u1")), lambda array, expected: array.dtype != expected.dtype
         ),
-        "the chunks are {array.chunks}, which are the tiles of the file. Others are asked for.": seen(
-            stores(chunks=(128, 128)), lambda array, tile: array.chunks == tile != SCAN_CHUNKS
-        ),
-        "the chunks are {array.chunks}, which is all of the image. Smaller ones are asked for.": seen(
-            stores(chunks=(300, 520)), lambda array: array.chunks == array.shape
-        ),
         f"the chunks are {{array.chunks}}, but {SCAN_CHUNKS} are asked for.": seen(
             stores(chunks=(512, 512)), lambda array: array.chunks != SCAN_CHUNKS
+        ),
+        "zarr_path is in Zarr format 2. Leave zarr_format out, so that it is 3.": seen(
+            stores(zarr_format=2), lambda error: "zarr_path is in Zarr format 2" in error
+        ),
+        "a piece and its place have different shapes. Are rows and columns swapped in one of them, or in shape?": seen(
+            lambda tiff_path, zarr_path: np.zeros((3, 2))[:] + np.zeros((2, 3)), lambda error: "broadcast" in error
+        ),
+        "this is zarr_path, where there is nothing yet. The path of the TIFF file comes first.": seen(
+            lambda tiff_path, zarr_path: tifffile.imread(zarr_path),
+            lambda error: "[Errno 2]" in error and ".zarr" in error,
+        ),
+        "nothing can be written with mode='r'. Create the target with zarr.create_array.": seen(
+            lambda tiff_path, zarr_path: zarr.open_array(zarr_path, mode="r"),
+            lambda error: "read-only" in error or ".zarr does not exist" in error,
+        ),
+        "memmap needs pixels that lie in the file one after the other, and these lie in tiles. Open it with aszarr.": seen(
+            lambda tiff_path, zarr_path: tifffile.memmap(tiff_path), lambda error: "not memory-mappable" in error
         ),
         "the array is there, but all its pixels are 0. Copy the pixels, too.": seen(
             stores(np.zeros_like), lambda found: not found.any()
         ),
+        "all {where} on are 0. Does a loop of yours end with the length of the other axis?": seen(
+            stores(zero(np.s_[:, 512:])), gap_as_of_other_axis
+        ),
         "all {where} on are 0. Does your loop come to the end, also where the last piece is a smaller one?": seen(
-            stores(zero(np.s_[256:], np.s_[:, 512:])), gap_at_end
+            stores(zero(np.s_[256:], np.s_[:, 768:])), gap_at_end
         ),
         "{line} is 0 from end to end, and its neighbours are not. Where does the slice of a piece end, and where does the next "
         "one begin?": seen(stores(zero(np.s_[255::256], np.s_[:, 255::256])), empty_lines),
         "{share:.1%} of the pixels are 0, the first at row {row}, column {column}. Was each piece copied? Or did two tasks write "
         "into the same chunk?": seen(stores(zero(np.s_[128:256, 128:256])), empty_pieces),
+        "at row {row}, column {column} there is {stored} instead of {instead_of}: bright and dark are swapped.": seen(
+            stores(lambda pixels: 255 - pixels),
+            lambda found, expected: np.ptp(found + expected) == 0 and difference(found, expected),
+        ),
         "at row {row}, column {column} there is {stored} instead of {instead_of}: values above 255 are lost on the way.": seen(
             stores(lambda pixels: pixels % 256), cut_to_8_bits
         ),
@@ -680,6 +798,10 @@ def smaller_picture(levels, size, side=max, is_small=le, pick=0, without=-1):
     return (fitting[pick] if fitting else levels[without])[:]
 
 
+def by(is_small):
+    return lambda levels, size: next((level for level in levels if is_small(level, size)), levels[-1])[:]
+
+
 def nearest_in_size(levels, size):
     return min(levels, key=lambda level: abs(max(level.shape) - size))[:]
 
@@ -712,12 +834,21 @@ EXERCISES["4.5"] = Frugal(
         },
         "you seem to compare size with the number of pixels. It is meant for a side.": {"side": lambda: prod},
         "you seem to compare size with the sum of the sides. Each alone has to fit.": {"side": lambda: sum},
+        "you seem to compare size with bytes. It is meant for a side.": by(lambda level, size: level.nbytes <= size),
+        "this compares two tuples, which goes by their first numbers. Compare the longer side.": by(
+            lambda level, size: level.shape <= (size, size)
+        ),
+        "this is the coarsest level where the first one does not fit. Does an else end your loop too early?": (
+            lambda levels, size: levels[0 if max(levels[0].shape) <= size else -1][:]
+        ),
+        "this is levels[1], whatever size is.": lambda levels, size: levels[1][:],
+        "the finest level fits, but is left out. Does your loop begin with levels[0]?": (
+            lambda levels, size: smaller_picture(levels[1:] or levels, size)
+        ),
         "where several levels fit, this is the second of them.": one_level_further,
         "no level is small enough, and this is the finest. Then the coarsest is asked for.": {"without": 0},
         "this is always the finest level.": lambda levels, size: levels[0][:],
-        "this is the coarsest level, but a finer one fits. Where does your loop end?": lambda levels, size: levels[-1][
-            :
-        ],
+        "this is always the coarsest level, but a finer one fits.": lambda levels, size: levels[-1][:],
         "this is the coarsest level that is still larger than size. The finest that is not larger is asked for.": {
             "is_small": lambda: ge,
             "pick": -1,
