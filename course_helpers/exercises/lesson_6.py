@@ -10,6 +10,7 @@ from skimage.measure import label
 
 from course_helpers.examples import best_square
 from course_helpers.exercises.form import Function, Parts, Value, choice, pairs, seen, whole_number, whole_numbers
+from course_helpers.exercises.running import Wrong
 from course_helpers.objects import label_in_tiles
 
 EXERCISES = {}
@@ -41,21 +42,29 @@ PIECES, OBJECTS = counts_of_mask()
 OBJECTS_WITHOUT_CORNERS = counts_of_mask(connectivity=1)[1]
 
 
-def many_or_few(found, expected):
-    return "too many" if found > expected else "too few"
+def total(answer):
+    """One whole number; who gives those of the tiles is told to add them up."""
+    if isinstance(answer, (list, tuple)):
+        raise Wrong("one number is asked for. Add up those of the tiles.")
+    return whole_number(answer)
+
+
+def many_or_few(many, few):
+    return lambda found, expected: f"this is too many. {many}" if found > expected else f"this is too few. {few}"
 
 
 EXERCISES["6.1"] = Parts(
     parts={
         "pieces": Value(
             right=sum(PIECES),
-            reads=whole_number,
+            reads=total,
             mistakes={
                 "this would be right without any cuts. What does each tile see, on its own?": OBJECTS,
+                "this would be right without any cuts, if corners did not connect.": OBJECTS_WITHOUT_CORNERS,
             },
-            otherwise=lambda found, expected: (
-                f"this is {many_or_few(found, expected)}. Go from tile to tile and count what is connected there. Two ends "
-                "that meet in another tile only are two pieces; corners connect."
+            otherwise=many_or_few(
+                "What is connected within a tile, also at a corner, is one piece.",
+                "Two ends that meet in another tile only are two pieces, and a single pixel is one.",
             ),
         ),
         "largest_label": Value(
@@ -63,7 +72,12 @@ EXERCISES["6.1"] = Parts(
             reads=whole_number,
             mistakes={
                 "this would be so if each tile went on counting. Does it?": sum(PIECES),
-                "this is the largest label of the whole mask. Here each tile is labelled on its own.": OBJECTS,
+                "there are so many objects, and so many tiles, but no tile has so many pieces. Each is labelled on its "
+                "own.": OBJECTS,
+                "the whole mask has this label, if corners do not connect. Each tile is labelled on its own.": (
+                    OBJECTS_WITHOUT_CORNERS
+                ),
+                "each tile begins with 1. How far does it count?": 1,
                 "some tile has this label, but it is not the largest one.": min(PIECES),
             },
             otherwise="this is in none of the tiles, or not the largest. Where does a tile begin to count?",
@@ -75,8 +89,9 @@ EXERCISES["6.1"] = Parts(
                 "this is right if corners do not connect. Here they do.": OBJECTS_WITHOUT_CORNERS,
                 "these are the pieces. Which of them belong together?": sum(PIECES),
             },
-            otherwise=lambda found, expected: (
-                f"this is {many_or_few(found, expected)}. Follow each object across cuts."
+            otherwise=many_or_few(
+                "Follow each object across cuts: what touches there is one.",
+                "What touches nowhere, not even at a corner, are several.",
             ),
         ),
     },
@@ -85,6 +100,11 @@ EXERCISES["6.1"] = Parts(
             "pieces": OBJECTS,
             "largest_label": max(PIECES),
             "objects": sum(PIECES),
+        },
+        "pieces and largest_label are swapped: {pieces} is the label, {largest_label} are the pieces.": {
+            "pieces": max(PIECES),
+            "largest_label": sum(PIECES),
+            "objects": OBJECTS,
         },
         "{pieces} pieces cannot make {objects} objects: an object has at least one piece.": seen(
             {"pieces": 3, "largest_label": max(PIECES), "objects": OBJECTS}, lambda pieces, objects: pieces < objects
@@ -166,6 +186,42 @@ EXERCISES["6.2"] = Function(
         "this adds both numbers of start to a number of the window. Add row to row, and column to column.": (
             lambda labels, number, start, shape: name_in_window(labels, number) + sum(start)
         ),
+        "the row is one too large. Rows are counted from 0; only the number of a pixel begins with 1.": {
+            "start": lambda start: (start[0] + 1, start[1])
+        },
+        "row and column are one too large. They are counted from 0; only the number of a pixel begins with 1.": {
+            "start": lambda start: (start[0] + 1, start[1] + 1)
+        },
+        "start is subtracted. Row and column of the image are further on than those of the window.": {
+            "start": lambda start: (-start[0], -start[1])
+        },
+        "start is added twice.": {"start": lambda start: (2 * start[0], 2 * start[1])},
+        "the row is right, but no column is in it.": (
+            lambda labels, number, start, shape: name(
+                labels, number, (start[0], 0), shape, lambda rows, columns: (rows[0], 0)
+            )
+        ),
+        "this is the first pixel of object 1. Does your function use number?": {"number": 1},
+        "this takes number for a position in a list of objects. Look for labels == number.": {
+            "number": lambda labels, number: np.unique(labels[labels > 0])[number - 1]
+        },
+        "the index of a pixel in the list of all pixels of the object is not {number}: the first one has 0.": {
+            "pixel": lambda number: lambda rows, columns: (rows[number], columns[number])
+        },
+        "this is the name in the example of the task. Go by what your function is given.": lambda *case: 34,
+        "this is the middle of the object, which need not be a pixel of it.": {
+            "pixel": lambda: lambda rows, columns: (int(rows.mean()), int(columns.mean()))
+        },
+        "this is the middle of the object, rounded. It need not be a pixel of it.": {
+            "pixel": lambda: lambda rows, columns: (round(rows.mean()), round(columns.mean()))
+        },
+        "this is the upper right corner of a box around the object, which need not be a pixel of it.": {
+            "pixel": lambda: lambda rows, columns: (rows.min(), columns.max())
+        },
+        "an array of the shape of the image is too large. Row, column and shape are enough to compute the name.": seen(
+            lambda *case: name(*case) if case[0].dtype != np.uint8 else np.empty(2**60, np.uint8),
+            lambda error: error.startswith("MemoryError"),
+        ),
         "this is the pixel's number in the window. Where does the window begin in the image?": name_in_window,
         "this is the number in the window. Where is the object's first pixel?": lambda labels, number, *_: number,
         "where does the window begin? Neither its first row nor its first column is in it.": {"start": (0, 0)},
@@ -192,7 +248,7 @@ EXERCISES["6.2"] = Function(
         "this is the leftmost pixel, counted column by column. Raster order goes line by line.": (
             lambda labels, number, start, shape: name(labels.T, number, start[::-1], shape[::-1])
         ),
-        "this is the corner of a box around the object, which need not be a pixel of it.": {
+        "this is the upper left corner of a box around the object, which need not be a pixel of it.": {
             "pixel": lambda: corner_of_box
         },
         "this is the leftmost pixel. The first one is in the topmost row.": {"pixel": lambda: leftmost_pixel},
@@ -291,17 +347,47 @@ def on_both_sides(table, side):
     return table
 
 
-def is_empty(found, table, side):
-    in_square = (table["centroid-0"] // side == found[0]) & (table["centroid-1"] // side == found[1])
-    return not in_square.any()
+def count_in(found, table, side):
+    """How many nuclei are in a square."""
+    return ((table["centroid-0"] // side == found[0]) & (table["centroid-1"] // side == found[1])).sum()
+
+
+def square(answer):
+    """Row and column of a square; says what else is given."""
+    try:
+        return whole_numbers("row, column")(answer)
+    except Wrong as reason:
+        more = ""
+        if isinstance(answer, np.ndarray):
+            more = " Of a Series, its idxmin() is asked for."
+        elif isinstance(answer, float):
+            more = " Is it an area? idxmin() tells its place."
+        elif isinstance(answer, (int, np.integer)):
+            more = " Is it one of two keys, or a position in a list?"
+        raise Wrong(f"{reason}{more}") from None
 
 
 EXERCISES["6.3"] = Function(
     right=best_square,
     cases=tables,
     given=lambda table, side, at_least: f"a table of {len(table)} nuclei, side={side} and at_least={at_least}",
-    reads=whole_numbers("row, column"),
+    reads=square,
     mistakes={
+        "no square is left to choose from. Compare the number of nuclei with at_least; the parameters are table, side, "
+        "at_least.": seen(lambda *case: pd.Series([], dtype=float).idxmin(), lambda error: "empty sequence" in error),
+        "this is the place in the lesson's table. Go by the one that is given.": lambda *case: (0, 18),
+        "the row is made of centroid-1. It is centroid-0.": {
+            "table": lambda table: table.assign(**{"centroid-0": table["centroid-1"]})
+        },
+        "the column is made of centroid-0. It is centroid-1.": {
+            "table": lambda table: table.assign(**{"centroid-1": table["centroid-0"]})
+        },
+        "columns go by squares of 250 pixels, and rows do not.": {
+            "table": lambda table, side: table.assign(**{"centroid-1": table["centroid-1"] * side / 250})
+        },
+        "you round up. A centre at 0.9 of the side is in square 0.": {"rounding": lambda: np.ceil},
+        "areas vary least there. The smallest mean is asked for.": {"statistic": "std"},
+        "the smallest nucleus of all lies there. The smallest mean is asked for.": {"statistic": "min", "at_least": 0},
         "this goes by squares of 250 pixels. Does your function use side?": {"side": 250},
         "this goes by 250 and 20. Does your function use side and at_least?": {"side": 250, "at_least": 20},
         "this is right if 20 nuclei are needed. Does your function use at_least?": {"at_least": 20},
@@ -322,7 +408,6 @@ EXERCISES["6.3"] = Function(
         "some nuclei are in the wrong square. One at 0.9 of the side is still in the first.": {
             "rounding": lambda: np.round
         },
-        "that square has fewer than {at_least} nuclei.": {"at_least": 0},
         "a square with exactly {at_least} nuclei has enough of them.": {"at_least": lambda at_least: at_least + 1},
         "nuclei are largest there. The smallest mean is asked for.": {"find": "idxmax"},
         "the median is smallest there. The mean is asked for.": {"statistic": "median"},
@@ -337,7 +422,12 @@ EXERCISES["6.3"] = Function(
             lambda table, side, at_least: tuple(side * part for part in best_square(table, side, at_least))
         ),
         "squares are counted from 0.": lambda *case: tuple(part + 1 for part in best_square(*case)),
-        "that square is empty in this table.": seen(lambda *case: (0, 900), is_empty),
+        "that square is empty in this table. Does your function go by table?": seen(
+            lambda *case: (0, 900), lambda found, table, side: not count_in(found, table, side)
+        ),
+        "that square has fewer than {at_least} nuclei. Compare .size() with at_least: as many or more are asked for.": seen(
+            {"at_least": 0}, lambda found, table, side, at_least: count_in(found, table, side) < at_least
+        ),
     },
     otherwise="the smallest mean area is in another square.",
     praise="Your function finds the square in five tables, with squares of different sizes.",
@@ -355,7 +445,7 @@ EXERCISES["6.3"] = Function(
 
 
 def neighbours():
-    """Labels of two tiles side by side, from plain to random; no label is in both tiles."""
+    """Labels of two tiles side by side, from plain to random."""
     yield np.array([[5, 0, 1], [0, 0, 1], [0, 0, 0]]), np.array([[2, 0, 6], [2, 0, 0], [0, 0, 0]])
     yield np.array([[5, 0, 0], [0, 0, 1], [0, 0, 0]]), np.array([[0, 0, 6], [2, 0, 0], [0, 0, 0]])
     yield np.array([[0, 1], [0, 0], [0, 3], [0, 0], [0, 4]]), np.array([[2, 0], [0, 0], [5, 0], [0, 0], [7, 0]])
@@ -366,7 +456,7 @@ def neighbours():
     yield np.array([[1, 2]]), np.array([[3]])
     yield np.array([[0, 0], [0, 4], [0, 0]]), np.array([[2, 0], [0, 0], [6, 0]])  # one pixel touches two labels
     yield np.array([[0, 3], [0, 0], [0, 9]]), np.array([[0, 0], [7, 0], [0, 0]])
-    yield np.array([[0, 7], [0, 0], [0, 8]]), np.array([[2, 0], [0, 0], [9, 0]])  # labels restart in every tile
+    yield np.array([[0, 7], [0, 0], [0, 8]]), np.array([[7, 0], [0, 0], [9, 0]])  # labels restart in every tile
     yield np.zeros((4, 4), int), np.ones((4, 4), int)
     random = np.random.default_rng(64)
     for rows in (5, 9, 30):
@@ -390,6 +480,18 @@ def first_partner_of_each_pixel(left, right):
     return {pairs_of_row[0] for pairs_of_row in rows if pairs_of_row}
 
 
+def both_labelled(left, right):
+    """Pairs from one label image of both tiles."""
+    labels = label(np.hstack([left, right]) > 0)
+    return touching(*np.split(labels, [left.shape[1]], axis=1))
+
+
+def are_positions(left, right, found):
+    """Whether there are zeros in an answer, and all of it could be numbers of rows."""
+    rows = touching(*(np.arange(len(left))[:, None] for _ in range(2)), background=True)
+    return set(found) <= rows and any(0 in pair for pair in found)
+
+
 EXERCISES["6.4"] = Function(
     right=touching,
     cases=neighbours,
@@ -400,7 +502,11 @@ EXERCISES["6.4"] = Function(
     ),
     reads=pairs,
     mistakes={
-        "pairs are missing. Pixels touch at corners as well, one row up or down.": {"steps": (0,)},
+        "pairs are missing. Pixels touch at corners as well, one row up or down. (Or does return end your loop?)": {
+            "steps": (0,)
+        },
+        "corners one row up are there, and nothing else. Does return end your loop over the three?": {"steps": (-1,)},
+        "corners one row down are there, and nothing else. Does return end your loop over the three?": {"steps": (1,)},
         "a pair is missing. Corners touch one row down as well, not only one row up.": {"steps": (0, -1)},
         "a pair is missing. Corners touch one row up as well, not only one row down.": {"steps": (0, 1)},
         "a pair is missing. Pixels side by side in the same row touch as well.": {"steps": (-1, 1)},
@@ -426,6 +532,30 @@ EXERCISES["6.4"] = Function(
         "a pair is missing. Do you look at the first row of left, too?": {"rows": slice(1, None)},
         "a pair is missing. Do you look at the last row of left, too?": {"rows": slice(-1)},
         "a pair is missing. Do you look at the first row and the last row, too?": {"rows": slice(1, -1)},
+        "you look at the last column of left but one. Index -1 is the last.": {"left": lambda left: left[:, :-1]},
+        "two labels need not be equal to touch. Look for pixels where neither is 0.": (
+            lambda left, right: {pair for pair in touching(left, right) if pair[0] == pair[1]}
+        ),
+        "you pair all labels of one column with all of the other. Which of them touch?": (
+            lambda left, right: {pair for pair in product(left[:, -1].tolist(), right[:, 0].tolist()) if all(pair)}
+        ),
+        "you pair all labels of left with all of right. Which of them touch?": (
+            lambda left, right: {pair for pair in product(left.flat, right.flat) if all(pair)}
+        ),
+        "you compare all columns with one another. Only one column of left touches right.": (
+            lambda left, right: set().union(*(touching(*both) for both in zip(left.T[:, :, None], right.T[:, :, None])))
+        ),
+        "these are labels of a new image of both tiles. Those of left and right are asked for.": both_labelled,
+        "left.max() is added to the second label. Leave labels as they are.": (
+            lambda left, right: {(one, other + left.max()) for one, other in touching(left, right)}
+        ),
+        "only one pair is there. Does return end your loop too early?": (
+            lambda left, right: sorted(touching(left, right))[:1]
+        ),
+        "your list is always empty. Which pixels do you compare?": lambda left, right: [],
+        "the first row has none above it, and the last one none below.": seen(
+            lambda left, right: right[len(right)], lambda error: "out of bounds for axis 0" in error
+        ),
         "pairs are missing. You seem to look at {left.shape[1]} rows. How many are there?": {
             "rows": lambda left: slice(left.shape[1])
         },
@@ -442,6 +572,9 @@ EXERCISES["6.4"] = Function(
         "a pair is missing: a label in right may touch several in left.": (
             lambda left, right: {b: (a, b) for a, b in sorted(touching(left, right), reverse=True)}.values()
         ),
+        "these are numbers of rows. The labels of the pixels there are asked for.": seen(
+            lambda left, right: [(row, row) for row in np.flatnonzero(left[:, -1] * right[:, 0])], are_positions
+        ),
         "there is a pair with 0. The background touches many labels, but it is no object.": seen(
             {"background": True},
             lambda found: any(0 in pair for pair in found),
@@ -455,7 +588,7 @@ EXERCISES["6.4"] = Function(
             lambda found, expected: {"extra": min(set(found) - set(expected))} if set(found) - set(expected) else None,
         ),
         "the pair {missing} is missing.": seen(
-            lambda left, right: [],
+            lambda left, right: sorted(touching(left, right))[1::2],
             lambda found, expected: {"missing": min(set(expected) - set(found))},
         ),
     },
