@@ -302,7 +302,7 @@ def test_parts_are_answered_one_by_one(example, line_of):
         ((4, ...), "✗ Exercise 99.1: a = 4: one more. Still open: b."),
         ((9, 9), "✗ Exercise 99.1: both are 9."),
         ((4, 5), "✗ Exercise 99.1: a = 4: one more. Not right, either: b."),
-        ((3, "3"), "✗ Exercise 99.1: b is '3', but one number is asked for. Right so far: a."),
+        ((3, "3"), "✗ Exercise 99.1: b is '3', but one number is asked for. Leave the quotes away. Right so far: a."),
         ((np.array(3), np.array([3])), "✓ Exercise 99.1: correct."),
     ]:
         assert line_of("99.1", *answers).strip() == line
