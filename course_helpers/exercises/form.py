@@ -225,7 +225,8 @@ class Function(Form):
 
     `cases` makes tuples of arguments; if it has a parameter ``folder``, it may write files there and hand over their
     Paths. `given` tells a case in words. `reads` makes of a result what is compared. Names in `without` must not be used.
-    A mistake is named if it gives what was found in all wrong cases, or alone in more than `share` of them.
+    `shows` tells a result in words. A mistake is named if it gives what was found in all wrong cases, or alone in more than
+    `share` of them.
     """
 
     right: Callable
@@ -235,6 +236,7 @@ class Function(Form):
     same: Callable = equal
     without: tuple = ()
     share: float = 0.5
+    shows: Callable = shown
     _outcomes: dict = field(default_factory=dict, init=False, repr=False)
 
     def judged(self, answer):
@@ -247,7 +249,8 @@ class Function(Form):
             if wrong:
                 begin("comparing your results with known mistakes", limited=False)
                 says = self.fault(answer, wrong[0], answered)
-                raise Wrong(f"for {wrong[0].given} you get {shown(wrong[0].found)}: {says}{about_changes(wrong[0])}")
+                says = f"for {wrong[0].given} you get {self.shows(wrong[0].found)}: {says}{about_changes(wrong[0])}"
+                raise Wrong(says.replace(": Your function", ": your function"))
         for case in answered:
             if case.changed:
                 raise Wrong(f"the result is right for {case.given}.{about_changes(case)}")
@@ -484,7 +487,7 @@ def pairs(answer):
         if isinstance(pair, Set):
             raise Wrong("pairs with a first and a second number are asked for. A set has no order.")
         if len(parts) != 2:
-            raise Wrong(f"{asked} An entry with {len(parts)} parts is no pair.")
+            raise Wrong(f"{asked} {shown(pair)} is no pair.")
         if any(isinstance(part, (Sequence, Set)) for part in parts):
             raise Wrong(f"{asked} A part of {shown(pair)} is no single number: write a pair for each.")
         found.append(tuple(whole_number(part) for part in parts))
@@ -496,7 +499,8 @@ def choice(*names):
     known = {bare(name): name for name in names}
 
     def reads(answer):
-        name = bare(answer if isinstance(answer, str) else getattr(answer, "__name__", ""))
+        one = answer[0] if isinstance(answer, (list, tuple)) and len(answer) == 1 else answer
+        name = bare(one if isinstance(one, str) else getattr(one, "__name__", ""))
         if name not in known:
             raise Wrong(f"one of {', '.join(names)} is asked for.")
         return known[name]

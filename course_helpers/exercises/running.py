@@ -146,7 +146,8 @@ def call(learners, *arguments, given):
     if result is not None and result is not ...:
         return result
     if is_written(learners):
-        raise Wrong(f"your function returns None for {given}. Does every way through it end with return?")
+        prints = " It prints, but what is printed is not returned." * ("print" in names_used(learners))
+        raise Wrong(f"your function returns None for {given}. Does every way through it end with return?{prints}")
     raise Unanswered("your function returns nothing yet. Write its body and let it end with return.")
 
 
