@@ -14,12 +14,14 @@ def test_1_1_expects_what_is_rendered():
 @pytest.mark.parametrize(
     "answer, rendered, feedback",
     [
-        (FIRST, [1] * 18, "✓ Exercise 1.1: correct. You rendered 18 of 200,000 images."),
-        (FIRST + 1, [1], "✓ Exercise 1.1: approximately right."),
+        (FIRST, [FIRST] * 18, "✓ Exercise 1.1: correct. You rendered 18 of 200,000 images."),
+        (FIRST + 1, [FIRST], "✓ Exercise 1.1: approximately right."),
         (FIRST + NEARLY + 1, [1], "Where do the uniform images begin?\n"),
         (FIRST - 2, [1], "first_uniform = 139843: there the counts still range from 250 to 251. Go deeper."),
         (130_000, [1] * 30, "there the counts still range from 249 to 256. Go deeper."),
-        (FIRST, list(range(21)), "you rendered 21 images. Can you do with 20?"),
+        (FIRST, [FIRST, *range(20)], "you rendered 21 images. Can you do with 20?"),
+        (FIRST, [139_000], "none of the 1 images in the list"),
+        (100_000, [49_999, 99_999], "never looked beyond image 99999, whose counts range from 231 to 256"),
         (FIRST, ..., "Right so far: first_uniform. Still open: rendered."),
     ],
 )
@@ -35,9 +37,9 @@ def not_written(level): ...
     "answer, feedback",
     [
         (dask.delayed(render_level), "gives an array of shape (512, 512)"),
-        (lambda level: dask.delayed(spread_of(level)), "by then it has rendered an image"),
+        (lambda level: dask.delayed(render_level(level).max()), "by then it has rendered an image"),
         (dask.delayed(lambda level: render_level(level).min() - render_level(level).max()), "Mind the order"),
-        (dask.delayed(lambda level: render_level(level).std()), "range from 218 to 256"),
+        (dask.delayed(lambda level: render_level(level)[0].max() - 200), "range from 218 to 256"),
         (dask.delayed(lambda level: numpy.ptp(render_level(level))), "your function raises NameError"),  # noqa: F821
         (dask.delayed(lambda: 3), "your function takes 0 arguments"),
         (lambda level: [dask.delayed(spread_of)(level)], "at once"),
@@ -53,8 +55,8 @@ def test_1_2_looks_at_the_plan_and_at_what_it_gives(line_of, answer, feedback):
     "answer, feedback",
     [
         (images().mean(), "shape (), but"),
-        (means(images(range(5_000, 155_000, 5_000))), "number 0 is"),
-        (means(images()[:, ::8, ::8]), "is not the mean count of all pixels"),
+        (means(images(range(9, 150_000, 5_000))), "number 0 is"),
+        (means(images()[:, ::8, ::8]), "but the mean count of all pixels of image 0 is"),
     ],
 )
 def test_1_3_looks_at_all_pixels_of_the_right_images(line_of, answer, feedback):

@@ -12,7 +12,7 @@ from dask.delayed import Delayed, DelayedLeaf
 
 from course_helpers import mandelbrot
 from course_helpers.exercises.form import ANY, Checked, Function, Parts, Value, number, read, seen, whole_number
-from course_helpers.exercises.running import Wrong, begin, call, is_lazy, shown
+from course_helpers.exercises.running import Wrong, begin, call, described, is_lazy, shown
 from course_helpers.mandelbrot import MAX_ITER, render_level
 
 EXERCISES = {}
@@ -21,6 +21,13 @@ EXERCISES = {}
 
 NUMBER_OF_IMAGES, FIRST, NEARLY, MOST_RENDERED = 200_000, 139_845, 5_000, 20
 LAST = NUMBER_OF_IMAGES - 1
+
+
+def level(answer):
+    """The number of an image."""
+    if np.ndim(answer) == 2:
+        raise Wrong("the number of the image is asked for, its level, not the image itself.")
+    return whole_number(answer)
 
 
 def levels_of_record(answer):
@@ -36,19 +43,35 @@ def counts_of(level):
     return {"smallest": image.min(), "largest": image.max()}
 
 
+def may_be_right(first_uniform):
+    return FIRST <= first_uniform <= FIRST + NEARLY
+
+
+def none_near(first_uniform, rendered):
+    """Whether no uniform image was rendered that may have shown this answer."""
+    near = any(FIRST <= level <= first_uniform + NEARLY for level in rendered)
+    return may_be_right(first_uniform) and not near and {"count": len(rendered)}
+
+
+def turned(rendered, wrong_way):
+    """The first image of a search after which it went the wrong way, with its counts, if there is one."""
+    at = next((at for at, after in zip(rendered, rendered[1:]) if 0 <= at <= LAST and wrong_way(at, after)), None)
+    return None if at is None else {"at": at, **counts_of(at)}
+
+
 def too_many(first_uniform, rendered):
     """Whether so many images were rendered for a level that may be right, and whether some of them again."""
     different = len(set(rendered))
     again = f", of {different} different levels. Dask keeps no image: asking twice renders twice"
     facts = {"count": len(rendered), "again": again * (different < len(rendered))}
-    return facts if len(rendered) > MOST_RENDERED and first_uniform >= FIRST else None
+    return facts if len(rendered) > MOST_RENDERED and may_be_right(first_uniform) else None
 
 
 EXERCISES["1.1"] = Parts(
     parts={
         "first_uniform": Value(
             right=FIRST,
-            reads=whole_number,
+            reads=level,
             same=lambda found, known: found in known if isinstance(known, range) else found == known,
             nearly={
                 "Image {found} is uniform, but so is the one before it. Can you find the very first?": range(
@@ -57,12 +80,13 @@ EXERCISES["1.1"] = Parts(
             },
             mistakes={
                 "this image is not uniform yet, but its neighbour is. You are off by one.": FIRST - 1,
-                "this image is uniform, but so are many before it. Where do the uniform images begin? Does your search ask "
-                "whether all counts are equal? They need not be 256.": LAST,
                 "this is how many images are uniform. Which number has the first of them?": NUMBER_OF_IMAGES - FIRST,
-                "this is the middle of the stack, which is not uniform. Does your search go on?": NUMBER_OF_IMAGES // 2,
                 f"the images of the stack are numbered from 0 to {LAST}.": seen(
                     NUMBER_OF_IMAGES, lambda found: not 0 <= found <= LAST
+                ),
+                "at this level, near the very beginning, the counts range from {smallest} to {largest}. The level of an image is "
+                "asked for: not a count, nor a place in a list.": seen(
+                    18, lambda found: found <= MAX_ITER and counts_of(found)
                 ),
                 "there the counts still range from {smallest} to {largest}. Go deeper.": seen(
                     130_000, lambda found: counts_of(found) if found < FIRST else None
@@ -73,16 +97,44 @@ EXERCISES["1.1"] = Parts(
         "rendered": Value(reads=levels_of_record, right=ANY),
     },
     mistakes={
-        "the list of rendered images is empty. Find the level with stack[level].compute(), in at most "
-        f"{MOST_RENDERED} images: what render_level renders when you call it yourself is not in the list.": seen(
-            {"first_uniform": FIRST, "rendered": []}, lambda rendered: not rendered
+        "first_uniform = {first_uniform} may be right, but none of the {count} images in the list of rendered ones is uniform and near it. "
+        f"Let your search find it with stack[level].compute(), in at most {MOST_RENDERED} images: what render_level renders "
+        "when you call it yourself is not in the list.": seen(
+            {"first_uniform": FIRST, "rendered": [139_000]}, none_near
+        ),
+        "first_uniform = {first_uniform}: your search rendered image {at}, whose counts are all {smallest}, and went deeper. "
+        "It is uniform, whichever count that is, so the first uniform one is not behind it.": seen(
+            {"first_uniform": LAST, "rendered": [99_999, 149_999, 174_999]},
+            lambda first_uniform, rendered: (
+                first_uniform > FIRST + NEARLY and turned(rendered, lambda at, after: FIRST <= at < after)
+            ),
+        ),
+        "first_uniform = {first_uniform}: your search rendered image {at}, whose counts range from {smallest} to {largest}, "
+        "and then one before it. Which part of the image does your search look at, and which way does it go?": seen(
+            {"first_uniform": 1, "rendered": [99_999, 49_999, 24_999]},
+            lambda first_uniform, rendered: (
+                first_uniform < FIRST and turned(rendered, lambda at, after: after < at < FIRST)
+            ),
+        ),
+        "first_uniform = {first_uniform}: your search never looked beyond image {at}, whose counts range from {smallest} to "
+        "{largest}.": seen(
+            {"first_uniform": 100_000, "rendered": [49_999, 99_999]},
+            lambda first_uniform, rendered: (
+                rendered
+                and first_uniform <= max(rendered) + 1 <= FIRST
+                and turned([max(rendered)] * 2, lambda at, after: True)
+            ),
         ),
         f"the answer may be right, but you rendered {{count}} images{{again}}. Can you do with {MOST_RENDERED}? (Other cells "
         "add to the list, too. If one ran after your search, run your search again, then this cell.)": seen(
-            {"first_uniform": FIRST, "rendered": [7] * 30}, too_many
+            {"first_uniform": FIRST, "rendered": [FIRST] * 30}, too_many
         ),
     },
-    also_right=((np.int64(FIRST), [7] * MOST_RENDERED), (float(FIRST), [1]), (FIRST + NEARLY, [1])),
+    also_right=(
+        (np.int64(FIRST), [FIRST] * MOST_RENDERED),
+        (float(FIRST), [FIRST]),
+        (FIRST + NEARLY, [1, LAST, FIRST + 7]),
+    ),
     praise=lambda rendered: f"You rendered {len(rendered)} of {NUMBER_OF_IMAGES:,} images.",
     hints=[
         "the stack has two parts: images that are not uniform, and after them images that are. You look for the border "
@@ -137,8 +189,11 @@ class DelayedFunction(Function):
         return read(self.reads, value, f"for {given} computing your plan gives")
 
 
+picture = functools.lru_cache(8)(render_level)  # dozens of known mistakes are tried on the same images
+
+
 def spread_of(level, lowest=np.min, highest=np.max):
-    image = render_level(level)
+    image = picture(level)
     return int(highest(image)) - int(lowest(image))
 
 
@@ -146,28 +201,58 @@ def delays(function, **others):
     return dask.delayed(functools.partial(function, **others))
 
 
+def of_image(number):
+    """A delayed function that gives another number of the image."""
+    return dask.delayed(lambda level: number(picture(level)))
+
+
 EXERCISES["1.2"] = DelayedFunction(
     right=spread_of,
     # Of two of them only a corner has the smallest count. One level further, or less, a spread is another one.
-    cases=lambda: ((level,) for level in (76_139, 110_231, FIRST)),
+    cases=lambda: ((level,) for level in (76_139, 110_231, FIRST, 0)),
     given="level {level}",
     reads=number,
     mistakes={
         "this is the spread of level 0. Does your function use its level?": dask.delayed(lambda level: spread_of(0)),
-        "this is the spread of some pixels, every second one of each row and column. Take all.": delays(
+        "this is the spread without a few of the pixels, as with every second row, or between percentiles. Take all.": delays(
             spread_of, lowest=lambda image: image[::2, ::2].min(), highest=lambda image: image[::2, ::2].max()
         ),
-        "this is the spread of the next level. Does your function change its level?": (
+        "the smallest count is that of the next level, or both are. Render the level that is asked for.": (
             dask.delayed(lambda level: spread_of(level + 1))
         ),
-        "this is the largest count of the image. Does your function use the smallest one as well?": (
+        "nothing of the image is in this number. Does your function render its level, with render_level(level)?": (
+            dask.delayed(lambda level: 0)
+        ),
+        "this is the largest count of the image, and nothing is subtracted. Subtract its smallest.": (
             delays(spread_of, lowest=lambda image: 0)
         ),
-        "this is the smallest count of the image. Does your function use the largest one as well?": (
-            dask.delayed(lambda level: render_level(level).min() + 0.0)
+        "this is the smallest count of the image. Does your function use the largest one as well?": of_image(np.min),
+        f"this is {MAX_ITER} minus the smallest count. Does your function look for the largest?": of_image(
+            lambda image: MAX_ITER - image.min()
         ),
-        f"counts lie between 0 and {MAX_ITER}. Mind the order of the subtraction, and that unsigned numbers have no values "
-        "below zero.": seen(delays(spread_of, lowest=np.max, highest=np.min), lambda found: not 0 <= found <= MAX_ITER),
+        "this is the largest count and the smallest added. Subtract.": of_image(
+            lambda image: image.max() + image.min()
+        ),
+        "this is the largest count minus the mean. Subtract the smallest.": of_image(
+            lambda image: image.max() - image.mean()
+        ),
+        "this is the mean of the counts.": of_image(np.mean),
+        "this is the standard deviation of the counts.": of_image(np.std),
+        "this is the variance of the counts.": of_image(np.var),
+        "this is the sum of the counts.": of_image(np.sum),
+        "this is how many different counts there are.": of_image(lambda image: np.unique(image).size),
+        f"a count of {MAX_ITER} does not fit into uint8, and becomes 0.": of_image(
+            lambda image: np.ptp(image.astype(np.uint8))
+        ),
+        "int8 holds numbers up to 127 only. Leave the counts as they are.": of_image(
+            lambda image: np.ptp(image.astype(np.int8))
+        ),
+        "a spread is not below zero. Mind the order of the subtraction, and that unsigned numbers begin again at the top.": seen(
+            delays(spread_of, lowest=np.max, highest=np.min), lambda found: found < 0 or 65_000 < found < 66_000
+        ),
+        "there it works on a plan. Call a method of it, such as image.max(), or delay the whole function.": seen(
+            lambda level: max(dask.delayed(render_level)(level)), lambda error: "Delayed" in error
+        ),
         "this is the plan of one call. Hand over the function itself, spread, without parentheses behind it.": seen(
             dask.delayed(spread_of)(0),
             lambda answer: isinstance(answer, Delayed) and not isinstance(answer, DelayedLeaf),
@@ -182,9 +267,13 @@ EXERCISES["1.2"] = DelayedFunction(
             dask.delayed(lambda level: dask.delayed(spread_of)(level)), lambda value: is_lazy(value)
         ),
     },
-    otherwise=lambda level: "the counts of this image range from {smallest} to {largest}.".format(**counts_of(level)),
+    otherwise=lambda level: (
+        "the counts of this image range from {smallest} to {largest}. Does your function look for both in all pixels?".format(
+            **counts_of(level)
+        )
+    ),
     also_right=(dask.delayed(lambda level: np.ptp(render_level(level))), lambda level: dask.delayed(spread_of)(level)),
-    praise="Three plans cost nothing, and computing them gave three numbers.",
+    praise="Four plans cost nothing, and computing them gave four numbers.",
     hints=[
         "write it as a normal function first and call it: does spread(0) give a number? Then delay it, as delayed_render "
         "above.",
@@ -215,9 +304,17 @@ def means(stack):
 
 
 @functools.cache
+def pictures():
+    """These images, rendered once."""
+    return np.array([render_level(level) for level in LEVELS])
+
+
 def mean_counts():
     """The mean count of each of these images, in the order of the levels."""
-    return np.array([render_level(level).mean() for level in LEVELS])
+    return pictures().mean(axis=(1, 2))
+
+
+mean_of_level = functools.lru_cache(256)(lambda level: render_level(level).mean())
 
 
 class LargestResults(Callback):
@@ -236,8 +333,12 @@ def lazy_means(answer):
     """Look at what the array declares, then at its numbers, and at how they come about."""
     yield {"answer": answer, "found": shown(answer)}
     begin("computing your array")
-    with LargestResults() as memory, counted_renders() as renders:
-        values = answer.compute(scheduler="synchronous")
+    try:
+        with LargestResults() as memory, counted_renders() as renders:
+            values = answer.compute(scheduler="synchronous")
+    except (ArithmeticError, ValueError, TypeError) as error:
+        yield {"error": described(error)}
+        raise
     begin("comparing your numbers", limited=False)
     yield {"values": values}
     yield {"renders": len(renders), "held": memory.most_bytes / render_level(0).nbytes}
@@ -246,13 +347,81 @@ def lazy_means(answer):
 def first_wrong_mean(values):
     wrong = np.flatnonzero(~np.isclose(values, mean_counts(), rtol=1e-6, atol=1e-6))
     at = wrong[0] if wrong.size else None
-    return {"position": at, "value": values[at], "level": LEVELS[at]} if wrong.size else None
+    return (
+        {"position": at, "value": values[at], "level": LEVELS[at], "right": mean_counts()[at]} if wrong.size else None
+    )
+
+
+def in_one_piece(numbers):
+    """A lazy array of these numbers, which a function makes."""
+    return da.map_blocks(numbers, chunks=((len(LEVELS),),), meta=np.empty(0))
+
+
+def instead(numbers):
+    """A mistake: other numbers than the means, made of the images."""
+    return seen(
+        in_one_piece(lambda: np.asarray(numbers(pictures()), float)),
+        lambda values: np.allclose(values, numbers(pictures()), rtol=1e-6, atol=1e-6),
+    )
+
+
+def of_levels(levels):
+    """A mistake: the means of other images. A few of them are compared."""
+    some = {at: int(levels[at]) for at in (0, 1, 11, 29)}
+    return seen(
+        in_one_piece(lambda: np.array([mean_of_level(some.get(at, 0)) for at in range(len(LEVELS))])),
+        lambda values: all(np.isclose(values[at], mean_of_level(level), rtol=1e-6) for at, level in some.items()),
+    )
 
 
 ONE_EACH = (
     f"the array has shape {{answer.shape}}, but one number for each of {len(LEVELS)} images is asked for, shape "
     f"({len(LEVELS)},). "
 )
+REMARKS = {  # by how many numbers there are
+    0: "Which images are asked for?",
+    1: "A mean over axis 0, too, is that of all images together.",
+    29: "Is image 145,000 among them? A slice ends before its stop.",
+    31: "Does it end with image 145,000?",
+    40: "These go to the end of the stack. The last is image 145,000.",
+    5_000: "Of start:stop:step, the step is 5,000; does your slice have 30 there?",
+    150_000: "Which step has your slice?",
+    200_000: "This is the whole stack.",
+}
+ASKED = f"{LEVELS[0]}, {LEVELS[1]}, {LEVELS[2]}, ..., {LEVELS[-1]}"
+OTHER_NUMBERS = {
+    "the sums of the images": lambda stack: stack.sum(axis=(1, 2)),
+    "the largest counts": lambda stack: stack.max(axis=(1, 2)),
+    "the smallest counts": lambda stack: stack.min(axis=(1, 2)),
+    "the standard deviations": lambda stack: stack.std(axis=(1, 2)),
+    "the variances": lambda stack: stack.var(axis=(1, 2)),
+    "the medians": lambda stack: np.median(stack, axis=(1, 2)),
+    "the means of every second row and column": lambda stack: stack[:, ::2, ::2].mean(axis=(1, 2)),
+    "the means of the first rows": lambda stack: stack[:, 0].mean(axis=1),
+    "the means of the first columns": lambda stack: stack[:, :, 0].mean(axis=1),
+    "the counts of the first pixel": lambda stack: stack[:, 0, 0],
+    "the counts of the pixel in the middle": lambda stack: stack[:, 256, 256],
+    "the sums divided by 512, for pixels in rows and columns": lambda stack: stack.sum(axis=(1, 2)) / 512,
+    "the sums divided by how many images there are": lambda stack: stack.sum(axis=(1, 2)) / len(LEVELS),
+    "the means divided by 256": lambda stack: stack.mean(axis=(1, 2)) / MAX_ITER,
+    "the means divided by how many images there are": lambda stack: stack.mean(axis=(1, 2)) / len(LEVELS),
+    "the means without decimals, cut off": lambda stack: stack.mean(axis=(1, 2)).astype(int),
+    "the means without decimals, rounded": lambda stack: stack.mean(axis=(1, 2)).round(),
+    "the means in float16, which keeps three digits": lambda stack: stack.mean(axis=(1, 2)).astype(np.float16),
+    "the means of counts in uint8, in which 256 becomes 0": lambda stack: stack.astype(np.uint8).mean(axis=(1, 2)),
+    "the means of counts that are cut off at 255": lambda stack: np.minimum(stack, 255).mean(axis=(1, 2)),
+    "the means of all images up to each one, added": lambda stack: stack.mean(axis=(1, 2)).cumsum(),
+    "the means in the order of the last image first": lambda stack: stack[::-1].mean(axis=(1, 2)),
+}
+OTHER_LEVELS = {
+    "5000, 10000, ..., 150000": range(5_000, 155_000, 5_000),
+    "4999, 9999, ..., 149999": range(4_999, 150_000, 5_000),
+    "1, 5001, ..., 145001": range(1, 150_000, 5_000),
+    "of 30 equal steps that end with 150000": np.linspace(0, 150_000, 30),
+    "of 30 equal steps to the end of the stack": np.linspace(0, LAST, 30),
+    "0, 500, ..., 14500": range(0, 15_000, 500),
+    "0, 1, ..., 29": range(30),
+}
 EXERCISES["1.3"] = Checked(
     check=lazy_means,
     seconds=60,
@@ -270,28 +439,36 @@ EXERCISES["1.3"] = Checked(
         f"{ONE_EACH}Is it one for each row or column of an image? Over which axes is the mean taken?": seen(
             images().mean(axis=(0, 1)), lambda answer: answer.shape == (512,)
         ),
-        f"{ONE_EACH}Which images are asked for?": seen(
-            means(images(range(0, 200_000, 5_000))), lambda answer: answer.ndim == 1 and len(answer) != len(LEVELS)
+        f"{ONE_EACH}{{remark}}": seen(
+            means(images(range(0, 200_000, 5_000))),
+            lambda answer: (
+                answer.ndim == 1 and len(answer) != len(LEVELS) and {"remark": REMARKS.get(len(answer), REMARKS[0])}
+            ),
         ),
         f"{ONE_EACH}Over which axes is the mean taken?": seen(images().mean(axis=0), lambda answer: answer.ndim != 1),
         "the array has dtype {answer.dtype}, but numbers are asked for.": seen(
             means(images()) > 100, lambda answer: answer.dtype.kind not in "iuf"
         ),
-        "these are the sums of the images. The mean does not depend on how many pixels an image has.": seen(
-            images().sum(axis=(1, 2)),
-            lambda values: np.allclose(values, mean_counts() * render_level(0).size, rtol=1e-6),
+        "computing it raises {error}. Leave dtype out of .mean: sums are large, and a mean has decimals.": seen(
+            images().mean(axis=(1, 2), dtype=np.uint16), lambda error: True
         ),
-        "number {position} is {value:.3f}, and that is not the mean count of all pixels of image {level}. The images are "
-        f"those of level {LEVELS[0]}, {LEVELS[1]}, {LEVELS[2]}, ..., {LEVELS[-1]}.": seen(
-            means(images(range(len(LEVELS)))), first_wrong_mean
+        "number 0 is {values[0]}, because the sum of the pixels is larger than float16 can hold. Leave dtype out of .mean.": seen(
+            in_one_piece(lambda: np.full(len(LEVELS), np.nan)), lambda values: not np.isfinite(values).any()
         ),
+        **{
+            f"these are {what}, and the mean of each image is asked for.": instead(f)
+            for what, f in OTHER_NUMBERS.items()
+        },
+        **{f"these are the images {which}. Asked for are {ASKED}.": of_levels(f) for which, f in OTHER_LEVELS.items()},
+        "number {position} is {value:.3f}, but the mean count of all pixels of image {level} is {right:.3f}. The images are "
+        f"those of level {ASKED}.": seen(means(images(range(7, 150_000, 5_000))), first_wrong_mean),
         "the numbers are right, but computing the array rendered {renders} images: the others were rendered before. Leave "
         "all work to the moment of computing.": seen(
-            da.map_blocks(lambda: mean_counts(), chunks=((len(LEVELS),),), meta=np.empty(0)),
+            in_one_piece(mean_counts),
             lambda renders: renders < len(LEVELS),
         ),
         "the numbers are right, but while they were computed {held:.0f} images were in memory at once. Keep one image per "
-        "chunk.": seen(means(images().rechunk(-1)), lambda held: held > MOST_IN_MEMORY),
+        "chunk.": seen(means(images().rechunk(-1)), lambda held: round(held) > MOST_IN_MEMORY),
     },
     also_right=(
         means(images()),
