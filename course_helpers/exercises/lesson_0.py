@@ -3,6 +3,7 @@
 import functools
 import gc
 import math
+import operator
 import tempfile
 import tracemalloc
 from pathlib import Path
@@ -24,7 +25,7 @@ from course_helpers.exercises.form import (
     told,
     whole_number,
 )
-from course_helpers.exercises.running import Unanswered, Wrong, about_notebook, begin, call, names_used, silence
+from course_helpers.exercises.running import Raised, Unanswered, Wrong, about_notebook, begin, call, names_used, silence
 from course_helpers.memory import measure
 from course_helpers.recording import FRAMES, SHAPE, load_time_point
 
@@ -57,8 +58,8 @@ EXERCISES["0.1"] = Value(
         "these are those that do not help. Ask of each how much is in memory at a time.": "".join(AGAINST),
         "these are all of them. Some leave as much in memory at a time as there was.": "ABCDEFGH",
         **{says: "".join(sorted(HELPFUL + letter)) for letter, says in AGAINST.items()},
-        "{found} helps. But it is not all that helps: ask of the others how much is in memory at a time.": seen(
-            "CE", lambda found: set(found) < set(HELPFUL)
+        "{found}: right so far, and {missing} missing. Ask of the others how much is in memory at a time, on each computer.": seen(
+            "CE", lambda found: set(found) < set(HELPFUL) and {"missing": (0, "one is", "two are")[3 - len(found)]}
         ),
     },
     otherwise=what_speaks_against,
@@ -95,31 +96,39 @@ def share_of_bright(t):
 
 BYTES_AT_PEAK = 2 + 2 + 8  # frame, difference, scaled
 PEAK = BYTES_AT_PEAK * PIXELS / MIB
-NO_FLOATS = (
-    "holds no array of the result of the division. What kind of number does it give, and how many bytes has that?"
+NO_FLOATS = "is less than the result of the division alone. Which dtype has it? Print (frame / 255).dtype."
+TWO_FLOATS = (
+    "has room for two arrays of 8 bytes. Only one array is float64: print the dtypes of frame, difference and mask."
 )
-TWO_FLOATS = "counts two arrays of 8 bytes per pixel. Which dtype has the difference?"
+FOUR_ARRAYS = "fits scaled and three or more smaller arrays. Which are they? frame.min() is a single number."
+BIT = "counts a bit per pixel for the mask, which has a byte. And does it exist when most is in memory?"
+THREE_FLOATS = "has room for three arrays of 8 bytes. Which dtypes have frame and the difference?"
+NBYTES = "is much. Did you multiply frame.nbytes? It holds the 2 bytes of each pixel already. frame.size counts pixels."
 MISCOUNTED = {  # bytes per pixel that somebody may have counted, and what is wrong with them
     1: "is the mask alone. Larger arrays exist before it.",
     2: "is the loaded time point alone. What else exists while the function works?",
     3: "holds frame and mask. Which arrays exist before there is a mask?",
     4: NO_FLOATS,
     5: NO_FLOATS,
-    6: "would be right if the division gave uint16. Print (frame / 255).dtype.",
-    7: "counts three arrays of 2 bytes and the mask. Which dtype does the division give? Print (frame / 255).dtype.",
-    8: "holds one array of 8 bytes per pixel, or three smaller ones. Count all arrays that exist at the same time, with the "
-    "dtype that the division gives.",
-    9: "lacks what the division divides: it has a place, too, while the division runs.",
+    6: "fits three arrays of uint16, or frame and float32, but the division gives neither. Print (frame / 255).dtype.",
+    7: "fits three arrays of uint16 and the mask, or frame, float32 and the mask. Print (frame / 255).dtype.",
+    8: "fits scaled alone, or frame, the difference and float32. Print (frame / 255).dtype, and count all that exists with it.",
+    9: "fits scaled and the mask, or all four arrays with float32. Print (frame / 255).dtype; when is there a mask?",
     10: "lacks one array. The difference in brackets has no name, but while the division runs it has a place.",
+    10.125: BIT,
     11: "counts the mask, but not the difference in brackets. Do both exist at the same time? Which of the lines needs most?",
     13: "counts the difference in brackets and the mask. Do they exist at the same time?",
+    14: FOUR_ARRAYS,
+    15: FOUR_ARRAYS,
     16: TWO_FLOATS,
     17: TWO_FLOATS,
     18: TWO_FLOATS,
     19: TWO_FLOATS,
-    20: "counts three arrays of 8 bytes or so. Which dtypes have frame and the difference?",
-    24: "counts three arrays of 8 bytes. Which dtypes have frame and the difference?",
-    25: "counts three arrays of 8 bytes and the mask. Which dtypes have frame and the difference?",
+    20: TWO_FLOATS,
+    22: NBYTES,
+    24: f"{THREE_FLOATS} Or did you multiply frame.nbytes, which holds the 2 bytes of each pixel already?",
+    25: f"{THREE_FLOATS} And does the mask exist with them?",
+    26: NBYTES,
 }
 
 
@@ -129,12 +138,19 @@ def mib(bytes_per_pixel):
 
 def close(found, wanted):
     """Whether a prediction is this number of MiB, or a rounded one; or lies between two."""
-    low, high = wanted if isinstance(wanted, tuple) else (0.98 * wanted, 1.02 * wanted)
+    off = 0.5 if found > 20 and found == int(found) else 0.06
+    low, high = wanted if isinstance(wanted, tuple) else (wanted - off, wanted + off)
     return low < found <= high
 
 
+def in_millions(found):
+    """What is wrong with the bytes per pixel that somebody counted who divided by a million."""
+    count = next((count for count in MISCOUNTED if close(found, count * PIXELS / 1e6)), None)
+    return count and {"count": count, "says": MISCOUNTED[count]}
+
+
 def bytes_per_pixel_instead(found):
-    return f"{found:.5g} MiB are {found / mib(1):.3g} bytes per pixel"
+    return f"{found:.5g} MiB are {found / mib(1):.4g} bytes per pixel"
 
 
 def less_or_more(found):
@@ -154,7 +170,7 @@ def praise_of_peak():
 
 
 EXERCISES["0.2"] = Value(
-    right=PEAK,
+    right=(0.98 * PEAK, 1.02 * PEAK),
     reads=number,
     same=close,
     seconds=60,  # where a process takes long to start
@@ -164,7 +180,7 @@ EXERCISES["0.2"] = Value(
             1.005 * BYTES_AT_PEAK * PIXELS / 1e6,
         ),
         "This is about what one measures, with what Python and the loading of the image need on their way. Can you also "
-        "count it, array by array? That gives a little less.": (1.02 * PEAK, 1.07 * PEAK),
+        "count it, array by array? That gives a little less.": (1.02 * PEAK, 1.05 * PEAK),
     },
     mistakes={
         **{
@@ -179,10 +195,11 @@ EXERCISES["0.2"] = Value(
         "{found:g} looks like bytes per pixel. MiB are asked for: multiply by the number of pixels, divide by 2**20.": seen(
             BYTES_AT_PEAK, lambda found: found in range(1, 21)
         ),
-        "this looks like GiB, of 2**30 bytes. MiB are asked for, of 2**20 bytes.": seen(
-            PEAK / 1024, lambda found: found < 0.1
+        "{found:.5g} would be {count} bytes per pixel in MB, of a million bytes. Divide by 2**20. And {count} {says}": seen(
+            11 * PIXELS / 1e6, in_millions
         ),
-        "this looks like KiB, of 2**10 bytes. MiB are asked for, of 2**20 bytes.": seen(
+        "this looks like GB or GiB. MiB are asked for, of 2**20 bytes.": seen(PEAK / 1024, lambda found: found < 0.1),
+        "this looks like kB or KiB. MiB are asked for, of 2**20 bytes.": seen(
             PEAK * 1024, lambda found: 3000 < found <= 100_000
         ),
         "this looks like bytes. Divide by 2**20 to get MiB.": seen(11 * PIXELS, lambda found: found > 100_000),
@@ -207,12 +224,18 @@ FREE, BYTES_PER_PIXEL = 10 * GIB, 7
 TIME_POINT = 1024 * 2048 * 100 * BYTES_PER_PIXEL
 WORKERS, DAYS = FREE // TIME_POINT, 3700 * 40 / 60 / 24  # days of one core
 
-TOO_MUCH = "all at once is more than the free memory. How many GiB are all pixels, times 7 bytes?"
-ONE_IMAGE = "how many GiB does a single image take while it is processed?"
+SCREEN, ALL_TIME_POINTS, BRAIN = (
+    size * BYTES_PER_PIXEL / GIB for size in (96 * 2048 * 2048, 3700 * 1024 * 2048 * 100, 20_000 * 10_000 * 2_000)
+)
+TOO_MUCH = f"all at once these take {ALL_TIME_POINTS:,.0f} GiB, and 10 are free."
 
 
-def earlier(way):
-    return f"an earlier one of the ways works as well as {way}. Calculate the GiB of the others."
+def earlier(way, fits):
+    return f"{fits}, so an earlier one of the ways works as well as {way}."
+
+
+def take(count):
+    return f"{count} take {count * TIME_POINT / GIB:,.1f} GiB"
 
 
 def way(right, **mistakes):
@@ -222,14 +245,22 @@ def way(right, **mistakes):
     )
 
 
+WAYS = {"B": "one after the other", "C": "tile by tile", "D": "several computers"}
 EXERCISES["0.3"] = Parts(
     parts={
-        "screen": way("A", B=earlier("one after the other"), C=earlier("tile by tile"), D=earlier("several computers")),
-        "recording": way("B", A=TOO_MUCH, C=earlier("tile by tile"), D=earlier("several computers")),
+        "screen": way(
+            "A", **{letter: earlier(name, f"all at once take {SCREEN:.1f} GiB") for letter, name in WAYS.items()}
+        ),
+        "recording": way(
+            "B",
+            A=TOO_MUCH,
+            C=earlier("tile by tile", f"one time point takes {TIME_POINT / GIB:.1f} GiB"),
+            D=earlier("several computers", f"one time point takes {TIME_POINT / GIB:.1f} GiB"),
+        ),
         "brain": way(
             "C",
-            A=TOO_MUCH,
-            B=ONE_IMAGE,
+            A=f"all of it at once takes {BRAIN:,.0f} GiB, and 10 are free.",
+            B=f"there is a single image, and it takes {BRAIN:,.0f} GiB.",
             D="one image cannot be shared out image by image. Is there a way that works on this laptop?",
         ),
         "deadline": way(
@@ -242,21 +273,21 @@ EXERCISES["0.3"] = Parts(
             right=WORKERS,
             reads=whole_number,
             mistakes={
-                "this is one more than fits: round down. (Or did you take the number of cores?)": WORKERS + 1,
-                "so many fit if time points are loaded only. Processing takes 7 bytes per pixel.": (
-                    FREE // (TIME_POINT * 2 // BYTES_PER_PIXEL)
-                ),
+                f"{take(WORKERS + 1)}, one more than fits: round down. That there is a core for it does not help.": WORKERS
+                + 1,
+                "so many fit if time points are loaded only. Processing takes 7 bytes per pixel.": FREE
+                * 7
+                // (TIME_POINT * 2),
+                "so many fit with 4 bytes per pixel. Processing takes 7.": FREE * 7 // (TIME_POINT * 4),
+                "so many fit with one byte per pixel. Processing takes 7.": FREE * 7 // TIME_POINT,
                 "so many would fit into 16 GiB. How much of it is free?": 16 * GIB // TIME_POINT,
-                "so many fit into 10 GB, of a million kB. A GiB is 2**30 bytes.": 10**10 // TIME_POINT,
-                "these are too few: the 2 bytes of the loaded pixel are part of the 7.": (
-                    FREE // (TIME_POINT * 9 // BYTES_PER_PIXEL)
-                ),
-                "this would be so with one byte per pixel. Processing takes 7.": FREE
-                // (TIME_POINT // BYTES_PER_PIXEL),
-                "one time point fits, and more than one.": 1,
+                "so many would fit into the 6 GiB that are not free.": 6 * GIB // TIME_POINT,
+                f"{take(6)}. Is there room for one more? (A GiB is 2**30 bytes: with 10 GB, of 10**9, one gets 6.)": 6,
+                f"{take(5)}, and more fit. (The 2 bytes of a loaded pixel are part of the 7: with 9, one gets 5.)": 5,
+                "one time point fits, and more than one.": seen(1, lambda found: found <= 1),
             },
             otherwise=lambda found, expected: (
-                f"{'more' if found > expected else 'fewer'} than fit into the free memory. How much does one time point need?"
+                f"{take(found)}, {'which is more than the 10 that are free' if found > expected else 'and more fit'}."
             ),
         ),
     },
@@ -278,14 +309,17 @@ EXERCISES["0.3"] = Parts(
 
 LIMIT_OF_MEAN = 64 * MIB
 FEW, MORE, TIMES = range(60, 67), range(23, 43), range(3, 43)
+LEFTOVER = 99  # what np.empty holds while a function is measured
 ALL, SOME_PLANES, ONE_PLANE = np.s_[:, :, :], np.s_[10:13, :, :], np.s_[12:13, :, :]  # a part is compared faster
 
 
-def mean_of(times, window=ALL, use=np.s_[:], off=0, divisor=None, dtype=np.float64, after=np.asarray):
+def mean_of(
+    times, window=ALL, use=np.s_[:], off=0, divisor=None, dtype=np.float64, begun=0, each=np.asarray, after=np.asarray
+):
     """The mean of time points; with another argument a wrong one."""
-    total = np.zeros([len(range(*part.indices(size))) for part, size in zip(window, SHAPE)], dtype)
+    total = np.full([len(range(*part.indices(size))) for part, size in zip(window, SHAPE)], begun, dtype)
     for t in use(times) if callable(use) else times[use]:
-        total += load_time_point(t, window)
+        total += each(load_time_point(t, window))
     return after(total / (divisor or len(times) + off))
 
 
@@ -296,8 +330,15 @@ def halves(times, window=ALL, begun=0):
     return mean
 
 
-def rounded_parts(times, window=ALL):
-    return sum(load_time_point(t, window) // len(times) for t in times)
+def divided_in_each_round(times, window=ALL):
+    mean = 0
+    for t in times:
+        mean = (mean + load_time_point(t, window)) / len(times)
+    return mean
+
+
+def largest(times, window=ALL):
+    return functools.reduce(np.maximum, (load_time_point(t, window) for t in times))
 
 
 def wrong(**arguments):
@@ -308,19 +349,35 @@ WRONG_MEANS = {
     "this is the sum of the time points. It is not yet divided by their number.": wrong(divisor=1),
     "the sum has overflowed: uint16 holds numbers up to 65535 only.": wrong(dtype=np.uint16),
     "the sum has overflowed: uint8 holds numbers up to 255 only.": wrong(dtype=np.uint8),
-    "float16 holds numbers up to 65504 only.": wrong(dtype=np.float16),
+    "the sum has overflowed: int16 holds numbers up to 32767 only.": wrong(dtype=np.int16),
+    "float16 keeps three digits only, and ends at 65504.": wrong(dtype=np.float16),
+    "your time points overflow: uint8 holds numbers up to 255 only.": wrong(each=np.uint8),
+    "time points are added that are no longer as loaded, but a square root of them.": wrong(
+        each=lambda frame: 2 * np.sqrt(frame + np.float32(0.375))
+    ),
+    "np.empty leaves in an array whatever the memory held before. Begin with zeros.": wrong(begun=LEFTOVER),
+    "the sum begins with ones. Begin with zeros.": wrong(begun=1),
+    "this is the largest value of each pixel, not the mean.": largest,
     "this is rounded down. The mean has decimals.": wrong(dtype=np.float32, after=np.floor),
     "this is rounded. The mean has decimals.": wrong(dtype=np.float32, after=np.round),
-    "each time point is rounded down when it is divided. The mean has decimals.": rounded_parts,
+    "each time point is rounded down when it is divided. The mean has decimals.": wrong(
+        each=lambda frame: frame // len(FEW), divisor=1
+    ),
+    "the sum is divided in each round. Divide once, after the loop.": divided_in_each_round,
     "the first time point is missing in the sum.": wrong(use=np.s_[1:]),
     "the last time point is missing in the sum.": wrong(use=np.s_[:-1]),
     "this is the mean of all but the first time point.": wrong(use=np.s_[1:], off=-1),
     "this is the mean of all but the last time point.": wrong(use=np.s_[:-1], off=-1),
     "only every other time point is used.": wrong(use=np.s_[::2], divisor=4),
+    "only every other time point is added, but the sum is divided by the number of all.": wrong(use=np.s_[::2]),
+    "only the first two time points are used.": wrong(use=np.s_[:2], divisor=2),
+    "only the first two time points are added.": wrong(use=np.s_[:2]),
     "nothing is added to the sum.": wrong(use=np.s_[:0]),
     "the first time point is in the sum twice.": wrong(use=lambda times: [times[0], *times]),
     "the sum goes one time point too far.": wrong(use=lambda times: [*times, times[-1] + 1]),
     "the numbers of the time points are one too large.": wrong(use=lambda times: [t + 1 for t in times]),
+    "the numbers of the time points are one too small.": wrong(use=lambda times: [t - 1 for t in times]),
+    "the sum is divided by the number of the last time point. How many are there?": wrong(divisor=max(FEW)),
     "the sum is divided by one too many.": wrong(off=1),
     "the sum is divided by one too few.": wrong(off=-1),
     "the sum is divided by 40. These are fewer.": wrong(divisor=40),
@@ -339,6 +396,7 @@ WRONG_MEANS = {
     "this is the mean of range(3, 43). Does your function use times?": wrong(
         use=lambda times: TIMES, divisor=len(TIMES)
     ),
+    "the time points of range(3, 43) are added. Does your function use times?": wrong(use=lambda times: TIMES),
     "halving in each round lets the last time points count most.": functools.partial(halves, begun=1),
     "halving in each round, from zero on, lets the last time points count most.": halves,
 }
@@ -375,9 +433,7 @@ def mean_of_floats(times):
     return total / len(times)
 
 
-KEEPS_MORE = (
-    "{took}. It keeps more, the more time points it gets. What has to be kept of a time point that is added already?"
-)
+KEEPS_MORE = "{took}. It keeps more, the more time points it gets. What has to be kept of a time point that is added already?{ahead}"
 KEEPS_NO_MORE = (
     "{took}. It does not keep more if it gets more time points. Which arrays exist at the same time, with which dtypes?"
 )
@@ -389,6 +445,17 @@ WITH_DASK = (
     "{took}. For a mean over time, dask keeps partial results of many chunks, with one worker as well. Add up one time point "
     "after the other with load_time_point."
 )
+
+
+def filled(makes):
+    """np.empty, but with something in it, as if the memory had been in use before."""
+
+    def make(*arguments, **options):
+        made = makes(*arguments, **options)
+        made.fill(LEFTOVER)
+        return made
+
+    return make
 
 
 @silence()
@@ -407,6 +474,7 @@ def results_of(answer, cases, folder, all_cases):
         return cells_of(t)
 
     recording._cells = noting
+    np.empty, np.empty_like = filled(np.empty), filled(np.empty_like)
     _ = np.ma  # a part of NumPy that is loaded when it is first used, which must not count
     gc.freeze()  # what is there already need not be looked through
     tracemalloc.start()
@@ -453,7 +521,11 @@ def measured(answer, cases, folder, limit, all_cases=False):
 def make_it_fit(answer):
     is_function(answer)
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
-        peaks, in_memory = measured(answer, [FEW, TIMES], Path(folder), LIMIT_OF_MEAN)
+        try:
+            peaks, in_memory = measured(answer, [FEW, TIMES], Path(folder), LIMIT_OF_MEAN)
+        except Raised as reason:
+            yield {"error": reason.error}
+            raise
         for times, window in ((FEW, ALL), (TIMES, SOME_PLANES)):
             if len(times) in peaks:
                 compare(answer, times, np.load(Path(folder) / f"{len(times)}.npy", mmap_mode="r"), window)
@@ -463,7 +535,12 @@ def make_it_fit(answer):
     # With dask, what it keeps varies from run to run, so that nothing can be said about a thousand.
     kept = 0 if with_dask else kept_of_each(*in_memory)
     thousand = peaks[len(TIMES)] + (1000 - len(TIMES)) * kept
-    yield {"kept": kept / MIB, "thousand": thousand, "more": "" if with_dask else " A thousand would need no more."}
+    yield {
+        "kept": kept / MIB,
+        "thousand": thousand,
+        "ahead": loads_ahead(answer),
+        "more": "" if with_dask else " A thousand would need no more.",
+    }
 
 
 def kept_of_each(few, many):
@@ -482,6 +559,7 @@ def compare(answer, times, found, window):
     begin("comparing your results")
     if found.shape != SHAPE:
         what = f"an array of shape {found.shape}" if found.ndim else "one number"
+        what = f"{len(found)} arrays of the shape of a time point" if found.shape[1:] == SHAPE else what
         raise Wrong(f"for {times} your function returns {what}, but a time point has shape {SHAPE}.")
     expected = mean_of(times, window)
     different = ~(np.abs(found[window] - expected) <= 0.01)
@@ -489,8 +567,9 @@ def compare(answer, times, found, window):
         return
     place = np.unravel_index(different.argmax(), different.shape)
     plane, row, column = np.add(place, [part.start or 0 for part in window])
+    share = np.count_nonzero(different) / different.size
     says = (
-        f"{np.count_nonzero(different) / different.size:.0%} of the pixels differ. Does it use every time point once, "
+        f"{f'{share:.0%}' if share > 0.01 else 'Less than 1%'} of the pixels differ. Does it use every time point once, "
         f"all with the same weight, and without rounding?{about_notebook(answer)}"
     )
     if times == FEW:
@@ -498,6 +577,12 @@ def compare(answer, times, found, window):
             known for known in WRONG_MEANS if np.allclose(found[ONE_PLANE], known_mean(known), rtol=1e-5, atol=0.02)
         )
         says = next(alike, says)
+        if np.allclose(np.sort(found[window], axis=None), np.sort(expected, axis=None), atol=0.01):
+            says = "the pixels are right, but in other places. The mean is taken pixel by pixel."
+        elif not np.isfinite(found).any():
+            says = (
+                "all pixels are so. What is divided by 0 becomes inf or nan: does your divisor count the time points?"
+            )
     raise Wrong(
         f"for {times} you get {found[window][place]:.6g} in plane {plane}, row {row}, column {column}, where the mean is "
         f"{expected[place]:.6g}: {says}"
@@ -506,6 +591,11 @@ def compare(answer, times, found, window):
 
 def in_words(peaks):
     return f"Its arrays take {', '.join(f'{peak / MIB:.0f} MiB with {count}' for count, peak in peaks.items())} time points"
+
+
+def loads_ahead(answer):
+    pools = {"ThreadPoolExecutor", "ThreadPool", "Pool"} & names_used(answer)
+    return " A pool loads ahead, and what it has loaded waits for you." * bool(pools)
 
 
 def why_it_died(answer, with_dask):
@@ -521,7 +611,7 @@ def why_it_died(answer, with_dask):
     reached = [*peaks.values(), most][: len(cases)]
     growth = np.diff(reached) / np.diff([len(times) for times in cases[: len(reached)]])
     says = WITH_DASK if with_dask else KEEPS_MORE if growth.min() > MIB / 8 else KEEPS_NO_MORE
-    return told(says, {"took": f"{took} {in_words(peaks)}"})
+    return told(says, {"took": f"{took} {in_words(peaks)}", "ahead": loads_ahead(answer)})
 
 
 EXERCISES["0.4"] = Checked(
@@ -531,8 +621,19 @@ EXERCISES["0.4"] = Checked(
         **WRONG_MEANS,
         KEEPS_MORE: mean_at_once,
         KEEPS_NO_MORE: mean_of_floats,
+        "your function raises {error}. Whole numbers cannot take in decimals. Begin with np.zeros(SHAPE, np.float32).": seen(
+            lambda times: functools.reduce(
+                operator.iadd, (load_time_point(t) / len(times) for t in times), load_time_point(3)
+            ),
+            lambda error: "Cannot cast ufunc" in error,
+        ),
+        "your function raises {error}. NumPy does not go through a generator, as in np.mean(load_time_point(t) for t in "
+        "times): write a loop.": seen(
+            lambda times: np.mean((load_time_point(t) for t in times), axis=0),
+            lambda error: "axis 0 is out of bounds" in error,
+        ),
         f"for {TIMES} the result is right, but {{kept:.3f}} MiB of each time point stay in memory: a thousand would need more "
-        f"than {LIMIT_OF_MEAN // MIB} MiB. What has to be kept of a time point that is added already?": seen(
+        f"than {LIMIT_OF_MEAN // MIB} MiB. What has to be kept of a time point that is added already?{{ahead}}": seen(
             mean_beside_planes, lambda thousand: thousand > LIMIT_OF_MEAN
         ),
         LARGE_WITH_FEW: mean_of_recording,
