@@ -381,7 +381,7 @@ ONE_EACH = (
 REMARKS = {  # by how many numbers there are
     0: "Which images are asked for?",
     1: "A mean over axis 0, too, is that of all images together.",
-    29: "Is image 145,000 among them? A slice ends before its stop.",
+    29: "Are image 0 and image 145,000 among them? A slice ends before its stop.",
     31: "Does it end with image 145,000?",
     40: "These go to the end of the stack. The last is image 145,000.",
     5_000: "Of start:stop:step, the step is 5,000; does your slice have 30 there?",
