@@ -54,6 +54,29 @@ def area(found):
     return sum(height * width for height, width in tiles_in(found))
 
 
+def others_than_tiles(found):
+    """The entries beside the right tiles, if these are in the list."""
+    rest = list(found)
+    for tile in TILES:
+        if tile not in rest:
+            return []
+        rest.remove(tile)
+    return rest
+
+
+def in_a_row(found):
+    """How long tiles are together along an axis that they do not fill, if they form a grid."""
+    for axis, line in enumerate(CUTS):
+        across = {}
+        for tile in tiles_in(found):
+            across.setdefault(tile[1 - axis], []).append(tile[axis])
+        if len({tuple(sorted(sizes)) for sizes in across.values()}) == 1:
+            along = sum(next(iter(across.values())))
+            if along != SHAPE[axis]:
+                return {"along": along, "line": line}
+    return None
+
+
 def square_tiles(found):
     """The side of the square chunks whose tiles these are, if they are such."""
     side = max(max(shape) for shape in found)
@@ -80,11 +103,19 @@ EXERCISES["2.1"] = Value(
         "your list has {count} trial calls, and the right tiles. Which trial does dtype leave?": seen(
             [(0, 0), *CALLS], lambda found: tiles_in(found) == TILES and {"count": len(found) - len(TILES)}
         ),
+        "your tiles are right, but no call gets the shape {other}. Look once more at what the calls before compute() print.": seen(
+            [(0, 300), *TILES],
+            lambda found: len(rest := others_than_tiles(found)) == 1 and rest[0] not in TRIALS and {"other": rest[0]},
+        ),
         "all your tiles have the same size. Does 512 divide evenly?": seen(
             [(0, 0), *[CHUNKS] * 6], lambda found: set(tiles_in(found)) == {CHUNKS}
         ),
-        "all these shapes occur, but not as often as you say. Hand in one entry for every call.": seen(
-            [(0, 0), *sorted(set(TILES))], lambda found: set(tiles_in(found)) == set(TILES)
+        "all these shapes occur, but not as often as you say. Hand in one entry for every call.{more}": seen(
+            [(0, 0), *sorted(set(TILES))],
+            lambda found: (
+                set(tiles_in(found)) == set(TILES)
+                and {"more": " And a call before compute() is missing." * ((0, 0) not in found)}
+            ),
         ),
         "in your list the image is one tile. Where is it cut?": seen(
             calls(SHAPE, dtype=np.uint8), lambda found: tiles_in(found) == [SHAPE]
@@ -92,16 +123,29 @@ EXERCISES["2.1"] = Value(
         "these are the tiles of chunks=({side}, {side}). This task has other chunks.": seen(
             calls((128, 128), dtype=np.uint8), square_tiles
         ),
+        "{whole} is the whole image, which is never handed over.": seen(
+            [SHAPE, *CALLS], lambda found: SHAPE in found and {"whole": SHAPE}
+        ),
         "you cut along one axis only: a tile of {longest} pixels goes from edge to edge.": seen(
             calls((200, 512), dtype=np.uint8),
             lambda found: {"longest": "{} x {}".format(*max(found))} if 512 in np.ravel(found) else None,
+        ),
+        "a tile of {largest} is larger than a chunk of 200 x 300. How often does each of them fit into 512?": seen(
+            [(0, 0), (200, 300), (200, 212), (312, 300), (312, 212)],
+            lambda found: (
+                (tiles := [tile for tile in found if tile[0] > CHUNKS[0] or tile[1] > CHUNKS[1]])
+                and {"largest": "{} x {}".format(*tiles[-1])}
+            ),
         ),
         "no tile in your list has what is left over from both axes. What lies in the last corner of the image?": seen(
             [shape for shape in CALLS if shape != (112, 212)],
             lambda found: {(112, 300), (200, 212)} <= set(found) and (112, 212) not in found,
         ),
+        "from edge to edge, your tiles have {along} {line}s together, but the image has 512.": seen(
+            [(0, 0), (200, 300), (200, 300), (12, 300), (200, 212), (200, 212), (12, 212)], in_a_row
+        ),
         "your tiles have {area} pixels together, but the image has 262144.": seen(
-            [shape for shape in CALLS if shape[0] != 112],
+            [(0, 0), (200, 300), (200, 212), (50, 50)],
             lambda found: {"area": area(found)} if area(found) != 512 * 512 else None,
         ),
     },
@@ -216,6 +260,10 @@ EXERCISES["2.2"] = Value(
         "no {line} is marked from edge to edge, but the image is also cut between {line}s.": seen(
             bands(rows=()), in_an_axis(lambda marked, reaches: not marked.any())
         ),
+        "behind the last cut you mark all {line}s, to the end of the image. The filter does not look that far.": seen(
+            bands(rows=(200, 400), columns=(300,)) | (np.arange(512) >= 391)[:, np.newaxis],
+            in_an_axis(lambda marked, reaches: reaches[-1][1] > 2 * REACH and marked[-1]),
+        ),
         "you mark {line}s at the outer edge. Is there anything beyond it that the whole image could see?": seen(
             bands(rows=(0, 200, 400, 512)), in_an_axis(lambda marked, reaches: marked[0] or marked[-1])
         ),
@@ -228,9 +276,14 @@ EXERCISES["2.2"] = Value(
         "you mark {line}s on one side of a cut only, but the tiles on both sides lack a neighbour.": seen(
             bands(before=0), in_an_axis(lambda marked, reaches: not np.all(reaches))
         ),
+        "your bands along {line}s are as wide as they should be, but lie a bit off the cuts: {before} before a cut, {behind} "
+        "behind it. The first {line} behind a cut has the number that chunks says.": seen(
+            bands(before=10, behind=8),
+            in_an_axis(lambda marked, reaches: all(a + b == 2 * REACH != 2 * a for a, b in reaches)),
+        ),
         "before a cut between {line}s you mark {before} of them, and {behind} behind it, but the filter looks equally "
         "far in both directions.": seen(
-            bands(before=8, behind=10), in_an_axis(lambda marked, reaches: any(a != b for a, b in reaches))
+            bands(before=8, behind=9), in_an_axis(lambda marked, reaches: any(a != b for a, b in reaches))
         ),
         "on each side of a cut between {line}s you mark {before} of them, but the filter looks further.": seen(
             bands(before=1, behind=1), in_an_axis(lambda marked, reaches: np.min(reaches) < REACH)
@@ -281,18 +334,18 @@ def largest_of_tiles(**promises):
 
 def right_results():
     """Tiled results that are right, and what they should be."""
-    yield lazy(COUNTS, (30, 20)), COUNTS
+    yield lazy(COUNTS), COUNTS
     yield lazy(COUNTS, (30, 20)), COUNTS.astype(float)
     yield lazy(DECIMALS + 3e-7, (30, 40)), DECIMALS
     yield lazy(STACK, (1, 20, 30)), STACK
     yield lazy(one_pixel(STACK, (1, 2, 3), 3e-7), (1, 20, 30)), STACK
-    yield lazy(one_pixel(DARK, (9, 9), 1e-6)), DARK
+    yield lazy(one_pixel(DARK, (9, 9), 1e-6), (20, 50)), DARK
     yield largest_of_tiles(dtype=float, chunks=(1, 1)), LARGEST
 
 
 def results_with_wrong_pixels():
     alternating = np.where(np.arange(80) % 2, 5.0, -5.0)
-    brightest = np.unravel_index(DECIMALS.argmax(), DECIMALS.shape)
+    brightest, darkest = (np.unravel_index(at, DECIMALS.shape) for at in (DECIMALS.argmax(), DECIMALS.argmin()))
     yield lazy(DECIMALS + 5, (30, 40)), DECIMALS
     yield lazy(DECIMALS - 5, (30, 40)), DECIMALS
     yield lazy(DECIMALS + alternating, (60, 40)), DECIMALS
@@ -301,6 +354,8 @@ def results_with_wrong_pixels():
     yield lazy(one_pixel(SIGNED, (5, 0), 128), (3, 7)), SIGNED
     yield lazy(one_pixel(STACK, (2, 0, 29), -0.25), (1, 20, 30)), STACK
     yield lazy(one_pixel(DECIMALS, brightest, 1e-5), (30, 40)), DECIMALS
+    yield lazy(one_pixel(DECIMALS, brightest, 0.02), (30, 40)), DECIMALS
+    yield lazy(one_pixel(DECIMALS, darkest, 1e-4), (30, 40)), DECIMALS
     yield lazy(DARK + 1.1e-6), DARK
     yield lazy(DARK - 1.1e-6), DARK
 
@@ -309,6 +364,7 @@ def results_with_wrong_promises_or_shapes():
     yield lazy(DECIMALS, (30, 40), dtype=np.uint8), DECIMALS
     yield lazy(COUNTS, (30, 20), dtype=np.float64), COUNTS.astype(float)
     yield lazy(FLAT, dtype=np.int64), FLAT
+    yield lazy(STACK, (1, 20, 30), dtype=np.float32), STACK
     yield lazy(FLAT[:1]), FLAT
     yield lazy(FLAT[:, :1]), FLAT
     yield lazy(FLAT), FLAT[:1]
@@ -368,8 +424,10 @@ def in_words(tiled, whole):
         both = " both here and in whole" if np.isnan(whole).sum() and np.isnan(computed).sum() else ""
         return f"{words}, with a pixel that is not a number (nan){both}"
     if differences.size == 1:
-        return f"{words}, in which one pixel of {whole[computed != whole][0]:.0f} differs by {differences[0]:.3g}"
-    return f"{words}, which differs by {differences.min():.2g} to {differences.max():.2g}"
+        value, place = whole[computed != whole][0], tuple(np.argwhere(computed != whole)[0].tolist())
+        return f"{words}, in which one pixel of {value:.0f} differs, at {place}, by {differences[0]:.3g}"
+    low, high = (f"{difference:.2g}" for difference in (differences.min(), differences.max()))
+    return f"{words}, whose pixels differ by {low if low == high else f'{low} to {high}'}"
 
 
 def is_far(found, expected, limit=1e-6):
@@ -414,6 +472,15 @@ def by_rows(tiled, whole):
     return is_far(computed.astype(float), whole)
 
 
+def subtracting_first(tiled, whole):
+    return is_far(computed_by_name()[tiled.name].astype(float), whole) or is_wrong(tiled, whole)
+
+
+def of_one_kind(tiled, whole):
+    other = computed_by_name()[tiled.name].dtype.kind != tiled.dtype.kind
+    return other or is_wrong(tiled, whole, promised=("shape",))
+
+
 def rule(tiled, whole, expected):
     """What makes a result wrong, or right."""
     computed = computed_by_name()[tiled.name]
@@ -422,8 +489,11 @@ def rule(tiled, whole, expected):
     if computed.shape != whole.shape:
         return "it is wrong, because whole has another shape."
     if expected:
-        return "it is wrong, because a pixel differs by more than 1e-6, or is not a number."
-    return "it is right: it is what it declares, no pixel differs by more than 1e-6, and the dtype of whole does not matter."
+        what = "is not a number" if np.isnan(computed - whole.astype(float)).any() else "differs by more than 1e-6"
+        return f"it is wrong, because a pixel {what}."
+    if computed.dtype != whole.dtype:
+        return "it is right: it is what it declares, and the dtype of whole does not matter."
+    return "it is right: it is what it declares, and no pixel differs by more than 1e-6."
 
 
 def verdict(answer):
@@ -453,6 +523,7 @@ EXERCISES["2.3"] = Function(
         ),
         "len tells the rows alone. Compare the whole shape.": by_rows,
         "does your function compare the pixels?": by(lambda a, b: False),
+        "compare the shapes before you subtract: NumPy cannot subtract these.": subtracting_first,
         "only pixels are compared, and their shape. It has to keep its promises as well, and nan to be noticed.": {
             "promised": (),
             "far": lambda: lambda found, expected: np.abs(found - expected).max() > 1e-6,
@@ -468,6 +539,16 @@ EXERCISES["2.3"] = Function(
         "what it declares is not what is computed. Compare the shape and the dtype of both.": {"promised": ()},
         "one broken promise is enough: another shape or another dtype. Is there an and in your function?": if_both_differ,
         "two dtypes may take the same number of bytes. Compare dtype.": {"promised": ("shape", "itemsize")},
+        "float32 and float64 are of one kind. Compare the whole dtype.": of_one_kind,
+        "results of other shapes or dtypes may take as many bytes in all. Compare shape and dtype.": {
+            "promised": ("nbytes",)
+        },
+        "wrong results are to get True, without an exception.": seen(
+            lambda tiled, whole: (
+                np.testing.assert_allclose(computed_by_name()[tiled.name], whole, rtol=0, atol=1e-6) or False
+            ),
+            lambda error: "AssertionError" in error,
+        ),
         "you look at the shape of the plan. Look at that of the computed array.": trusting,
         "the computed array has another shape than whole. NumPy stretches a single row when you compare it.": {
             "of_whole": ()
@@ -480,6 +561,15 @@ EXERCISES["2.3"] = Function(
         },
         "two shapes that differ may have as many axes. Compare every side.": {"of_whole": ("ndim",)},
         "such a difference counts as rounding. Compare with 1e-6, not for equality.": by(lambda a, b: (a != b).any()),
+        "a difference counts as it is, whatever the value of the pixel. Do you divide by it?": by(
+            lambda a, b: not (np.abs(a - b) <= 1e-6 * np.abs(b)).all()
+        ),
+        "float16 keeps three digits only. Take float64.": by(
+            lambda a, b: is_far(a.astype(np.float16), b.astype(np.float16))
+        ),
+        "one wrong pixel is enough, however many there are. Do you ask for a share of them?": by(
+            lambda a, b: not (np.abs(a - b) <= 1e-6).mean() >= 0.99
+        ),
         "many small differences add up. Look at each of them, without a sum.": by(
             lambda a, b: not np.abs(a - b).sum() <= 1e-6
         ),
@@ -496,13 +586,34 @@ EXERCISES["2.3"] = Function(
         "differences of both signs cancel in a sum or a mean. Take np.abs of each before.": by(
             lambda a, b: abs((a - b).mean()) > 1e-6
         ),
+        "a sum adds up small differences, and those of both signs cancel in it. Look at each of them.": by(
+            lambda a, b: abs((a - b).sum()) > 1e-6
+        ),
+        "a difference that is the same everywhere has a standard deviation of 0. Look at the differences.": by(
+            lambda a, b: (a - b).std() > 1e-6
+        ),
+        "rounding puts apart what lies close on both sides of a step. Compare the difference with 1e-6.": by(
+            lambda a, b: (a.round(6) != b.round(6)).any()
+        ),
+        "a result in a single chunk may be right as well. Do you ask for the number of chunks?": (
+            lambda tiled, whole: max(tiled.numblocks) == 1 or is_wrong(tiled, whole)
+        ),
+        "here all differences are below zero. Your function passes over them: take np.abs.": seen(
+            by(lambda a, b: not (a - b <= 1e-6).all()),
+            lambda tiled, whole, found: (
+                not found
+                and (computed := computed_by_name()[tiled.name]).shape == whole.shape
+                and (computed.astype(float) - whole <= 0).all()
+                and is_far(computed.astype(float), whole)
+            ),
+        ),
         "a single wrong pixel hardly changes a mean. Look at the largest difference.": by(
             lambda a, b: np.abs(a - b).mean() > 1e-6
         ),
-        "one wrong pixel is enough. Does your function ask for all of them?": by(
+        "one wrong pixel is enough. Does your function ask for all of them, or for most?": by(
             lambda a, b: (np.abs(a - b) > 1e-6).all()
         ),
-        "the largest difference of one tile may be small, and that of another large. Do you look at all tiles?": by(
+        "one wrong pixel is enough, wherever it is. Does your function compare all pixels, of all tiles?": by(
             lambda a, b: is_far(a[:30, :20], b[:30, :20])
         ),
         "two images may have the same maximum, and other pixels. Compare pixel by pixel.": by(
@@ -554,18 +665,19 @@ class Source:
 
 
 class Computed(NamedTuple):
-    """A plan, what computing it gives, and whether all tiles were read for this, and not before."""
+    """A plan, what computing it gives, and whether all tiles were read for this, not before, and not again and again."""
 
     plan: da.Array
     pixels: np.ndarray
     waits: bool = True
+    times: float = 1  # how often each tile was read, on average
 
     shape = property(lambda self: self.pixels.shape)
     dtype = property(lambda self: self.pixels.dtype)
 
 
 def same_promises_and_pixels(one, other):
-    declared = [(each.plan.chunks, each.plan.dtype, each.dtype, each.waits) for each in (one, other)]
+    declared = [(each.plan.chunks, each.plan.dtype, each.dtype, each.waits, each.times > 3) for each in (one, other)]
     return declared[0] == declared[1] and np.array_equal(one.pixels, other.pixels)
 
 
@@ -574,6 +686,7 @@ class Plans(Function):
     """A function that makes a plan for a dask array. What this declares is compared, and what it gives once computed."""
 
     same: Callable = same_promises_and_pixels
+    shows: Callable = lambda found: "a plan that is not right yet"  # noqa: E731
 
     def found(self, answer, own, given):
         source = Source(own["tiles"].compute().copy())
@@ -584,7 +697,8 @@ class Plans(Function):
             raise Wrong(f"for {given} your function returns {shown(plan)}, but a dask array is asked for.{remedy}")
         source.reads.clear()  # to measure the haze, the tiles may be read
         pixels = np.asarray(call(plan.compute, given=given))
-        return Computed(plan, pixels, waits=len(source.reads) >= own["tiles"].npartitions)
+        times = len(source.reads) / own["tiles"].npartitions
+        return Computed(plan, pixels, times >= 1, times)
 
     def outcome(self, function, arguments):
         def computed_here(tiles):
@@ -608,6 +722,7 @@ def hazy_images():
         (spots, ((5, 30, 5), (1, 20))),
         (spots[::-1] // 2, (7, 21)),
         (np.full((6, 9), 200, np.uint8), (6, 4)),
+        (np.repeat(ramp, 5, axis=0), (160, 54)),
         (nearly_black, (20, 30)),
     ):
         yield (da.from_array(pixels, chunks),)
@@ -661,6 +776,16 @@ def came_back_at_top(before, after, expected):
     return (after > before) & (np.unique((before - after) % 256).size == 1)
 
 
+def one_number(tiles, found):
+    """The number that is subtracted, if a single one explains all pixels, and the rounded mean."""
+    before, after = tiles.compute().astype(int), found.pixels.astype(int)
+    taken = np.unique((before - after)[after > 0])
+    haze = taken[0] if taken.size else before.max()
+    if taken.size > 1 or not np.array_equal(np.clip(before - haze, 0, 255), after):
+        return None
+    return {"least": "" if taken.size else "at least ", "haze": haze, "mean": round(before.mean())}
+
+
 def first_pixel(where):
     """A function that finds the first pixel for which ``where(before, after, expected)`` is true, and tells its values."""
 
@@ -681,8 +806,8 @@ EXERCISES["2.4"] = Plans(
     given=describe_image,
     reads=lambda answer: answer,
     mistakes={
-        "your function is that of the task. Its three faults are still in it.": lambda tiles: tiles.map_blocks(
-            lambda tile: tile - round(tile.mean()), dtype=np.float64
+        "this gives what the function of the task gives: its three faults are still in it.": lambda tiles: (
+            tiles.map_blocks(lambda tile: tile - round(tile.mean()), dtype=np.float64)
         ),
         "the pixels are unchanged.": lambda tiles: tiles,
         "the haze is still the mean of each tile alone. It is one number for the whole image.": of_each_tile(
@@ -704,9 +829,9 @@ EXERCISES["2.4"] = Plans(
         "the mean is not rounded, or always rounded up. Take round.": {"haze": lambda tiles: tiles.mean().compute()},
         "the median is subtracted. Take the mean.": {"haze": lambda tiles: round(np.median(tiles.compute()))},
         "the smallest value is subtracted. Take the mean.": {"haze": lambda tiles: tiles.min().compute()},
-        "60 is subtracted. Take the mean of tiles.": {"haze": 60},
-        "pixels went below zero and came back at the top. Which of your steps should prevent this, and does it come at the "
-        "right time?": each(np.subtract),
+        "pixels went below zero and came back at the top. No step prevents this, or it comes too late.": each(
+            np.subtract
+        ),
         "what falls below zero becomes 0, but yours becomes positive.": each(
             lambda tile, haze: np.abs(tile.astype(np.int16) - haze).astype(np.uint8)
         ),
@@ -749,13 +874,23 @@ EXERCISES["2.4"] = Plans(
             lambda found: found.shape != found.plan.shape and {"shape": found.plan.shape},
         ),
         "a pixel of {value} becomes {one} in one place and {other} in another. Is the same haze subtracted from all "
-        "tiles?": seen(of_each_tile(lambda tile: tile.min()), two_results),
+        "tiles, and from the pixels as they are?": seen(of_each_tile(lambda tile: tile.min()), two_results),
+        "the pixels are right, but each tile was read {found.times:.0f} times. Is the mean computed again inside every tile? "
+        "Compute it once, before.": seen(
+            lambda tiles: tiles.map_blocks(lambda tile: darker(tile, round(tiles.mean().compute())), dtype="uint8"),
+            lambda found, expected: found.times > 3 and np.array_equal(found.pixels, expected.pixels),
+        ),
         "the pixels are right, but computed before they are asked for: let your function return a plan.": seen(
             lambda tiles: without_haze(tiles).persist(),
             lambda found, expected: np.array_equal(found.pixels, expected.pixels),
         ),
+        "{least}{haze} is subtracted from all pixels, but the rounded mean is {mean}.": seen({"haze": 60}, one_number),
+        "the first argument of your function is the tile, then comes what you hand over to map_blocks.": seen(
+            each(lambda haze, tile: np.clip(tile.astype(np.int16) - haze, 0, 255).astype(np.uint8)),
+            lambda error: "'int' object has no attribute" in error,
+        ),
         "a pixel of {before} becomes {after}. Did it go below zero and come back at the top?": seen(
-            {"haze": 40, "each": lambda: np.subtract},
+            {"haze": 41, "each": lambda: np.subtract},
             first_pixel(came_back_at_top),
         ),
         "a pixel of {before} becomes {after}, but {better} is right. Can the type you convert to hold {before}?": seen(
@@ -763,7 +898,8 @@ EXERCISES["2.4"] = Plans(
             first_pixel(lambda before, after, expected: (before > 127) & (after == 0) & (expected > 0)),
         ),
         "a pixel of {before} becomes {after}, but {better} is right.": seen(
-            {"haze": 40}, first_pixel(lambda before, after, expected: after != expected)
+            each(lambda tile, haze: darker(tile, haze) // 2 * 2),
+            first_pixel(lambda before, after, expected: after != expected),
         ),
     },
     also_right=(
