@@ -46,7 +46,7 @@ EQUIVALENT = """
 3.4 | flat = tiles.map_overlap(remove_background, radius=6, depth=12, dtype=np.uint8) | the default of today
 3.4 | flat = tiles.map_overlap(remove_background, radius=6, depth=13, boundary='none', dtype=np.uint8) | is enough
 3.4 | return flat > threshold_otsu(hist=counts) | computes the counts
-4.4 | pass | what is stored counts, not what is returned
+4.4 | target = zarr.create_array(zarr_path, shape=view.shape, chunks=(256, 256), dtype=view.dtype) | nothing is there yet
 4.4 | view = zarr.open_array(file.aszarr()) | it is only read
 4.4 | for row in range(0, view.shape[0], 255): | some rows are written twice
 4.4 | for column in range(0, view.shape[1], 1023): | some columns are written twice

@@ -59,7 +59,7 @@ def test_lessons_and_exercises_are_those_of_the_notebooks():
     found = {}
     for source in SOURCES:
         text = source.read_text(encoding="utf-8")
-        exercises = re.findall(r'^exercise\("([\d.]+)"\)\.check', text, re.M)
+        exercises = sorted(re.findall(r'^exercise\("([\d.]+)"\)\.check', text, re.M))
         found[int(source.stem[:2])] = re.search(r"^# (.+)$", text, re.M)[1], exercises
     listed = {lesson: (title, numbers(lesson)) for lesson, (title, _) in LESSONS.items()}
     assert listed == found, "list title and number of exercises in LESSONS, in course_helpers/exercises/__init__.py"
