@@ -249,8 +249,8 @@ class Function(Form):
             if wrong:
                 begin("comparing your results with known mistakes", limited=False)
                 says = self.fault(answer, wrong[0], answered)
-                says = f"for {wrong[0].given} you get {self.shows(wrong[0].found)}: {says}{about_changes(wrong[0])}"
-                raise Wrong(says.replace(": Your function", ": your function"))
+                shows = self.shows(wrong[0].found)
+                raise Wrong(f"for {wrong[0].given} you get {shows}: {says}{about_changes(wrong[0])}")
         for case in answered:
             if case.changed:
                 raise Wrong(f"the result is right for {case.given}.{about_changes(case)}")
@@ -359,8 +359,8 @@ class Function(Form):
         best = max(agreement, key=agreement.get, default=None)
         if best and agreement[best] == len(wrong):
             return told(best, first.facts)
-        if about := about_notebook(answer):
-            return about.replace(" Your", "your", 1)
+        if about := about_notebook(answer, begin="your"):
+            return about
         if best and agreement[best] > self.share * len(wrong) and [*agreement.values()].count(agreement[best]) == 1:
             return told(best, first.facts)
         return self.recognised(first.facts) or told(self.otherwise, first.facts)

@@ -107,7 +107,7 @@ class InTiles(Function):
         facts = {"returned": returned, "returns": shown(returned), "running": running}
         if says := self.recognised({**facts, "tiles": tiles, "dtype": np.dtype(self.dtype)}):
             # An image of the notebook explains everything else that is seen.
-            another = about_notebook(answer, (np.ndarray, da.Array)).replace(" Your", "your", 1)
+            another = about_notebook(answer, (np.ndarray, da.Array), begin="your")
             raise Wrong(f"for {given} {another or says + about_notebook(answer)}")
         begin(f"computing what your function returns for {given}")
         try:

@@ -233,7 +233,7 @@ def repair(answer):
             for facts in looked_at(answer, stored(slide, Path(folder) / f"{slide.dtype}.zarr", chunks), slide, right):
                 yield facts
             if facts["result"].shape != right.shape:
-                raise Wrong(about_notebook(answer).strip() or told(EXERCISES["7.2"].otherwise, facts))
+                raise Wrong(about_notebook(answer, begin="Your") or told(EXERCISES["7.2"].otherwise, facts))
             smaller = {"mebibytes": slide.nbytes / 2**20, "share": -(-100 * facts["graph"] // slide.nbytes)}
         for number_of_slide, (slide, is_too_long) in enumerate(long_nuclei()):
             path = stored(slide, Path(folder) / f"{number_of_slide}.zarr")

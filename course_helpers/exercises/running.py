@@ -188,8 +188,11 @@ def names_used(learners):
     return {name for code in codes(code_of(learners)) for name in code.co_names}
 
 
-def about_notebook(learners, kinds=object):
-    """A sentence about data of these kinds in the notebook that a function uses beside its arguments; empty if it uses none."""
+def about_notebook(learners, kinds=object, begin=" Your"):
+    """A sentence about data of these kinds in the notebook that a function uses beside its arguments; empty if it uses none.
+
+    It is appended to another one, unless `begin` says otherwise.
+    """
     steps = [step for code in codes(code_of(learners)) for step in dis.get_instructions(code)]
     used = {step.argval for step in steps if step.opname == "LOAD_GLOBAL"}
     known = getattr(inspect.unwrap(learners), "__globals__", {})
@@ -201,9 +204,8 @@ def about_notebook(learners, kinds=object):
         and not isinstance(known[name], ModuleType)
         and not name.isupper()
     )
-    return (
-        f" Your function goes by {' and '.join(data)} of the notebook. Here it is given something else." if data else ""
-    )
+    names = " and ".join(data)
+    return f"{begin} function goes by {names} of the notebook. Here it is given something else." if data else ""
 
 
 def handed(argument, folder):
