@@ -1,7 +1,6 @@
 """Drawings of the lessons: graphs, chunks, tiles and their margins."""
 
 import matplotlib.pyplot as plt
-import networkx
 import numpy as np
 from matplotlib.patches import Circle, Ellipse, Rectangle
 from scipy import ndimage as ndi
@@ -9,6 +8,8 @@ from scipy import ndimage as ndi
 
 def draw_graph(plan):
     """Draw the tasks of a dask object from left to right; arrows hand results on. The result is the networkx graph."""
+    import networkx  # here, because it takes a while, and other lessons draw no graph
+
     tasks = plan.dask.to_dict()
     graph = networkx.DiGraph()
     graph.add_nodes_from(tasks)
