@@ -48,8 +48,8 @@ def test_time_plans_add_up(plan, total):
     for minutes, what in lessons:
         part, number, target = re.fullmatch(r"(All|The core|A part) of \[lesson (\d)\]\((.+)\)", what).groups()
         assert target == f"{SOURCES[int(number)].stem}.ipynb"
-        took = [builder.minutes(cells) for cells in builder.parts(jupytext.read(SOURCES[int(number)]).cells)]
-        full = took[0] if part == "The core" else sum(took)
+        core, all_of_it = builder.minutes_of_core_and_all(jupytext.read(SOURCES[int(number)]).cells)
+        full = core if part == "The core" else all_of_it
         assert minutes < full if part == "A part" else minutes == full, (
             f"{part} of lesson {number} takes {full} minutes"
         )

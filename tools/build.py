@@ -91,13 +91,18 @@ def minutes(cells):
     return 5 * round((words / 100 + len(code) + 10 * exercises) / 5)
 
 
+def minutes_of_core_and_all(cells):
+    took = [*map(minutes, parts(cells))]
+    return took[0], sum(took)
+
+
 def contents_row(source):
     """The line of a lesson in the README's table of contents."""
     cells = jupytext.read(source).cells
     title = next(cell.source for cell in cells if cell.source.startswith("# ")).splitlines()[0].removeprefix("# ")
     link = f"[{int(source.stem[:2])}. {title}](notebooks/{source.stem}.ipynb)"
-    took = f"{minutes(parts(cells)[0])} | {sum(map(minutes, parts(cells)))}"
-    return f"| {link} | [solution](notebooks/solutions/{source.stem}.ipynb) | {took} |"
+    core, all_of_it = minutes_of_core_and_all(cells)
+    return f"| {link} | [solution](notebooks/solutions/{source.stem}.ipynb) | {core} | {all_of_it} |"
 
 
 def with_contents(readme, sources):
