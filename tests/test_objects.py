@@ -204,6 +204,7 @@ def test_numbers_are_the_rows_of_the_table(tmp_path):
     numbered = label_in_tiles(label_mask, tiles, 40, renumber=table["label"], dtype=np.uint16)
     assert compute_in_patches(numbered, 2, stored) is stored
     assert np.bincount(stored[:].ravel())[1:].tolist() == table["area"].tolist()
+    assert not compute(label_in_tiles(label_mask, tiles * 0, 40, renumber=[])).any()
     with pytest.raises(ValueError, match="not in the list"):
         label_in_tiles(label_mask, tiles, 40, renumber=table["label"][1:]).compute()
 
@@ -233,7 +234,7 @@ def test_tables_have_the_same_rows(seed, spacing):
         assert len(table) == 0 and list(table) == list(columns)
         return
     expected = pd.DataFrame(measure.regionprops_table(whole, image, properties=PROPERTIES, spacing=spacing))
-    assert list(table) == list(expected)
+    assert list(table) == list(expected) and table.index.equals(expected.index)
     assert table["label"].tolist() == np.unique(names_of(whole)[whole > 0]).tolist()
     for column in expected.columns.drop("label"):
         assert table[column].dtype == expected[column].dtype, column
@@ -285,6 +286,8 @@ def test_stitched_labels_are_those_of_the_whole_image(seed, connectivity):
 def test_touching_labels_within_a_tile_stay_apart():
     labels = da.from_array(np.array([[1, 2, 0, 5], [1, 2, 4, 4]]), chunks=(2, 2))
     assert stitch_labels(labels).compute().tolist() == [[1, 2, 0, 3], [1, 2, 2, 2]]
+    columns = np.tile(np.arange(1, 601), (2, 1))
+    assert np.array_equal(stitch_labels(da.from_array(columns, chunks=(1, 600)), connectivity=1).compute(), columns)
 
 
 # --- what is checked on the way ---------------------------------------------------------------------------------------
@@ -507,11 +510,13 @@ no_table = "once, from 1 and sorted"
         (lambda: measure_in_tiles(label_mask, TILES, 3, spacing=(1, 0)), ValueError, "a finite number above 0"),
         (lambda: label(renumber=[1.0, 2.5]), ValueError, no_table),
         (lambda: label(renumber=[2, 1]), ValueError, no_table),
+        (lambda: label(renumber=[[1, 2]]), ValueError, no_table),
         (lambda: label(renumber=[0, 1]), ValueError, no_table),
         (lambda: label(renumber=[1, 1]), ValueError, no_table),
         (lambda: label(renumber="yes"), ValueError, "renumber is yes.*measure_in_tiles"),
         (lambda: label(renumber=range(1, 301), dtype="uint8"), ValueError, "up to 300"),
         (lambda: stitch_labels(np.ones((3, 3), int)), TypeError, "labels is of type ndarray, but must be a dask array"),
+        (lambda: stitch_labels(TILES.astype(int), 3), ValueError, "connectivity is 3, but must be"),
         (lambda: stitch_labels(TILES > 0), TypeError, "bool, but must be whole numbers. Label a mask"),
         (lambda: stitch_labels(TILES.astype(int) - 1).compute(), ValueError, "labels hold -1, but must be 0 or more"),
     ],
