@@ -739,7 +739,7 @@ def values_of(dtype):
 def test_levels_hold_the_exact_means_or_the_first_pixels_of_the_level_below(tmp_path, dtype, labels):
     rng = np.random.default_rng(1)
     for values in values_of(dtype) if dtype.kind in "iu" or not labels else []:
-        shape = rng.permutation([rng.choice([1, 2, 7, 60]), rng.choice([1, 200, 256, 257, 511, 520])])
+        shape = rng.permutation([rng.choice([1, 2, 7, 60]), rng.choice([257, 511, 521])])
         image = rng.choice(np.array(values, dtype), shape).astype(dtype)
         levels = write_pyramid(image, tmp_path / "a", 1, chunks=(25, 150), overwrite=True, labels=labels)
         assert levels[0].dtype == dtype.newbyteorder("=") and np.array_equal(levels[0], image, equal_nan=True)
