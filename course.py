@@ -6,7 +6,7 @@
     python course.py kernel   offer the course in a Jupyter that is there already, such as a JupyterHub
     python course.py slides   show a lesson as slides: slides 3
     python course.py book     make a web page of the solved lessons
-    python course.py build    write the notebooks from notebooks/source
+    python course.py build    write the notebooks from the folder sources
     python course.py bench    measure speed and memory
     python course.py pin      write requirements.txt and requirements-dev.txt from pyproject.toml
 

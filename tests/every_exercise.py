@@ -12,7 +12,7 @@ import jupytext
 from course_helpers.exercises import LESSONS, exercise, numbers
 from course_helpers.exercises.form import Function, Parts, seen
 
-SOURCE = Path(__file__).parents[1] / "notebooks" / "source"
+SOURCE = Path(__file__).parents[1] / "sources"
 
 
 def every_exercise():

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-SOURCES = sorted((ROOT / "notebooks" / "source").glob("[0-9]*.md"))
+SOURCES = sorted((ROOT / "sources").glob("[0-9]*.md"))
 GLOSSARY = (ROOT / "notebooks" / "glossary.md").read_text(encoding="utf-8")
 RULE = """
 A lesson sets a term in **bold** where it explains it, and no other words: use *italics* to stress something (what has to be

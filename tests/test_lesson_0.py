@@ -16,7 +16,7 @@ from course_helpers.lazy_recording import open_recording
 from course_helpers.memory import measure
 from course_helpers.recording import FRAMES, SHAPE, load_time_point
 
-SOURCE = Path(__file__).parents[1] / "notebooks" / "source" / "00_memory_limits.md"
+SOURCE = Path(__file__).parents[1] / "sources" / "00_memory_limits.md"
 MIB, GIB = 2**20, 2**30
 
 

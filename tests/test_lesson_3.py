@@ -13,7 +13,7 @@ from course_helpers.background import remove_background
 from course_helpers.exercises import lesson_3
 from course_helpers.tiling import overlap_needed, smallest_overlap, tiling_error
 
-SOURCE = Path(__file__).parents[1] / "notebooks" / "source" / "03_overlapping_tiles.md"
+SOURCE = Path(__file__).parents[1] / "sources" / "03_overlapping_tiles.md"
 
 
 def test_checks_use_what_the_lesson_uses():

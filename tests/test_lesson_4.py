@@ -13,7 +13,7 @@ from course_helpers.exercises import lesson_4
 from course_helpers.storage import CountingStore
 from course_helpers.tiff import convert_tiff
 
-SOURCE = Path(__file__).parents[1] / "notebooks" / "source" / "04_zarr_formats.md"
+SOURCE = Path(__file__).parents[1] / "sources" / "04_zarr_formats.md"
 
 
 def chunks_counted(shape, chunks, selection):

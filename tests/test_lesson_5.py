@@ -18,7 +18,7 @@ from course_helpers.nuclei import count_nuclei
 from course_helpers.objects import OverlapError, count_in_tiles
 from course_helpers.slide import nuclei_slide
 
-SOURCE = Path(__file__).parents[1] / "notebooks" / "source" / "05_tiled_nuclei_counting.md"
+SOURCE = Path(__file__).parents[1] / "sources" / "05_tiled_nuclei_counting.md"
 EXERCISES = lesson_5.EXERCISES
 PICTURE = nuclei_slide(seed=4)[900:1500, 2000:2900].rechunk(120)
 

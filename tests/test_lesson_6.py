@@ -12,7 +12,7 @@ from skimage.measure import label
 from course_helpers.exercises import lesson_6
 from course_helpers.objects import label_in_tiles, stitch_labels
 
-SOURCE = Path(__file__).parents[1] / "notebooks" / "source" / "06_objects_across_tiles.md"
+SOURCE = Path(__file__).parents[1] / "sources" / "06_objects_across_tiles.md"
 
 
 def test_checks_use_what_the_lesson_uses():

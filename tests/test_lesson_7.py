@@ -23,7 +23,7 @@ from course_helpers.objects import count_in_tiles
 from course_helpers.slide import nuclei_slide
 
 NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
-SOURCE = (NOTEBOOKS / "source" / "07_scaling_out.md").read_text(encoding="utf-8")
+SOURCE = (NOTEBOOKS.parent / "sources" / "07_scaling_out.md").read_text(encoding="utf-8")
 
 
 def test_a_worker_killed_in_the_middle_costs_no_result_and_no_process_is_left(monkeypatch):

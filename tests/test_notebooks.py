@@ -12,9 +12,11 @@ import pytest
 from tools import build as builder
 
 NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
-LESSONS = sorted((NOTEBOOKS / "source").glob("[0-9]*.md"))
+SOURCES = sorted((NOTEBOOKS.parent / "sources").glob("*.md"))
+LESSONS = builder.lessons()
 REMEDY = "Run: python course.py build"
 
+every_source = pytest.mark.parametrize("source", SOURCES, ids=lambda path: path.stem)
 every_lesson = pytest.mark.parametrize("source", LESSONS, ids=lambda path: path.stem)
 
 
@@ -31,19 +33,19 @@ def printed(cell, name="stdout"):
 
 
 def test_there_are_lessons_and_no_other_notebooks():
-    names = {f"{source.stem}.ipynb" for source in LESSONS}
+    names = {f"{source.stem}.ipynb" for source in SOURCES}
     assert len(names) >= 2
     for folder in (NOTEBOOKS, NOTEBOOKS / "solutions"):
         assert {path.name for path in folder.glob("*.ipynb")} == names, REMEDY
 
 
-@every_lesson
+@every_source
 def test_learner_notebook_is_what_the_source_makes(source):
     expected = builder.text(builder.learner_notebook(source))
     assert (NOTEBOOKS / f"{source.stem}.ipynb").read_text(encoding="utf-8") == expected, REMEDY
 
 
-@every_lesson
+@every_source
 def test_solved_notebook_is_what_the_source_makes(source):
     """All but the outputs, which nbval compares with a new run."""
     notebook = solved(source)
@@ -61,7 +63,7 @@ def test_every_stored_check_is_passed(source):
         assert printed(cell).startswith("✓ Exercise "), printed(cell)
 
 
-@every_lesson
+@every_source
 def test_nothing_on_stderr_and_no_error(source):
     for cell in code_cells(solved(source)):
         assert not printed(cell, "stderr"), cell.source
@@ -106,7 +108,7 @@ def test_the_unsolved_lesson_runs_like_the_solved_one(source):
     assert of_answers
 
 
-@every_lesson
+@every_source
 def test_frame_of_the_lesson(source):
     """Title, minutes, goals, key points; headings do not skip levels; cells stay short."""
     text = source.read_text(encoding="utf-8")
@@ -145,7 +147,7 @@ def test_the_core_is_short_and_the_rest_needs_nothing_but_the_core(source):
                 own |= defined
 
 
-@pytest.mark.parametrize("source", [*LESSONS, NOTEBOOKS / "teachers_guide.md"], ids=lambda path: path.stem)
+@pytest.mark.parametrize("source", [*SOURCES, NOTEBOOKS.parent / "teachers_guide.md"], ids=lambda path: path.stem)
 def test_prose_does_not_talk_down(source):
     prose = re.sub(r"(````?)[^`].*?\1", "", source.read_text(encoding="utf-8"), flags=re.S)
     found = re.findall(r"\b(simply|obviously|just|of course|trivial\w*|easy|easily)\b", prose, re.I)

@@ -16,7 +16,7 @@ from course_helpers.exercises import LESSONS, _progress, exercise, numbers, prog
 from tools import progress as collect
 
 ROOT = Path(__file__).parents[1]
-SOURCES = sorted((ROOT / "notebooks" / "source").glob("[0-9]*.md"))
+SOURCES = sorted((ROOT / "sources").glob("[0-9]*.md"))
 WRONG = (1, 1, 1)  # answers to exercise 6.1
 
 

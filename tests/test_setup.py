@@ -27,7 +27,7 @@ from packaging.utils import canonicalize_name
 from tools import build as builder
 
 ROOT = Path(__file__).parents[1]
-SOURCES = sorted((ROOT / "notebooks" / "source").glob("[0-9]*.md"))
+SOURCES = sorted((ROOT / "sources").glob("*.md"))
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 PINS_TEXT = (ROOT / "requirements.txt").read_text(encoding="utf-8")
 GROUPS_TEXT = (ROOT / "requirements-dev.txt").read_text(encoding="utf-8")
@@ -595,8 +595,8 @@ def test_citation_and_licences():
 
 def test_readme_lists_every_lesson_and_names_the_commands():
     readme = read("README.md")
-    assert len(re.findall(r"^\| \[\d", readme, re.MULTILINE)) == len(SOURCES)
-    assert builder.with_contents(readme, SOURCES) == readme, "run: python course.py build"
+    assert len(re.findall(r"^\| \[\d", readme, re.MULTILINE)) == len(builder.lessons())
+    assert builder.with_contents(readme) == readme, "run: python course.py build"
     for command in ("lab", "test", "build", "book", "pin"):
         assert f"python course.py {command}" in readme
 
@@ -609,12 +609,12 @@ def test_badge_opens_the_first_lesson():
     repository, path = re.search(
         r"https://mybinder\.org/v2/gh/([\w.-]+/[\w.-]+)/HEAD\?urlpath=lab/tree/([^)]+)", line
     ).groups()
-    assert path == f"notebooks/{SOURCES[0].stem}.ipynb" and (ROOT / path).exists()
+    assert path == "notebooks/_begin_here.ipynb" and (ROOT / path).exists()
     shown = re.sub(r"<!--.*?-->", "", text, flags=re.DOTALL)
     assert (line in shown) == (repository != "OWNER/REPOSITORY")
 
 
-PAGES = ["README.md", "data/README.md", "notebooks/glossary.md", "notebooks/teachers_guide.md"]
+PAGES = ["README.md", "data/README.md", "notebooks/glossary.md", "teachers_guide.md"]
 PLACES = [(page, os.path.dirname(page)) for page in PAGES]
 PLACES += [(source, folder) for source in SOURCES for folder in ("notebooks", "notebooks/solutions")]
 
@@ -628,8 +628,8 @@ def test_links_lead_somewhere(page, folder):
 
 
 def test_picture_is_small():
-    picture = ROOT / "notebooks" / "images" / "overview.png"
-    assert "notebooks/images/overview.png" in read("README.md")
+    picture = ROOT / "tools" / "overview.png"
+    assert "tools/overview.png" in read("README.md")
     assert picture.read_bytes().startswith(b"\x89PNG") and picture.stat().st_size < 300_000
 
 

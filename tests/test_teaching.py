@@ -23,8 +23,8 @@ from tools.slides import lesson_notebook
 
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = ROOT / "notebooks"
-SOURCES = {int(path.stem[:2]): path for path in sorted((NOTEBOOKS / "source").glob("[0-9]*.md"))}
-GUIDE = (NOTEBOOKS / "teachers_guide.md").read_text(encoding="utf-8")
+SOURCES = {int(path.stem[:2]): path for path in sorted((NOTEBOOKS.parent / "sources").glob("[0-9]*.md"))}
+GUIDE = (NOTEBOOKS.parent / "teachers_guide.md").read_text(encoding="utf-8")
 PROSE = re.sub(r"````.*?````", "", GUIDE, flags=re.S)
 
 
@@ -47,7 +47,7 @@ def test_time_plans_add_up(plan, total):
     assert len(lessons) >= 2
     for minutes, what in lessons:
         part, number, target = re.fullmatch(r"(All|The core|A part) of \[lesson (\d)\]\((.+)\)", what).groups()
-        assert target == f"{SOURCES[int(number)].stem}.ipynb"
+        assert target == f"notebooks/{SOURCES[int(number)].stem}.ipynb"
         core, all_of_it = builder.minutes_of_core_and_all(jupytext.read(SOURCES[int(number)]).cells)
         full = core if part == "The core" else all_of_it
         assert minutes < full if part == "A part" else minutes == full, (
@@ -110,7 +110,7 @@ def test_messages_that_the_guide_quotes_are_those_of_the_checks():
 def test_every_lesson_is_in_the_guide():
     described = [int(number) for number in re.findall(r"^### Lesson (\d)", PROSE, re.M)]
     assert described == sorted(described) and set(SOURCES) <= set(described)
-    assert "notebooks/teachers_guide.md" in (ROOT / "README.md").read_text(encoding="utf-8")
+    assert "teachers_guide.md" in (ROOT / "README.md").read_text(encoding="utf-8")
 
 
 def test_the_guide_names_what_pip_is_told():
@@ -128,14 +128,12 @@ def example(tmp_path_factory):
     """A copy of the course with the guide's example in it, built as the guide says; its folder."""
     folder = tmp_path_factory.mktemp("example") / "course"
     ignore = shutil.ignore_patterns(".*", "__pycache__", "*.egg-info")
-    for name in ("course_helpers", "notebooks", "tests", "tools"):
+    for name in ("course_helpers", "notebooks", "sources", "tests", "tools"):
         shutil.copytree(ROOT / name, folder / name, ignore=ignore)
-    for name in ("pyproject.toml", "README.md"):
+    for name in ("pyproject.toml", "README.md", "teachers_guide.md"):
         shutil.copy(ROOT / name, folder)
-    files = re.findall(
-        r"`((?:notebooks|course_helpers)/[\w/]+\.(?:md|py))`.*?^````\w+\n(.*?)^````$", GUIDE, re.M | re.S
-    )
-    assert [name for name, _ in files] == ["notebooks/source/08_brightness.md", "course_helpers/exercises/lesson_8.py"]
+    files = re.findall(r"`((?:sources|course_helpers)/[\w/]+\.(?:md|py))`.*?^````\w+\n(.*?)^````$", GUIDE, re.M | re.S)
+    assert [name for name, _ in files] == ["sources/08_brightness.md", "course_helpers/exercises/lesson_8.py"]
     for name, content in files:
         (folder / name).write_text(content, encoding="utf-8")
     listing = folder / "course_helpers" / "exercises" / "__init__.py"
@@ -257,6 +255,8 @@ def test_slides_run_in_a_browser_without_asking_other_servers(slides, browser):
     page.goto(slides)
     present = ".reveal .slides section.present:not(.stack)"
     page.locator(f"{present} h1", has_text="Cut an image into tiles").wait_for()
+    text = page.locator(f"{present} .jp-RenderedMarkdown").first
+    assert text.evaluate("element => getComputedStyle(element).fontSize") == "22px", "rise.css is not served"
     page.keyboard.press("Space")
     cell = page.locator(f"{present} .jp-CodeCell", has_text="import dask.array")
     cell.locator(".cm-content").click()

@@ -14,7 +14,7 @@ HELPERS = sorted(set((COURSE / "course_helpers").rglob("*.py")) - set(CHECKS))
 
 def users():
     """The code of all users: each lesson, the calls that its text shows, each module of checks, the script."""
-    for lesson in sorted((COURSE / "notebooks" / "source").glob("[0-9]*.md")):
+    for lesson in sorted((COURSE / "sources").glob("*.md")):
         cells = jupytext.read(lesson).cells
         code = "\n".join(cell.source for cell in cells if cell.cell_type == "code")
         yield re.sub(r"(?m)^(\s*)[%!].*$", r"\1pass", code)  # magics are no Python

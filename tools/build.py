@@ -9,11 +9,15 @@ Both are marked as slides, see `mark_slides`. The alternative text of a picture 
 A heading "## Further: ..." begins a section that no other needs; what stands before the first is the core. {minutes} in
 the text of a part becomes its minutes, see `minutes`; those of core and lesson go into the README's contents, too.
 
+_begin_here.md is the first page in the file browser. Its table of the ways through the course goes into the README, too;
+there {cores} becomes the minutes of the cores of lessons 1 to 5, {all} those of all lessons.
+
 Building twice gives the same bytes. Outputs that differ from run to run (times, widgets) belong to cells tagged
 "nbval-ignore-output"; they are kept from the last build for as long as the cell stays the same.
 """
 
 import html
+import itertools
 import os
 import re
 import sys
@@ -24,7 +28,7 @@ import nbformat
 from nbclient import NotebookClient
 
 LEARNERS = Path(__file__).parents[1] / "notebooks"
-SOURCE = LEARNERS / "source"
+SOURCE = LEARNERS.parent / "sources"
 SOLUTIONS = LEARNERS / "solutions"
 README = LEARNERS.parent / "README.md"
 METADATA = {
@@ -96,6 +100,23 @@ def minutes_of_core_and_all(cells):
     return took[0], sum(took)
 
 
+def lessons():
+    """The sources of the numbered lessons, in their order."""
+    return sorted(SOURCE.glob("[0-9]*.md"))
+
+
+def fill_in_minutes(notebook):
+    """Replace {minutes} of a part, {cores} and {all} in the text of a notebook."""
+    for part in parts(notebook.cells):
+        known = {"{minutes}": minutes(part)}
+        if "{all}" in part[0].source:
+            took = [minutes_of_core_and_all(jupytext.read(lesson).cells) for lesson in lessons()]
+            known |= {"{cores}": sum(core for core, _ in took[1:6]), "{all}": sum(both for _, both in took)}
+        for cell, (name, number) in itertools.product(part, known.items()):
+            if cell.cell_type == "markdown":
+                cell.source = cell.source.replace(name, str(number))
+
+
 def contents_row(source):
     """The line of a lesson in the README's table of contents."""
     cells = jupytext.read(source).cells
@@ -105,20 +126,20 @@ def contents_row(source):
     return f"| {link} | [solution](notebooks/solutions/{source.stem}.ipynb) | {core} | {all_of_it} |"
 
 
-def with_contents(readme, sources):
-    """The README's text with a row for each of these lessons."""
-    rows = "".join(f"{contents_row(source)}\n" for source in sources)
-    return re.sub(r"^(\| \[\d.*\n)+", lambda _: rows, readme, flags=re.M)
+def with_contents(readme):
+    """The README's text with a row for each lesson, and with the ways through the course."""
+    rows = "".join(f"{contents_row(source)}\n" for source in lessons())
+    readme = re.sub(r"^(\| \[\d.*\n)+", lambda _: rows, readme, flags=re.M)
+    table = r"^\| You have .*\n(\|.*\n)+"
+    first = derive(SOURCE / "_begin_here.md", without="stub").cells[0].source
+    ways = re.search(table, first, re.M)[0].replace("](", "](notebooks/")
+    return re.sub(table, lambda _: ways, readme, flags=re.M)
 
 
 def derive(source, without):
     """The notebook of one lesson file, without the cells that carry a tag; ids and metadata are fixed."""
     notebook = jupytext.read(source)
-    for part in parts(notebook.cells):
-        took = minutes(part)
-        for cell in part:
-            if cell.cell_type == "markdown":
-                cell.source = cell.source.replace("{minutes}", str(took))
+    fill_in_minutes(notebook)
     notebook.cells = [cell for cell in notebook.cells if without not in tags(cell)]
     number_cells(notebook)
     notebook.metadata = nbformat.from_dict(METADATA)
@@ -199,15 +220,15 @@ def write(path, text):
 
 
 def main(names):
-    lessons = sorted(SOURCE.glob("[0-9]*.md"))
-    unknown = [name for name in names if not any(name in lesson.stem for lesson in lessons)]
+    sources = sorted(SOURCE.glob("*.md"))
+    unknown = [name for name in names if not any(name in source.stem for source in sources)]
     if unknown:
-        sys.exit(f"No lesson is named {', '.join(unknown)}. There are: {', '.join(lesson.stem for lesson in lessons)}.")
-    for lesson in lessons:
-        if not names or any(name in lesson.stem for name in names):
-            build(lesson)
+        sys.exit(f"No lesson is named {', '.join(unknown)}. There are: {', '.join(source.stem for source in sources)}.")
+    for source in sources:
+        if not names or any(name in source.stem for name in names):
+            build(source)
     readme = README.read_text(encoding="utf-8")
-    if (changed := with_contents(readme, lessons)) != readme:
+    if (changed := with_contents(readme)) != readme:
         write(README, changed)
 
 

@@ -1,4 +1,4 @@
-"""Draw the picture of the README, notebooks/images/overview.png: python -m tools.overview"""
+"""Draw the picture of the README, tools/overview.png: python -m tools.overview"""
 
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from skimage.filters import gaussian
 
 from course_helpers.mandelbrot import render_level
 
-PICTURE = Path(__file__).parents[1] / "notebooks" / "images" / "overview.png"
+PICTURE = Path(__file__).with_suffix(".png")
 LEVELS = [0, 20_000, 40_000, 80_000]
 TILE = 128  # pixels
 

@@ -8,7 +8,15 @@ from pathlib import Path
 
 from jupyterlab.labapp import LabApp
 
-NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
+TOOLS = Path(__file__).parent
+NOTEBOOKS = TOOLS.parent / "notebooks"
+
+
+def serve_style(lab, initialize=LabApp.initialize_handlers):
+    """Serve rise.css from here, where jupyterlab-rise looks for it beside the notebook."""
+    initialize(lab)
+    serve_files = lab.serverapp.web_app.settings["static_handler_class"]
+    lab.handlers.append((r"/files/(rise\.css)", serve_files, {"path": str(TOOLS)}))
 
 
 def lesson_notebook(number):
@@ -24,6 +32,7 @@ def lesson_notebook(number):
 def main(arguments):
     name = lesson_notebook(arguments[0] if arguments else "")
     page = f"--LabApp.default_url=/rise/{name}"
+    LabApp.initialize_handlers = serve_style
     LabApp.launch_instance([f"--ServerApp.root_dir={NOTEBOOKS}", page, *arguments[1:]])
 
 

@@ -43,7 +43,9 @@ def pages():
 
 
 def lessons():
-    return sorted((NOTEBOOKS / "solutions").glob("[0-9]*.ipynb"))
+    """The solved notebooks in the order of the contents; the page to begin with has no number."""
+    solutions = NOTEBOOKS / "solutions"
+    return [*solutions.glob("_*.ipynb"), *sorted(solutions.glob("[0-9]*.ipynb"))]
 
 
 def binder(name):
@@ -152,7 +154,8 @@ def lay_out_lesson(path, target, to_page):
         notebook.cells.insert(1, nbformat.v4.new_markdown_cell(rest.strip()))
     notebook.cells = lesson_page(notebook, path.name)
     nbformat.write(notebook, target / path.name)
-    return f"{int(path.stem[:2])}. {title.strip('# ')} <{path.stem}>"
+    number = "" if path.stem.startswith("_") else f"{int(path.stem[:2])}. "
+    return f"{number}{title.strip('# ')} <{path.stem}>"
 
 
 def licence_page():
