@@ -83,3 +83,27 @@ def draw_shares(axes, labels, side, rule):
             share = f"{rule(np.where(tile == name, name, 0)).item():g}"
             axes.text(left * side + column, top * side + row, share, ha="center", va="center", fontsize=9)
     axes.set(xticks=[], yticks=[])
+
+
+def draw_labels(axes, labels, title, numbers=None):
+    """Draw labels, each in a colour, with the cuts between the tiles of a dask array.
+
+    In a small array, `numbers` are written into the pixels of the objects: the labels by default, and none in a mask.
+    """
+    chunks, labels = getattr(labels, "chunks", ((), ())), np.asarray(labels)
+    (rows, columns), small = labels.shape, labels.size < 200
+    places = np.searchsorted(np.unique(labels), labels)  # 0, the background, is among the labels
+    named, others = plt.get_cmap("tab20").colors, np.random.default_rng(0).uniform(0.3, 1, (places.max(), 3))
+    axes.imshow(np.vstack([(0, 0, 0), named[::2], named[1::2], others])[places], interpolation="nearest")
+    axes.set(title=title, xticks=range(columns * small), yticks=range(rows * small))
+    if small:
+        axes.set(xlabel="column", ylabel="row")
+        axes.hlines(np.arange(0.5, rows - 1), -0.5, columns - 0.5, color="0.4", linewidth=0.5)
+        axes.vlines(np.arange(0.5, columns - 1), -0.5, rows - 0.5, color="0.4", linewidth=0.5)
+        numbers = labels if numbers is None else numbers
+        style = {"size": 8, "weight": "bold", "color": "white", "ha": "center", "va": "center"}
+        for row, column in np.argwhere(labels) if numbers.dtype != bool else ():
+            axes.text(column, row, numbers[row, column], **style)
+    for draw, sizes in zip((axes.axhline, axes.axvline), chunks):
+        for cut in np.cumsum(sizes)[:-1]:
+            draw(cut - 0.5, color="white", linewidth=1.5 if small else 1)

@@ -1,6 +1,7 @@
 """Examples that lessons show or need and exercises ask about: once for both."""
 
 import numpy as np
+from skimage.morphology import isotropic_dilation
 
 from course_helpers.slide import render_nuclei
 
@@ -44,6 +45,22 @@ def _moving(rng):
     kinds = ["transfer", "work"] * 9
     lengths = [np.where(np.arange(18) % 2, 0.3, 0.65) * rng.uniform(0.8, 1.2, 18) for _ in range(3)]
     return sum((_row(n, lengths[n], np.full(18, 0.02), kinds) for n in range(3)), [])
+
+
+def same_objects(labels, others):
+    """Whether two label images show the same objects, whatever their numbers are."""
+    pairs = np.unique([np.asarray(image).ravel() for image in (labels, others)], axis=1)
+    one_to_one = all(len(np.unique(numbers)) == len(numbers) for numbers in pairs)  # no number has two partners
+    return bool(one_to_one and np.array_equal(*(pairs > 0)))
+
+
+def winding_objects():
+    """A mask of 1000 x 1000 pixels with long objects that wind around each other: points of spirals, thickened."""
+    mask, turns = np.zeros((1000, 1000), dtype=bool), np.linspace(1, 6, 20_000)
+    for first_angle in [0, np.pi]:
+        angles = 2 * np.pi * turns + first_angle
+        mask[(500 + 76 * turns * np.sin(angles)).astype(int), (500 + 76 * turns * np.cos(angles)).astype(int)] = True
+    return isotropic_dilation(mask, radius=11)
 
 
 def best_square(table, side, at_least, statistic="mean", rounding=np.floor, find="idxmin"):
