@@ -29,6 +29,7 @@ from nbclient import NotebookClient
 
 LEARNERS = Path(__file__).parents[1] / "notebooks"
 SOURCE = LEARNERS.parent / "sources"
+START = SOURCE / "_begin_here.md"
 SOLUTIONS = LEARNERS / "solutions"
 README = LEARNERS.parent / "README.md"
 METADATA = {
@@ -131,7 +132,7 @@ def with_contents(readme):
     rows = "".join(f"{contents_row(source)}\n" for source in lessons())
     readme = re.sub(r"^(\| \[\d.*\n)+", lambda _: rows, readme, flags=re.M)
     table = r"^\| You have .*\n(\|.*\n)+"
-    first = derive(SOURCE / "_begin_here.md", without="stub").cells[0].source
+    first = derive(START, without="stub").cells[0].source
     ways = re.search(table, first, re.M)[0].replace("](", "](notebooks/")
     return re.sub(table, lambda _: ways, readme, flags=re.M)
 
@@ -224,12 +225,13 @@ def main(names):
     unknown = [name for name in names if not any(name in source.stem for source in sources)]
     if unknown:
         sys.exit(f"No lesson is named {', '.join(unknown)}. There are: {', '.join(source.stem for source in sources)}.")
-    for source in sources:
-        if not names or any(name in source.stem for name in names):
-            build(source)
+    chosen = {source for source in sources if not names or any(name in source.stem for name in names)}
     readme = README.read_text(encoding="utf-8")
     if (changed := with_contents(readme)) != readme:
         write(README, changed)
+        chosen.add(START)  # which tells the minutes, too
+    for source in sorted(chosen):
+        build(source)
 
 
 if __name__ == "__main__":
