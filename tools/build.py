@@ -170,7 +170,8 @@ def learner_notebook(source):
     notebook = derive(source, without="solution")
     first = next(cell for cell in notebook.cells if cell.cell_type == "code")
     first.source = OTHER_JUPYTER + first.source
-    notebook.cells += [nbformat.v4.new_markdown_cell(PROGRESS_TEXT), nbformat.v4.new_code_cell(PROGRESS_CODE)]
+    if any(").check(" in cell.source for cell in notebook.cells):
+        notebook.cells += [nbformat.v4.new_markdown_cell(PROGRESS_TEXT), nbformat.v4.new_code_cell(PROGRESS_CODE)]
     number_cells(notebook)
     return notebook
 
