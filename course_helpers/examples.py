@@ -12,41 +12,6 @@ def exclude_half(labels):
     return np.array([[np.count_nonzero(np.setdiff1d(labels, excluded))]])
 
 
-def example_streams():
-    """Made-up task streams, by letter: lists of (worker, kind of work, start, stop), in seconds."""
-    rng = np.random.default_rng(7)
-    return {letter: records(rng) for letter, records in zip("ABCD", (_full, _long, _small, _moving))}
-
-
-def _row(worker, lengths, gaps, kinds):
-    """Work of one worker, one piece after the other; gaps are waiting times before each piece."""
-    stops = np.cumsum(np.add(lengths, gaps))
-    return [(worker, kind, float(stop - length), float(stop)) for kind, length, stop in zip(kinds, lengths, stops)]
-
-
-def _full(rng):
-    kinds = ["work", "disk"] * 9
-    rows = [_row(n, rng.uniform(0.35, 0.6, 18), np.full(18, 0.02), kinds) for n in range(3)]
-    return sum(rows, [])
-
-
-def _long(rng):
-    rows = [_row(n, rng.uniform(0.3, 0.5, 10), np.full(10, 0.02), ["work"] * 10) for n in range(3)]
-    end = rows[1][-1][3]
-    return sum(rows, []) + [(1, "work", end + 0.02, end + 4.5)]
-
-
-def _small(rng):
-    rows = [_row(n, rng.uniform(0.02, 0.04, 75), rng.uniform(0.06, 0.12, 75), ["work"] * 75) for n in range(3)]
-    return sum(rows, [])
-
-
-def _moving(rng):
-    kinds = ["transfer", "work"] * 9
-    lengths = [np.where(np.arange(18) % 2, 0.3, 0.65) * rng.uniform(0.8, 1.2, 18) for _ in range(3)]
-    return sum((_row(n, lengths[n], np.full(18, 0.02), kinds) for n in range(3)), [])
-
-
 def same_objects(labels, others):
     """Whether two label images show the same objects, whatever their numbers are."""
     pairs = np.unique([np.asarray(image).ravel() for image in (labels, others)], axis=1)

@@ -7,7 +7,8 @@
 The result is a Zarr array with one number per tile; -1 means "not counted yet". Its chunks, called parts here, are
 written by the workers themselves. A run that ends early (killed, out of time, machine lost) keeps all finished parts,
 and the next run counts only the others. On a cluster, slide and result must lie on a disk that all workers see, and
-the workers need the same Python environment. Lesson 7 explains each step.
+the workers need the same Python environment. Lesson 7 tries it, and its section "Store results where they are made"
+explains how parts are stored.
 """
 
 import signal
@@ -85,7 +86,7 @@ CLUSTERS = {"local": local_cluster, "slurm": slurm_cluster, "kubernetes": kubern
 
 
 def lazy_count_map(options):
-    """The count map of lesson 5, one pixel per tile, not computed."""
+    """The number of nuclei in each tile as in lesson 7, not computed."""
     if options.image:
         slide = da.from_zarr(options.image)
         if slide.ndim != 2:
@@ -93,11 +94,9 @@ def lazy_count_map(options):
         slide = slide.rechunk(options.tile)
     else:
         slide = nuclei_slide(tuple(options.shape), chunks=options.tile)
-    blur_reach = overlap_needed(("gaussian", options.sigma))
     seeds = partial(seed_nuclei, threshold=options.threshold, sigma=options.sigma)
-    # Seeds are counted, which are small: this overlap is more than the largest seed plus reach. See lesson 5.
-    overlap, reach = options.largest + blur_reach, blur_reach + options.largest // 2
-    return count_in_tiles(seeds, slide, overlap, reach=reach)
+    reach = overlap_needed(("gaussian", options.sigma)) + options.largest // 2
+    return count_in_tiles(seeds, slide, options.largest + reach, reach=reach)  # the rule of lesson 5
 
 
 def open_target(count_map, options):

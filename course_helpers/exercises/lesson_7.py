@@ -2,6 +2,7 @@
 
 import tempfile
 import threading
+from contextlib import suppress
 from functools import cache, partial
 from itertools import count
 from math import prod
@@ -68,7 +69,7 @@ def too_much(share=1, **forgotten):
         allowed = TARGET * memory_limit
         others_fit = (n_workers, threads_per_worker) == (CORES, 1) and is_limit(memory_limit)
         if others_fit and allowed < needed(side) and share * needed(side, **forgotten) <= allowed:
-            return {"needed": f"{CORES * needed(side):.3f}", "allowed": f"{CORES * allowed:.3f}"}
+            return {"needed": f"{needed(side):.3f}", "allowed": f"{allowed:.3f}"}
 
     return when
 
@@ -79,11 +80,22 @@ def too_high(n_workers, threads_per_worker, memory_limit):
         return memory_limit not in (MEMORY / CORES, FREE, MEMORY) and {"sum": f"{CORES * memory_limit:.3g}"}
 
 
-def plan(side=4000, memory_limit="1.5 GiB"):
-    return {"n_workers": 8, "threads_per_worker": 1, "memory_limit": memory_limit, "side": side}
+def few_and_full(n_workers, threads_per_worker, memory_limit):
+    """How many cores are idle where fewer workers share all the memory that they may take."""
+    if threads_per_worker == 1 and n_workers < CORES and n_workers * memory_limit == FREE:
+        return {"idle": CORES - n_workers, "sum": FREE}
 
 
-RULE = "by the rule, {needed} GiB are needed, and {allowed} GiB are allowed."
+def is_square(memory_limit, side):
+    """Whether the side is the number of pixels of a chunk that would be right."""
+    return side > SHORTEST * SPEED - 1 and needed(np.sqrt(side)) <= TARGET * memory_limit
+
+
+def plan(side=4000, memory_limit="1.5 GiB", n_workers=CORES):
+    return {"n_workers": n_workers, "threads_per_worker": 1, "memory_limit": memory_limit, "side": side}
+
+
+RULE = "by the rule, one worker needs {needed} GiB, and {allowed} GiB are allowed."
 
 EXERCISES["7.1"] = Parts(
     in_dict=True,
@@ -118,7 +130,7 @@ EXERCISES["7.1"] = Parts(
                 "this is the limit of one worker, not of all together.": seen(
                     "12 GiB", lambda found: found in (FREE, MEMORY)
                 ),
-                "the workers may take all the memory, and nothing is left for the system and the browser.": seen(
+                "the workers may take all the memory, and nothing is left for the system and the notebook.": seen(
                     "2 GiB", lambda found: CORES * found == MEMORY
                 ),
                 "it is so low that the process is above 60 % of it before it does anything. Which limit fits?": seen(
@@ -149,6 +161,11 @@ EXERCISES["7.1"] = Parts(
         ),
     },
     mistakes={
+        "{n_workers} workers with {memory_limit:g} GiB each share the {sum} GiB, as they should. But {idle} of 8 cores have no "
+        "task: take more workers, with less memory each.": seen(plan(memory_limit="2 GiB", n_workers=6), few_and_full),
+        "side = {side:,} looks like the number of pixels in a chunk. How long is its side?": seen(
+            plan(400_000), is_square
+        ),
         "the limits of {n_workers} workers add up to {sum} GiB. How much may they take?": seen(
             plan(memory_limit="1.8 GiB"), too_high
         ),
@@ -164,8 +181,8 @@ EXERCISES["7.1"] = Parts(
         f"{RULE} Choose smaller chunks.": seen(plan(100_000), too_much(share=0)),
     },
     praise=lambda memory_limit, side: (
-        f"8 workers need {CORES * needed(side):.1f} of {TARGET * CORES * memory_limit:.1f} GiB ({CORES * BASE:.1f} for the "
-        f"processes, {CORES * needed(side, base=0):.1f} in flight), and each task works for {side**2 / SPEED:.1f} seconds."
+        f"A worker needs {needed(side):.2f} of {TARGET * memory_limit:.2f} GiB ({BASE} for the process, "
+        f"{needed(side, base=0):.2f} for its task), and each task works for {side**2 / SPEED:.1f} seconds."
     ),
     also_right=(
         plan(633),
@@ -179,8 +196,8 @@ EXERCISES["7.1"] = Parts(
     hints=[
         "begin with the threads: the function holds the GIL. What do two threads of one process do, then? With that, the "
         "number of cores gives the number of workers.",
-        "what the system and the browser leave is shared by all workers: divide it by their number, and you have the "
-        "largest memory_limit of one. 60 % of it is for the base and for chunks in flight.",
+        "what the system, the browser and the notebook leave is shared by all workers: divide it by their number, and you have the "
+        "largest memory_limit of one. 60 % of it is for the base and for the chunk.",
         "for the side there is a largest and a smallest value; anything between them will do. At most: side**2 * 2 * 12 "
         "bytes fit into 60 % of one limit, less the base. At least: side**2 pixels at 2 megapixels per second take 0.2 s.",
     ],
@@ -189,7 +206,7 @@ EXERCISES["7.1"] = Parts(
 
 # --- 7.2: repair a pipeline ---
 
-TILE, OVERLAP, REACH = 500, 38, 23  # those of the lesson, as are the seeds
+TILE, OVERLAP, REACH = 500, 53, 23  # those of the lesson, as are the seeds
 SEEDS = partial(seed_nuclei, threshold=32, sigma=2)
 
 
@@ -213,7 +230,7 @@ def slides():
 
 def long_nuclei():
     """Slides with a nucleus across a cut, and whether it is one pixel longer than OVERLAP and REACH allow."""
-    for end, is_too_long in ((523, False), (524, True)):
+    for end, is_too_long in ((538, False), (539, True)):
         slide = np.zeros((700, 700), np.uint8)
         slide[240:260, 470:end] = 100
         yield slide, is_too_long
@@ -233,12 +250,21 @@ def repair(answer):
             for facts in looked_at(answer, stored(slide, Path(folder) / f"{slide.dtype}.zarr", chunks), slide, right):
                 yield facts
             if facts["result"].shape != right.shape:
-                raise Wrong(about_notebook(answer, begin="Your") or told(EXERCISES["7.2"].otherwise, facts))
+                if about := about_notebook(answer, begin="Your"):
+                    raise Wrong(about)
+                yield facts | {"is_fixed": is_fixed(answer)}
+                raise Wrong(told(EXERCISES["7.2"].otherwise, facts))
             smaller = {"mebibytes": slide.nbytes / 2**20, "share": -(-100 * facts["graph"] // slide.nbytes)}
         for number_of_slide, (slide, is_too_long) in enumerate(long_nuclei()):
             path = stored(slide, Path(folder) / f"{number_of_slide}.zarr")
             _, error = outcome(call(answer, str(path), given="the path of a slide with a long nucleus"))
             yield {"is_too_long": is_too_long, "is_refused": isinstance(error, OverlapError), **smaller}
+
+
+def is_fixed(answer):
+    """Whether the learner's function finds a slide also where none is."""
+    with suppress(Exception):
+        return is_lazy(answer("no such file"))
 
 
 def looked_at(answer, path, slide, right):
@@ -363,6 +389,9 @@ EXERCISES["7.2"] = Checked(
         "your map has shape {result.shape}, so tiles are as long as the image one way. Ask for 500 x 500.": seen(
             partial(counted, chunks=(TILE, -1)), lambda result, right: 1 in result.shape and result.shape != right.shape
         ),
+        "your function returns the same map whatever path it is given. Let it open the slide at its argument.": seen(
+            lambda path: counted(None, read=lambda path: da.zeros((1500, 2000), np.uint8)), lambda is_fixed: is_fixed
+        ),
         "the graph cannot be sent to other processes: {unsendable}.": seen(unsendable, lambda unsendable: unsendable),
         "the graph has {graph} bytes, for an image of {slide.nbytes}: pixels are in it. Which line reads them before dask "
         "does?": seen(
@@ -426,7 +455,7 @@ EXERCISES["7.2"] = Checked(
 # --- 7.3: how large, how many? ---
 
 OVERHEAD, PIXELS_PER_SECOND = 4 * 0.003, 5e6  # seconds of four tasks per tile
-SERIAL, FASTER = 0.05, 12
+SERIAL, FASTER = 0.04, 12
 
 
 def smallest_side(overhead=OVERHEAD, share=0.05, of_whole=True):
@@ -482,7 +511,7 @@ EXERCISES["7.3"] = Parts(
             reads=number,
             mistakes={
                 "so many would do if all of the time could be divided.": FASTER,
-                "the 5 % do not get shorter with more workers, they stay. Use Amdahl's law.": -(
+                "the 4 % do not get shorter with more workers, they stay. Use Amdahl's law.": -(
                     -FASTER // (1 - SERIAL)
                 ),
                 "with so many it is {speed:.3f} times as fast: not quite 12.": seen(
@@ -506,13 +535,13 @@ EXERCISES["7.3"] = Parts(
                 "this is the number of workers for 12 times. How many times as fast can it get?": WORKERS,
                 "so long takes what can be divided, if the rest is 1. Compare the whole with the rest.": 1 / SERIAL - 1,
                 "this is the share that cannot be divided. How many times as fast does this allow?": seen(
-                    5, lambda found: found in (SERIAL, 100 * SERIAL)
+                    4, lambda found: found in (SERIAL, 100 * SERIAL)
                 ),
                 "this is the share that can be divided. How many times as fast does the other one allow?": seen(
-                    0.95, lambda found: found in (1 - SERIAL, 100 * (1 - SERIAL))
+                    0.96, lambda found: found in (1 - SERIAL, 100 * (1 - SERIAL))
                 ),
                 "so it would be if the part that can be divided were left as it is.": seen(
-                    1.05, lambda found: close(found, 1 / (1 - SERIAL), 0.01)
+                    1.04, lambda found: close(found, 1 / (1 - SERIAL), 0.01)
                 ),
                 "this is not more than the 12 times that you reached before.": seen(12, lambda found: found <= FASTER),
                 "so fast it gets with {workers:.0f} workers. What if there are many more?": seen(
@@ -536,13 +565,13 @@ EXERCISES["7.3"] = Parts(
         f"Tiles of {tile_side:g} pixels: overhead {100 * OVERHEAD / (OVERHEAD + tile_side**2 / PIXELS_PER_SECOND):.1f} %. "
         f"And {workers_needed:g} workers are {speed_up(workers_needed):.1f} times as fast as one."
     ),
-    also_right=((SIDE, float(WORKERS), 20), (np.float64(SIDE), WORKERS, speed_up(10**6))),
+    also_right=((SIDE, float(WORKERS), 25), (np.float64(SIDE), WORKERS, speed_up(10**6))),
     hints=[
         "write down, for one tile, the seconds of overhead and the seconds of work as a function of the side. For the "
         "workers, put numbers into the formula of Amdahl's law.",
         "overhead: 4 tasks of 0.003 s. Work: side**2 / 5e6 s. The share is overhead / (overhead + work). A loop over sides "
         "finds the first one that is small enough.",
-        "amdahl(0.05, n) is the speed-up with n workers; let a loop find the first n for which it is 12 or more. For the limit, "
+        "amdahl(0.04, n) is the speed-up with n workers; let a loop find the first n for which it is 12 or more. For the limit, "
         "think of n so large that (1 - s) / n vanishes.",
     ],
 )
