@@ -11,7 +11,6 @@ from functools import partial
 
 import dask.array as da
 import numpy as np
-import pandas as pd
 from dask.delayed import delayed
 
 from course_helpers._arguments import check_of_blocks, dask_array, per_axis, real_number, whole_number
@@ -150,6 +149,8 @@ def measure_in_tiles(segment, image, overlap, properties=("label", "bbox", "cent
     TypeError, ValueError, OverlapError
         As in `count_in_tiles`, and if a property does not exist, also not with this `spacing` (NotImplementedError).
     """
+    import pandas as pd  # here, because it takes a while, and a worker that counts needs no tables
+
     properties = (properties,) if isinstance(properties, str) else tuple(properties)
     properties = properties if "label" in properties else ("label", *properties)
     side = partial(real_number, above=0)

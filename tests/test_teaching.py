@@ -271,17 +271,17 @@ def test_slides_run_in_a_browser_without_asking_other_servers(slides, browser):
 
 
 def test_what_is_imported_is_what_is_used():
-    """Checks need no dask before they are asked, whoever counts needs no matplotlib."""
+    """Checks need no dask before they are asked, whoever counts needs no matplotlib and no tables."""
     script = """if True:
         import json, sys
         import course_helpers.exercises
         first = sorted(sys.modules)
-        import course_helpers.nuclei, course_helpers.slide
+        import course_helpers.nuclei, course_helpers.objects, course_helpers.slide
         print(json.dumps([first, sorted(sys.modules)]))"""
     run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     first, second = map(set, json.loads(run.stdout))
     assert not first & {"dask", "numba", "scipy", "skimage", "pandas", "requests", "matplotlib", "zarr"}
-    assert not second & {"matplotlib", "requests", "zarr"}
+    assert not second & {"matplotlib", "pandas", "requests", "zarr"}
 
 
 def test_the_set_up_compiles_all_that_the_lessons_use():

@@ -1,7 +1,6 @@
 """What is done with the objects in the window of a tile: count, name or measure those that belong to the tile."""
 
 import numpy as np
-import pandas as pd
 from scipy import ndimage as ndi
 from skimage.measure import regionprops, regionprops_table
 
@@ -96,7 +95,7 @@ def measure(objects, properties, spacing):
         name, _, axis = column.partition("-")
         if name in places:
             table[column] = table[column] + (places[name][int(axis) % ndim] if axis else boxed(places[name], 1))
-    return boxed(pd.DataFrame(table), ndim)
+    return boxed(_data_frame(table), ndim)
 
 
 def _whole(objects):
@@ -139,6 +138,12 @@ def _check_fit(count, dtype):
         raise ValueError(f"dtype is {dtype}, but must hold numbers up to {count}, one for each object. Choose int64.")
 
 
+def _data_frame(table):
+    import pandas as pd  # here, because it takes a while, and a worker that counts needs no tables
+
+    return pd.DataFrame(table)
+
+
 def empty_table(properties, image, spacing):
     """Return the table of no object; what cannot be measured is refused here at once."""
     if image.ndim not in (2, 3) or image.dtype.kind not in "biufc":
@@ -151,4 +156,4 @@ def empty_table(properties, image, spacing):
         raise ValueError(f"properties hold {unknown}, but must be names of regionprops today, and bbox, not slice.")
     window = window.astype(image.dtype)
     table = regionprops_table(np.ones(window.shape, int), window, properties=properties, spacing=spacing)
-    return pd.DataFrame(table).astype({"label": np.int64})[:0]
+    return _data_frame(table).astype({"label": np.int64})[:0]
