@@ -31,6 +31,9 @@ PIXEL, FACTOR, SPEED, SHORTEST = 2, 12, 2e6, 0.2  # bytes, copies, pixels per se
 LARGEST_LIMIT = FREE / CORES
 
 
+REMEDY = "Write a text with a number and a unit, such as '3 GiB'."
+
+
 def positive(answer):
     """A whole number from 1."""
     value = whole_number(answer)
@@ -41,15 +44,10 @@ def positive(answer):
 
 def gibibytes(answer):
     """The GiB that a text such as "3 GiB" stands for."""
-    remedy = "Write a text with a number and a unit, such as '3 GiB'."
     try:
-        size = parse_bytes(answer) if isinstance(answer, str) else number(answer)
+        return (parse_bytes(answer) if isinstance(answer, str) else number(answer)) / 2**30
     except ValueError:
-        raise Wrong(f"dask cannot read that. {remedy}") from None
-    if size < 2**20:
-        has_unit = isinstance(answer, str) and any(letter.isalpha() for letter in answer)
-        raise Wrong(f"that {'is less than one MiB' if has_unit else 'has no unit, so it means bytes'}. {remedy}")
-    return size / 2**30
+        raise Wrong(f"dask cannot read that. {REMEDY}") from None
 
 
 def needed(side, base=BASE, pixel=PIXEL, factor=FACTOR):
@@ -80,10 +78,10 @@ def too_high(n_workers, threads_per_worker, memory_limit):
         return memory_limit not in (MEMORY / CORES, FREE, MEMORY) and {"sum": f"{CORES * memory_limit:.3g}"}
 
 
-def few_and_full(n_workers, threads_per_worker, memory_limit):
-    """How many cores are idle where fewer workers share all the memory that they may take."""
-    if threads_per_worker == 1 and n_workers < CORES and n_workers * memory_limit == FREE:
-        return {"idle": CORES - n_workers, "sum": FREE}
+def few_and_large(n_workers, threads_per_worker, memory_limit):
+    """How many cores are idle where fewer workers have more memory each, which fits."""
+    if threads_per_worker == 1 and n_workers < CORES and LARGEST_LIMIT < memory_limit <= FREE / n_workers:
+        return {"idle": CORES - n_workers}
 
 
 def is_square(memory_limit, side):
@@ -127,6 +125,9 @@ EXERCISES["7.1"] = Parts(
             reads=gibibytes,
             same=is_limit,
             mistakes={
+                f"in bytes, this is {{bytes:.3g}}. {REMEDY}": seen(
+                    "1.5", lambda found: {"bytes": found * 2**30} if found < 2**-10 else None
+                ),
                 "this is the limit of one worker, not of all together.": seen(
                     "12 GiB", lambda found: found in (FREE, MEMORY)
                 ),
@@ -161,8 +162,8 @@ EXERCISES["7.1"] = Parts(
         ),
     },
     mistakes={
-        "{n_workers} workers with {memory_limit:g} GiB each share the {sum} GiB, as they should. But {idle} of 8 cores have no "
-        "task: take more workers, with less memory each.": seen(plan(memory_limit="2 GiB", n_workers=6), few_and_full),
+        "{n_workers} workers with {memory_limit:g} GiB each fit into the 12 GiB. But cores without a task: {idle} of 8. Take more "
+        "workers, with less memory each.": seen(plan(memory_limit="2 GiB", n_workers=6), few_and_large),
         "side = {side:,} looks like the number of pixels in a chunk. How long is its side?": seen(
             plan(400_000), is_square
         ),
@@ -469,13 +470,18 @@ def overhead_with(side):
     return OVERHEAD / (OVERHEAD + side * side / PIXELS_PER_SECOND)  # no error where it is infinite
 
 
-def speed_up(workers):
+def speed_up(workers, serial=SERIAL):
     """Amdahl's law."""
-    return 1 / (SERIAL + (1 - SERIAL) / workers)
+    return 1 / (serial + (1 - serial) / workers)
+
+
+def fewest_workers(serial=SERIAL):
+    """The smallest number of workers that are fast enough."""
+    return next(workers for workers in count(1) if speed_up(workers, serial) >= FASTER)
 
 
 SIDE = smallest_side()
-WORKERS = next(workers for workers in count(1) if speed_up(workers) >= FASTER)
+WORKERS = fewest_workers()
 
 
 def close(found, right, tolerance=1e-3):
@@ -492,6 +498,7 @@ EXERCISES["7.3"] = Parts(
                 "so it would be with one task per tile. How many are there?": smallest_side(OVERHEAD / 4),
                 "so it would be if a task cost 3 seconds. It is milliseconds.": smallest_side(1000 * OVERHEAD),
                 "there the share is 0.5 %. Which one is asked for?": smallest_side(share=0.005),
+                "there the share is 4 %, which is that of the other run. Here it is 5 %.": smallest_side(share=SERIAL),
                 "there the overhead is as long as the work. Which share is asked for?": smallest_side(share=0.5),
                 "a multiple of 10 is asked for.": seen(1068, lambda found: found % 10 and SIDE / 2 < found < 10_000),
                 "this looks like the pixels of a tile. How long is its side?": seen(
@@ -511,6 +518,7 @@ EXERCISES["7.3"] = Parts(
             reads=number,
             mistakes={
                 "so many would do if all of the time could be divided.": FASTER,
+                "so it would be if 5 % could not be divided. In this run it is 4 %.": fewest_workers(0.05),
                 "the 4 % do not get shorter with more workers, they stay. Use Amdahl's law.": -(
                     -FASTER // (1 - SERIAL)
                 ),
@@ -532,6 +540,7 @@ EXERCISES["7.3"] = Parts(
             reads=number,
             same=close,
             mistakes={
+                "so it would be if 5 % could not be divided. In this run it is 4 %.": 1 / 0.05,
                 "this is the number of workers for 12 times. How many times as fast can it get?": WORKERS,
                 "so long takes what can be divided, if the rest is 1. Compare the whole with the rest.": 1 / SERIAL - 1,
                 "this is the share that cannot be divided. How many times as fast does this allow?": seen(
