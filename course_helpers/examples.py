@@ -31,7 +31,7 @@ def winding_objects():
 def best_square(table, side, at_least, statistic="mean", rounding=np.floor, find="idxmin"):
     """Row and column of the square with the smallest statistic of the areas, among those with enough objects.
 
-    `statistic`, `rounding` and `find` are for the mistakes that exercise 6.3 knows.
+    `statistic`, `rounding` and `find` are for the mistakes that exercise 6.4 knows.
     """
     row, column = (rounding(table[name] / side).astype(int) for name in ("centroid-0", "centroid-1"))
     squares = table["area"].groupby([row, column])

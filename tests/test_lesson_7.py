@@ -84,7 +84,7 @@ def map_of_notebook(path):
 
 
 def test_7_2_tells_who_goes_by_the_notebook(line_of):
-    assert "Your function goes by slide_path of the notebook" in line_of("7.2", map_of_notebook)
+    assert "Your function goes by slide_path of the notebook" in line_of("7.3", map_of_notebook)
 
 
 def test_7_2_data_sent_before_is_noticed(line_of):
@@ -96,13 +96,13 @@ def test_7_2_data_sent_before_is_noticed(line_of):
         worker_dashboard_address="127.0.0.1:0",
     )
     with cluster, Client(cluster) as client:
-        line = line_of("7.2", lambda path: lesson_7.counted(path, read=lambda path: client.persist(da.from_zarr(path))))
+        line = line_of("7.3", lambda path: lesson_7.counted(path, read=lambda path: client.persist(da.from_zarr(path))))
     assert line.startswith("✗") and "sent to the cluster before" in line
 
 
 def test_7_2_what_is_returned_by_accident_is_one_calm_line(line_of):
     for hostile in hostile_answers():
-        assert line_of("7.2", lambda path: hostile)[0] in "✗○"
+        assert line_of("7.3", lambda path: hostile)[0] in "✗○"
 
 
 @pytest.mark.parametrize(
@@ -111,7 +111,7 @@ def test_7_2_what_is_returned_by_accident_is_one_calm_line(line_of):
     + [{"chunks": 499}, {"chunks": 501}, {"chunks": (500, 499)}, {"chunks": (501, 500)}, {"chunks": (500, 501)}],
 )
 def test_7_2_tells_what_is_wrong_by_a_pixel(line_of, change):
-    assert line_of("7.2", partial(lesson_7.counted, **change)).startswith("✗")
+    assert line_of("7.3", partial(lesson_7.counted, **change)).startswith("✗")
 
 
 def test_7_2_looks_at_the_last_tile_too(line_of):
@@ -120,7 +120,7 @@ def test_7_2_looks_at_the_last_tile_too(line_of):
     def pixels(path):
         return da.concatenate([da.from_zarr(path)[:, :1000], lesson_7.loaded_by_one_task(path)[:, 1000:]], axis=1)
 
-    assert "for the count of tile (1, 3) pixels are read" in line_of("7.2", partial(lesson_7.counted, read=pixels))
+    assert "for the count of tile (1, 3) pixels are read" in line_of("7.3", partial(lesson_7.counted, read=pixels))
 
 
 def test_7_4_streams_show_their_causes():

@@ -14,7 +14,7 @@ from course_helpers.exercises import lesson_0
 from course_helpers.exercises.form import Function
 from course_helpers.exercises.running import Wrong, finish
 
-FUNCTIONS = [number for number in every_exercise() if isinstance(form_of(number), Function)] + ["0.4", "4.4", "7.2"]
+FUNCTIONS = [number for number in every_exercise() if isinstance(form_of(number), Function)] + ["0.2", "4.4", "7.3"]
 TAKES_MINUTES = re.compile(r"in range\(0, [^,]+\):")  # in 4.4, which then goes on by single pixels
 OTHERS = (
     "Lt LtE Gt, LtE Lt GtE, Gt GtE Lt, GtE Gt LtE, Eq NotEq LtE GtE, NotEq Eq Lt Gt, In NotIn, NotIn In, And Or, Or And, "
@@ -26,7 +26,7 @@ OTHERS = {
 
 # What is right on every valid input, too: exercise | changed lines | why.
 EQUIVALENT = """
-0.4 | total = np.zeros(SHAPE) | 64 bits are more exact, and fit as well
+0.2 | total = np.zeros(SHAPE) | 64 bits are more exact, and fit as well
 1.2 | return image.max() - int(image.min()) | the smallest is not above the largest
 1.2 | return int(image.max()) - image.min() | the smallest is not above the largest
 2.3 | close = np.abs(whole - computed.astype(float)) <= 1e-06 | np.abs
@@ -57,16 +57,16 @@ EQUIVALENT = """
 5.2 | excluded = np.union1d(labels[-1], labels[:, -0]) | another right choice of borders
 5.2 | excluded = np.union1d(labels[-1], labels[:-1, -1]) | the corner is in the last row
 5.2 | excluded = np.union1d(labels[:, -1], labels[-1]) | a union
-6.3 | column = (table['centroid-1'] / side).astype(int) | no centre is negative
-6.3 | row = (table['centroid-0'] / side).astype(int) | no centre is negative
-6.3 | squares = table['area'].groupby([row, column]).agg(['mean', 'size']) | columns have names
-6.4 | downwards = zip(a[:], b[1:]) | zip ends with the shorter one
-6.4 | upwards = zip(a[1:], b[:]) | zip ends with the shorter one
-6.4 | pairs = {(i, int(j)) for group in (side_by_side, downwards, upwards) for i, j in group} | a number of NumPy
-6.4 | pairs = {(int(i), j) for group in (side_by_side, downwards, upwards) for i, j in group} | a number of NumPy
-6.4 | pairs = {(int(i), int(j)) for group in (downwards, side_by_side, upwards) for i, j in group} | any order
-6.4 | pairs = {(int(i), int(j)) for group in (side_by_side, upwards, downwards) for i, j in group} | any order
-6.4 | return (pair for pair in pairs if 0 not in pair) | any order, and any kind of list
+6.4 | column = (table['centroid-1'] / side).astype(int) | no centre is negative
+6.4 | row = (table['centroid-0'] / side).astype(int) | no centre is negative
+6.4 | squares = table['area'].groupby([row, column]).agg(['mean', 'size']) | columns have names
+6.5 | downwards = zip(a[:], b[1:]) | zip ends with the shorter one
+6.5 | upwards = zip(a[1:], b[:]) | zip ends with the shorter one
+6.5 | pairs = {(i, int(j)) for group in (side_by_side, downwards, upwards) for i, j in group} | a number of NumPy
+6.5 | pairs = {(int(i), j) for group in (side_by_side, downwards, upwards) for i, j in group} | a number of NumPy
+6.5 | pairs = {(int(i), int(j)) for group in (downwards, side_by_side, upwards) for i, j in group} | any order
+6.5 | pairs = {(int(i), int(j)) for group in (side_by_side, upwards, downwards) for i, j in group} | any order
+6.5 | return (pair for pair in pairs if 0 not in pair) | any order, and any kind of list
 """
 
 
@@ -180,7 +180,7 @@ def is_accepted(number, function, folder):
     """Whether a check says ✓, without what it says to a wrong function, which takes longer."""
     form = form_of(number)
     try:
-        if number == "0.4":  # without a process of its own
+        if number == "0.2":  # without a process of its own
             planes, both = lesson_0.SOME_PLANES, (lesson_0.FEW, range(2))
             means = [(function(times)[planes], lesson_0.mean_of(times, planes)) for times in both]
             return all(one.shape == other.shape and np.allclose(one, other, rtol=0, atol=0.01) for one, other in means)

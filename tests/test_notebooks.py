@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import tifffile
 
+from course_helpers.exercises import numbers
 from course_helpers.nuclei import segment_nuclei
 from course_helpers.slide import render_nuclei
 from tools import build as builder
@@ -73,6 +74,12 @@ def test_nothing_on_stderr_and_no_error(source):
     for cell in code_cells(solved(source)):
         assert not printed(cell, "stderr"), cell.source
         assert all(output.output_type != "error" for output in cell.outputs), cell.source
+
+
+@every_lesson
+def test_exercises_are_numbered_in_their_order(source):
+    found = re.findall(r"^##+ Exercise (\d\.\d+): ", source.read_text(encoding="utf-8"), re.M)
+    assert found == numbers(int(source.stem[:2]))
 
 
 @every_lesson

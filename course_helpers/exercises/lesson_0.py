@@ -33,7 +33,7 @@ EXERCISES = {}
 MIB, GIB = 2**20, 2**30
 PIXELS = math.prod(SHAPE)
 
-# --- 0.1: what helps? ---
+# --- 0.3: what helps? ---
 
 HELPFUL = "CEH"
 AGAINST = {
@@ -51,7 +51,7 @@ def what_speaks_against(found):
     return reasons + " And something that helps is still missing." * bool(set(HELPFUL) - set(found))
 
 
-EXERCISES["0.1"] = Value(
+EXERCISES["0.3"] = Value(
     right=HELPFUL,
     reads=letters("ABCDEFGH"),
     mistakes={
@@ -83,7 +83,7 @@ EXERCISES["0.1"] = Value(
 )
 
 
-# --- 0.2: predict a peak ---
+# --- 0.1: predict a peak ---
 
 
 def share_of_bright(t):
@@ -169,7 +169,7 @@ def praise_of_peak():
     )
 
 
-EXERCISES["0.2"] = Value(
+EXERCISES["0.1"] = Value(
     right=(0.98 * PEAK, 1.02 * PEAK),
     reads=number,
     same=close,
@@ -218,7 +218,7 @@ EXERCISES["0.2"] = Value(
 )
 
 
-# --- 0.3: choose a strategy ---
+# --- 0.4: choose a strategy ---
 
 FREE, BYTES_PER_PIXEL = 10 * GIB, 7
 TIME_POINT = 1024 * 2048 * 100 * BYTES_PER_PIXEL
@@ -246,7 +246,7 @@ def way(right, **mistakes):
 
 
 WAYS = {"B": "one after the other", "C": "tile by tile", "D": "several computers"}
-EXERCISES["0.3"] = Parts(
+EXERCISES["0.4"] = Parts(
     parts={
         "screen": way(
             "A", **{letter: earlier(name, f"all at once take {SCREEN:.1f} GiB") for letter, name in WAYS.items()}
@@ -305,7 +305,7 @@ EXERCISES["0.3"] = Parts(
 )
 
 
-# --- 0.4: make it fit ---
+# --- 0.2: make it fit ---
 
 LIMIT_OF_MEAN = 64 * MIB
 FEW, MORE, TIMES = range(60, 67), range(23, 43), range(3, 43)
@@ -614,7 +614,7 @@ def why_it_died(answer, with_dask):
     return told(says, {"took": f"{took} {in_words(peaks)}", "ahead": loads_ahead(answer)})
 
 
-EXERCISES["0.4"] = Checked(
+EXERCISES["0.2"] = Checked(
     check=make_it_fit,
     seconds=120,  # for each measurement, on a slow computer
     mistakes={

@@ -121,7 +121,7 @@ EXERCISES["6.1"] = Parts(
 )
 
 
-# --- 6.2: compute a name ---
+# --- 6.3: compute a name ---
 
 
 def windows():
@@ -165,7 +165,7 @@ def name_in_window(labels, number, *_):
     return name(labels, number, (0, 0), labels.shape)
 
 
-EXERCISES["6.2"] = Function(
+EXERCISES["6.3"] = Function(
     right=name,
     cases=windows,
     given="object {number} in a window of shape {labels.shape} that begins at {start}, of an image of shape {shape}",
@@ -274,7 +274,7 @@ EXERCISES["6.2"] = Function(
 )
 
 
-# --- 6.3: where are nuclei small? ---
+# --- 6.4: where are nuclei small? ---
 
 
 def tables():
@@ -367,7 +367,7 @@ def square(answer):
         raise Wrong(f"{reason}{more}") from None
 
 
-EXERCISES["6.3"] = Function(
+EXERCISES["6.4"] = Function(
     right=best_square,
     cases=tables,
     given=lambda table, side, at_least: f"a table of {len(table)} nuclei, side={side} and at_least={at_least}",
@@ -441,7 +441,7 @@ EXERCISES["6.3"] = Function(
 )
 
 
-# --- 6.4: which labels touch? ---
+# --- 6.5: which labels touch? ---
 
 
 def neighbours():
@@ -492,7 +492,7 @@ def are_positions(left, right, found):
     return set(found) <= rows and any(0 in pair for pair in found)
 
 
-EXERCISES["6.4"] = Function(
+EXERCISES["6.5"] = Function(
     right=touching,
     cases=neighbours,
     given=lambda left, right: (
@@ -609,7 +609,7 @@ EXERCISES["6.4"] = Function(
 )
 
 
-# --- 6.5: choose the tool ---
+# --- 6.2: choose the tool ---
 
 
 def tool(right, **mistakes):
@@ -618,7 +618,7 @@ def tool(right, **mistakes):
     return Value(right=right, reads=reads, mistakes={says: name for name, says in mistakes.items()})
 
 
-EXERCISES["6.5"] = Parts(
+EXERCISES["6.2"] = Parts(
     in_dict=True,
     tells="{name} would not be happy with {found}: {fault}",
     parts={

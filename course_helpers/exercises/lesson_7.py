@@ -24,7 +24,7 @@ from course_helpers.slide import render_nuclei
 
 EXERCISES = {}
 
-# --- 7.1: plan a cluster for a laptop ---
+# --- 7.4: plan a cluster for a laptop ---
 
 CORES, MEMORY, FREE, BASE, TARGET = 8, 16, 12, 0.25, 0.6  # in GiB
 PIXEL, FACTOR, SPEED, SHORTEST = 2, 12, 2e6, 0.2  # bytes, copies, pixels per second, seconds of work per task
@@ -95,7 +95,7 @@ def plan(side=4000, memory_limit="1.5 GiB", n_workers=CORES):
 
 RULE = "by the rule, one worker needs {needed} GiB, and {allowed} GiB are allowed."
 
-EXERCISES["7.1"] = Parts(
+EXERCISES["7.4"] = Parts(
     in_dict=True,
     tells="{name}: {fault}",
     parts={
@@ -205,7 +205,7 @@ EXERCISES["7.1"] = Parts(
 )
 
 
-# --- 7.2: repair a pipeline ---
+# --- 7.3: repair a pipeline ---
 
 TILE, OVERLAP, REACH = 500, 53, 23  # those of the lesson, as are the seeds
 SEEDS = partial(seed_nuclei, threshold=32, sigma=2)
@@ -254,7 +254,7 @@ def repair(answer):
                 if about := about_notebook(answer, begin="Your"):
                     raise Wrong(about)
                 yield facts | {"is_fixed": is_fixed(answer)}
-                raise Wrong(told(EXERCISES["7.2"].otherwise, facts))
+                raise Wrong(told(EXERCISES["7.3"].otherwise, facts))
             smaller = {"mebibytes": slide.nbytes / 2**20, "share": -(-100 * facts["graph"] // slide.nbytes)}
         for number_of_slide, (slide, is_too_long) in enumerate(long_nuclei()):
             path = stored(slide, Path(folder) / f"{number_of_slide}.zarr")
@@ -363,7 +363,7 @@ def first_difference(counts, right):
 
 MOST = 8  # a graph has at most this part of the bytes of its image
 
-EXERCISES["7.2"] = Checked(
+EXERCISES["7.3"] = Checked(
     check=repair,
     mistakes={
         "your function changes the files of the slide. Leave what you are given as it is.": seen(
@@ -453,7 +453,7 @@ EXERCISES["7.2"] = Checked(
 )
 
 
-# --- 7.3: how large, how many? ---
+# --- 7.2: how large, how many? ---
 
 OVERHEAD, PIXELS_PER_SECOND = 4 * 0.003, 5e6  # seconds of four tasks per tile
 SERIAL, FASTER = 0.04, 12
@@ -488,7 +488,7 @@ def close(found, right, tolerance=1e-3):
     return abs(found / right - 1) < tolerance
 
 
-EXERCISES["7.3"] = Parts(
+EXERCISES["7.2"] = Parts(
     parts={
         "tile_side": Value(
             right=SIDE,
@@ -586,7 +586,7 @@ EXERCISES["7.3"] = Parts(
 )
 
 
-# --- 7.4: read a task stream ---
+# --- 7.1: read a task stream ---
 
 AGAINST = {
     "memory full": "if the memory were full, results would go to disk. Which colour has the disk, and is it here?",
@@ -605,7 +605,7 @@ def cause(right, **against):
     )
 
 
-EXERCISES["7.4"] = Parts(
+EXERCISES["7.1"] = Parts(
     in_dict=True,
     tells="{name} is something else: {fault}",
     parts={
