@@ -98,7 +98,7 @@ BYTES_AT_PEAK = 2 + 2 + 8  # frame, difference, scaled
 PEAK = BYTES_AT_PEAK * PIXELS / MIB
 NO_FLOATS = "is less than the result of the division alone. Which dtype has it? Print (frame / 255).dtype."
 TWO_FLOATS = (
-    "has room for two arrays of 8 bytes. Only one array is float64: print the dtypes of frame, difference and mask."
+    "has room for two arrays of 8 bytes. Only one array is float64: print the dtype of frame - frame.min()."
 )
 FOUR_ARRAYS = "fits scaled and three or more smaller arrays. Which are they? frame.min() is a single number."
 BIT = "counts a bit per pixel for the mask, which has a byte. And does it exist when most is in memory?"
@@ -397,6 +397,12 @@ WRONG_MEANS = {
         use=lambda times: TIMES, divisor=len(TIMES)
     ),
     "the time points of range(3, 43) are added. Does your function use times?": wrong(use=lambda times: TIMES),
+    "all time points of the recording are added. Does your function use TIMES of the notebook, not times?": wrong(
+        use=lambda times: range(FRAMES)
+    ),
+    "this is the mean of all time points of the recording. Does your function use TIMES of the notebook, not times?": wrong(
+        use=lambda times: range(FRAMES), divisor=FRAMES
+    ),
     "halving in each round lets the last time points count most.": functools.partial(halves, begun=1),
     "halving in each round, from zero on, lets the last time points count most.": halves,
 }
@@ -488,8 +494,11 @@ def results_of(answer, cases, folder, all_cases):
             if "MemoryError" in getattr(reason, "error", ""):
                 raise MemoryError from None
             return reason
-        (folder / f"{len(times)}.txt").write_text(str(tracemalloc.get_traced_memory()[1]))
-        np.save(folder / f"{len(times)}.npy", found)
+        written = folder / "unfinished"  # this process may be killed while it writes
+        written.mkdir()
+        (written / "peak.txt").write_text(str(tracemalloc.get_traced_memory()[1]))
+        np.save(written / "found.npy", found)
+        written.rename(folder / str(len(times)))
         recording._cells = cells_of
         if not all_cases and not is_mean(found, times):
             break
@@ -514,7 +523,7 @@ def measured(answer, cases, folder, limit, all_cases=False):
         raise run.result
     if run.died and not run.died.startswith(("killed, because", "MemoryError")):
         raise Wrong(f"your function does not come to its end: {run.died[:200]}.")
-    files = {len(times): folder / f"{len(times)}.txt" for times in cases}
+    files = {len(times): folder / str(len(times)) / "peak.txt" for times in cases}
     return {count: int(file.read_text()) for count, file in files.items() if file.exists()}, run.result
 
 
@@ -528,7 +537,7 @@ def make_it_fit(answer):
             raise
         for times, window in ((FEW, ALL), (TIMES, SOME_PLANES)):
             if len(times) in peaks:
-                compare(answer, times, np.load(Path(folder) / f"{len(times)}.npy", mmap_mode="r"), window)
+                compare(answer, times, np.load(Path(folder) / str(len(times)) / "found.npy", mmap_mode="r"), window)
     with_dask = {"open_recording", "compute"} & names_used(answer)
     if in_memory is None:
         raise Wrong(why_it_died(answer, with_dask))
