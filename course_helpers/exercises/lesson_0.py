@@ -97,9 +97,7 @@ def share_of_bright(t):
 BYTES_AT_PEAK = 2 + 2 + 8  # frame, difference, scaled
 PEAK = BYTES_AT_PEAK * PIXELS / MIB
 NO_FLOATS = "is less than the result of the division alone. Which dtype has it? Print (frame / 255).dtype."
-TWO_FLOATS = (
-    "has room for two arrays of 8 bytes. Only one array is float64: print the dtype of frame - frame.min()."
-)
+TWO_FLOATS = "has room for two arrays of 8 bytes. Only one array is float64: print the dtype of frame - frame.min()."
 FOUR_ARRAYS = "fits scaled and three or more smaller arrays. Which are they? frame.min() is a single number."
 BIT = "counts a bit per pixel for the mask, which has a byte. And does it exist when most is in memory?"
 THREE_FLOATS = "has room for three arrays of 8 bytes. Which dtypes have frame and the difference?"

@@ -352,8 +352,23 @@ def count_in(found, table, side):
     return ((table["centroid-0"] // side == found[0]) & (table["centroid-1"] // side == found[1])).sum()
 
 
+def first_too_small(table, side, at_least):
+    """The first of the squares that have too few nuclei, if there is one."""
+    sizes = table.groupby([table[name] // side for name in ("centroid-0", "centroid-1")]).size()
+    few = sizes.index[sizes < at_least]
+    return tuple(map(int, few[0])) if len(few) else best_square(table, side, at_least)
+
+
+def up_to_the_last(table, side):
+    """The table with centroids that are right for squares which end at the last one, as those of np.linspace do."""
+    ends = {name: table[name].max() for name in ("centroid-0", "centroid-1")}
+    return table.assign(**{name: table[name] / end * np.ceil(end / side) * side for name, end in ends.items()})
+
+
 def square(answer):
     """Row and column of a square; says what else is given."""
+    if isinstance(answer, tuple) and any(isinstance(part, str) for part in answer):
+        raise Wrong("row and column of a square are asked for, as two whole numbers. These are words.")
     try:
         return whole_numbers("row, column")(answer)
     except Wrong as reason:
@@ -401,6 +416,10 @@ EXERCISES["6.4"] = Function(
             "table": lambda table, side: up_to(table, *(table[["centroid-0", "centroid-1"]].max() // side * side))
         },
         "row and column are swapped: centroid-0 is the row.": lambda *case: best_square(*case)[::-1],
+        "that square has too few nuclei. Does yours give such squares a mean of 0, which is the smallest? Take them out.": (
+            first_too_small
+        ),
+        "your squares are not {side} pixels wide. Do they end at the last nucleus?": {"table": up_to_the_last},
         "some nuclei are counted twice. One at 2 * side belongs to one row of squares only, row 2.": {
             "table": on_both_sides
         },
@@ -487,9 +506,10 @@ def both_labelled(left, right):
 
 
 def are_positions(left, right, found):
-    """Whether there are zeros in an answer, and all of it could be numbers of rows."""
+    """Whether there are zeros in an answer, and all of it could be numbers of rows, but not labels and background."""
     rows = touching(*(np.arange(len(left))[:, None] for _ in range(2)), background=True)
-    return set(found) <= rows and any(0 in pair for pair in found)
+    labels = touching(left, right, background=True)
+    return set(found) <= rows and any(0 in pair for pair in found) and not set(found) <= labels
 
 
 EXERCISES["6.5"] = Function(
