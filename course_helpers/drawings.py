@@ -2,8 +2,10 @@
 
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.colors import ListedColormap
 from matplotlib.patches import Circle, Ellipse, Rectangle
 from scipy import ndimage as ndi
+from skimage.segmentation import find_boundaries
 
 
 def draw_graph(plan):
@@ -42,6 +44,23 @@ def draw_chunks(axes, shape, chunks, selection):
     return int(touched.sum())
 
 
+def draw_costs(costs, titles):
+    """Draw what ways of reading cost in chunks of several shapes: a bar chart for each title, on a logarithmic axis.
+
+    `costs` is a list of (way, name of the chunks, a cost for each title).
+    """
+    ways, names = (list(dict.fromkeys(column)) for column in list(zip(*costs))[:2])
+    axes = plt.subplots(1, len(titles), figsize=(5 * len(titles), 3.4), layout="constrained")[1]
+    for number, (axis, title) in enumerate(zip(axes, titles), start=2):
+        for place, (name, color) in enumerate(zip(names, plt.cm.viridis(np.linspace(0, 1, len(names))))):
+            heights = [cost[number] for cost in costs if cost[1] == name]
+            bars = axis.bar(np.arange(len(ways)) + 0.21 * place, heights, 0.21, color=color, label=name)
+            axis.bar_label(bars, fontsize=8)
+        axis.set(title=title, yscale="log", ylim=(0.5, 2 * max(cost[number] for cost in costs)))
+        axis.set_xticks(np.arange(len(ways)) + 0.105 * (len(names) - 1), ways)
+    axes[0].legend(title="chunks")
+
+
 def draw_overlap(axes, name, largest, distance, blur):
     """Draw an object that begins at the last row of a tile, and how much of the margin it and the reach take up."""
     last, edge = largest - 1, largest + distance + blur - 1  # rows below the one in which the object begins
@@ -65,9 +84,26 @@ def draw_overlap(axes, name, largest, distance, blur):
 
 
 def mark_labels(axes, labels, names, marker):
-    """Draw a white marker in the middle of each of these labels."""
-    rows, columns = np.transpose(ndi.center_of_mass(labels > 0, labels, names))
-    axes.plot(columns, rows, marker, color="white", markeredgecolor="black", markersize=8, clip_on=False)
+    """Draw a white marker in the middle of each of these labels, and inside of the picture."""
+    places = np.clip(ndi.center_of_mass(labels > 0, labels, names), 3, np.array(labels.shape) - 4)
+    axes.plot(*places.T[::-1], marker, color="white", markeredgecolor="black", markersize=8)
+
+
+def draw_owners(axes, labels, first, owned, start, side):
+    """Draw the labels in a window and their first pixels: blue with a dot those that the tile owns, orange the others.
+
+    `first` are the rows and the columns; the tile begins in row and column `start`, and has `side` pixels a side.
+    """
+    kinds = np.append(0, 1 + owned)[labels]
+    kinds[find_boundaries(labels, mode="inner")] = 3
+    axes.imshow(
+        kinds, cmap=ListedColormap(["white", "navajowhite", "lightskyblue", "dimgray"]), interpolation="nearest"
+    )
+    rows, columns = first
+    axes.plot(columns[owned], rows[owned], "o", color="mediumblue", label="owned by this tile")
+    axes.plot(columns[~owned], rows[~owned], "x", color="orangered", label="owned by others")
+    axes.add_patch(Rectangle((start - 0.5, start - 0.5), side, side, fill=False, linewidth=2.5))
+    axes.legend(loc="upper left", bbox_to_anchor=(1, 1))
 
 
 def draw_shares(axes, labels, side, rule):

@@ -97,6 +97,21 @@ def true_nuclei(shape=(2000, 5000), seed=0, window=None):
     return virtual_slide.nuclei_within(*_place(shape, seed, window))
 
 
+def true_counts(slide):
+    """Return how many nuclei have their centre in each chunk of a slide; nothing is rendered.
+
+    `slide` is a dask array with the shape and the chunks; its nuclei are those of seed 0. The float64 result has the shape
+    ``slide.numblocks``.
+
+    Examples
+    --------
+    >>> true_counts(nuclei_slide(shape=(200, 700), chunks=200))
+    array([[2., 1., 4., 1.]])
+    """
+    edges = [np.cumsum((0, *sizes)) - 0.5 for sizes in dask_array(slide, "slide").chunks]
+    return np.histogram2d(*true_nuclei(slide.shape)["centre"].T, bins=edges)[0]
+
+
 def _place(shape, seed, window):
     """Return (start, stop) of the rows and of the columns of a window, and the seed."""
     shape, seed = per_axis(shape, "shape", 2, 1), whole_number(seed, "seed", 0)

@@ -13,6 +13,7 @@ from course_helpers.exercises import LESSONS, exercise, numbers
 from course_helpers.exercises.form import Function, Parts, seen
 
 SOURCE = Path(__file__).parents[1] / "sources"
+KEPT = []  # what lazy answers need as long as there are tests, such as the folder of their files
 
 
 def every_exercise():
@@ -30,6 +31,7 @@ def answers_of(number, tag):
     statements, handed = code_of(number, tag)
     values = {}
     exec(compile(ast.Module(statements, []), number, "exec"), values)
+    KEPT.append(values)
     return eval(f"[{handed}]", values)
 
 

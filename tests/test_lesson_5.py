@@ -13,21 +13,27 @@ from skimage.measure import regionprops
 from skimage.segmentation import clear_border
 
 from course_helpers.exercises import lesson_5
-from course_helpers.exercises.form import seen
 from course_helpers.nuclei import count_nuclei
 from course_helpers.objects import OverlapError, count_in_tiles
 from course_helpers.slide import nuclei_slide
 
 SOURCE = Path(__file__).parents[1] / "sources" / "05_tiled_nuclei_counting.md"
 EXERCISES = lesson_5.EXERCISES
-PICTURE = nuclei_slide(seed=4)[900:1500, 2000:2900].rechunk(120)
+SOLVED = (SOURCE.parents[1] / "notebooks" / "solutions" / f"{SOURCE.stem}.ipynb").read_text(encoding="utf-8")
+PICTURE = da.from_array(lesson_5.PICTURE, chunks=lesson_5.TILE)
 
 
 def test_checks_use_what_the_lesson_uses():
     """The numbers, the picture, and the two functions that exercises 5.3 and 5.4 show."""
     text = SOURCE.read_text(encoding="utf-8")
     assert f"\nTHRESHOLD = {lesson_5.THRESHOLD}\n" in text and f"\nSIGMA = {lesson_5.SIGMA}\n" in text
-    assert "\npicture = nuclei_slide(seed=4)[900:1500, 2000:2900].rechunk(120)\n" in text
+    assert "\npicture = nuclei_slide(seed=7)[638:1238, 2400:3300].rechunk(120)" in text
+    assert np.array_equal(
+        PICTURE.compute(), nuclei_slide(seed=7)[638:1238, 2400:3300].compute()
+    ) and PICTURE.chunksize == (120, 120)
+    assert f"largest nucleus: {lesson_5.LARGEST}  reach: 8 + 15 = 23  overlap: {lesson_5.OVERLAP}\\n" in SOLVED
+    for name, total in {"sum over the tiles:": lesson_5.SUM_100, "whole image:       ": lesson_5.WHOLE}.items():
+        assert re.search(rf"{name} {total}(\.0)?\\n", SOLVED)
     shown = vars(lesson_5).copy()
     for cell in jupytext.read(SOURCE).cells:
         if found := re.search(r"^def (label_bright|count_by_centroid)\(.*?(?=^\S|\Z)", cell.source, re.M | re.S):
@@ -43,28 +49,20 @@ def lazy_map(**options):
 
 
 def test_5_1_tells_each_part(line_of):
-    places, factor, reason = np.ndindex(lesson_5.MAP_SHAPE), lesson_5.CUTS, "C"
-    counts = np.reshape([lesson_5.count_at(lesson_5.counted, place) for place in places], lesson_5.MAP_SHAPE)
-    assert line_of("5.1", counts.tolist(), 5.85, " c ").startswith("✓")
-    assert line_of("5.1", counts).startswith("○ Exercise 5.1: Right so far: map_500. Still open: cuts_shorter, reason")
-    assert "Right so far: map_500, reason." in line_of("5.1", counts, 5, "C")
-    masked = np.ma.array(counts, mask=True)
-    assert "its mask hides entries. An array" in line_of("5.1", masked, factor, reason)
-    one_wrong = counts + np.eye(4, 10)[::-1]
-    assert "its tile (0, 3) counts 27, but" in line_of("5.1", one_wrong, factor, reason)
+    counts = lazy_map(chunks=(1, 1))
+    assert counts.sum().compute() == lesson_5.SUM_500
+    assert line_of("5.1", counts, " c ").startswith("✓")
+    assert line_of("5.1", counts).startswith("○ Exercise 5.1: Right so far: map_500. Still open: reason")
+    assert "Right so far: map_500." in line_of("5.1", map_500=counts, reason="A")
+    assert "its tile (0, 2) counts 18, but" in line_of("5.1", counts + 1, "C")
+    assert "it is computed already" in line_of("5.1", counts.compute(), "C")
+    raises = nuclei_slide(chunks=500).map_blocks(count_nuclei, chunks=(1, 1), meta=np.empty((0, 0)))
+    assert "computing it raises TypeError: count_nuclei() missing" in line_of("5.1", raises, "C")
 
 
-def test_5_1_tells_what_a_lazy_map_declares(line_of):
-    line = line_of("5.1", lazy_map(chunks=(1, 1)), lesson_5.CUTS, "C")
-    assert "Call .compute() on it. Right so far: cuts_shorter, reason.\n" in line
-    for line in (line_of("5.1", lazy_map()), line_of("5.1", map_500=lazy_map())):
-        assert "Call .compute() on it." in line and "shape of the slide: chunks=(1, 1) is missing" in line
-
-
-def test_5_1_does_not_give_the_factor_away(line_of):
-    for says, wrong in lesson_5.CUTS_SHORTER.mistakes.items():
-        line = line_of("5.1", ..., wrong.example if isinstance(wrong, seen) else wrong, ...)
-        assert "5.8" not in line.replace("= 5.8:", ""), says
+@pytest.mark.parametrize("options", [{}, {"chunks": (500, 500)}], ids=str)
+def test_5_1_tells_what_a_map_declares(line_of, options):
+    assert "It gives one number: chunks=(1, 1). Right so far: reason." in line_of("5.1", lazy_map(**options), "C")
 
 
 def by_regions(labels):
@@ -97,18 +95,20 @@ def test_5_2_takes_no_plan(line_of):
     assert "for labels = [[0, 0, 0], [0, 5, 0], [0, 0, 0]] your function returns a dask array of shape (1, 1)" in line
 
 
-def test_5_3_the_rule_is_right_and_the_picture_needs_it():
-    whole = lesson_5.label_bright(PICTURE.compute()).max()
-    for overlap in (EXERCISES["5.3"].right, (lesson_5.HEIGHT + 12, lesson_5.WIDTH + 12)):
-        assert count_in_tiles(lesson_5.label_bright, PICTURE, overlap, reach=12).sum().compute() == whole
-    with pytest.raises(OverlapError):
-        count_in_tiles(lesson_5.label_bright, PICTURE, 12).sum().compute()
+def test_5_3_less_than_the_rule_is_refused():
+    whole, right = lesson_5.label_bright(lesson_5.PICTURE).max(), EXERCISES["5.3"].right
+    for overlap in (right, (lesson_5.HEIGHT + 20, lesson_5.WIDTH + 20)):
+        assert count_in_tiles(lesson_5.label_bright, PICTURE, overlap, reach=20).sum().compute() == whole
+    for overlap in (right - 1, lesson_5.OVERLAP):
+        with pytest.raises(OverlapError):
+            count_in_tiles(lesson_5.label_bright, PICTURE, overlap, reach=20).sum().compute()
 
 
-def test_5_3_names_the_overlap_of_the_slide():
-    solved = (SOURCE.parents[1] / "solutions" / f"{SOURCE.stem}.ipynb").read_text(encoding="utf-8")
-    overlap = int(re.search(r"reach: 8 \+ 15 = 23  overlap: (\d+)", solved)[1])
-    assert overlap in EXERCISES["5.3"].nearly.values()
+def test_5_3_tells_numbers_apart():
+    """What plausible mistakes give is not what another one gives, nor near the rule."""
+    numbers = [wrong for wrong in EXERCISES["5.3"].mistakes.values() if isinstance(wrong, int)]
+    assert len({*numbers}) == len(numbers) and EXERCISES["5.3"].right - 1 in numbers
+    assert sorted(abs(number - EXERCISES["5.3"].right) for number in numbers)[1] > 2
 
 
 def test_a_margin_as_wide_as_the_object_mends_the_centroid_rule():

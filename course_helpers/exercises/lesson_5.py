@@ -2,10 +2,10 @@
 
 import functools
 import math
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import NamedTuple
 
+import dask.array as da
 import numpy as np
 from scipy import ndimage as ndi
 from skimage.filters import threshold_otsu
@@ -14,9 +14,10 @@ from skimage.segmentation import clear_border
 
 from course_helpers.examples import exclude_half
 from course_helpers.exercises.form import ANY, Function, Parts, Value, array, choice, is_function, number, seen
-from course_helpers.exercises.running import Wrong, begin, is_lazy
+from course_helpers.exercises.running import Wrong, begin, described, is_lazy
 from course_helpers.nuclei import count_nuclei, segment_nuclei
-from course_helpers.slide import render_nuclei, true_nuclei
+from course_helpers.objects import count_in_tiles
+from course_helpers.slide import nuclei_slide, render_nuclei, true_nuclei
 
 EXERCISES = {}
 
@@ -24,20 +25,58 @@ EXERCISES = {}
 
 SLIDE, SMALL, LARGE = (2000, 5000), 100, 500
 THRESHOLD, SIGMA = 32, 2
+LARGEST, OVERLAP = 30, 53  # of the slide, and the sums that the lesson shows: tests compare them
+SUM_100, SUM_500, WHOLE = 6021, 6159.5, 6248
 MAP_SHAPE = (SLIDE[0] // LARGE, SLIDE[1] // LARGE)
 LOOKED_AT = ((0, 2), (1, 5), (3, 9))  # enough to tell known mistakes, and fast
 
 
+class Looked(NamedTuple):
+    """What a lazy map declares, and what it gives for a few tiles if that is right: {place: count}."""
+
+    shape: tuple
+    counts: dict
+
+
 class CountMap(NamedTuple):
-    """A count map by its function of a tile and of the tile's window of the slide; in numbers, of a few tiles only."""
+    """A map by its function of a tile and of the tile's window of the slide."""
 
     count: object
 
     def to_numpy(self):
-        counts = np.zeros(MAP_SHAPE)
-        for place in LOOKED_AT:
-            counts[place] = count_at(self.count, place)
-        return counts
+        return Looked(MAP_SHAPE, {place: count_at(self.count, place) for place in LOOKED_AT})
+
+
+class Plan(NamedTuple):
+    """A learner's lazy map. It is computed for a few tiles only, as all of it takes seconds."""
+
+    plan: object
+
+    @property
+    def shape(self):
+        return self.plan.shape
+
+    @property
+    def dtype(self):
+        return self.plan.dtype
+
+    def to_numpy(self):
+        if not isinstance(self.plan, da.Array):
+            raise Wrong("a dask array is asked for.")
+        begin("computing three tiles of your map")
+        try:
+            places = LOOKED_AT if self.shape == MAP_SHAPE else ()
+            return Looked(self.shape, {place: float(self.plan[place].compute()) for place in places})
+        except Exception as error:
+            raise Wrong(f"computing it raises {described(error)}.") from None
+
+
+def lazy_map(answer):
+    if isinstance(answer, Looked):
+        return answer
+    if isinstance(answer, np.ndarray):
+        raise Wrong("it is computed already. Hand over the lazy map, without .compute() at the end.")
+    raise Wrong("a lazy count map is asked for.")
 
 
 @functools.cache
@@ -47,67 +86,66 @@ def count_at(count, place):
     return float(np.asarray(count(render_nuclei(SLIDE, window=window), window)).item())
 
 
-def places_that_differ(found, count, places):
-    with ThreadPoolExecutor() as threads:
-        right = threads.map(functools.partial(count_at, count), places)
-        return [place for place, counted in zip(places, right) if found[place] != counted]
-
-
 def counted(tile, window):
     return count_nuclei(tile, THRESHOLD, SIGMA)
 
 
+def owned(tile, window):
+    """What `count_in_tiles` counts in the tile, as the lesson calls it later."""
+    place = tuple(part.start // LARGE for part in window)
+    segment = functools.partial(segment_nuclei, threshold=THRESHOLD, sigma=SIGMA)
+    return count_in_tiles(segment, nuclei_slide(SLIDE, LARGE), OVERLAP, OVERLAP - LARGEST)[place].compute()
+
+
 def same_map(found, known):
-    """Whether a map is that of a function: the right one in all tiles, which takes seconds, a wrong one in a few."""
-    if found.shape != MAP_SHAPE or places_that_differ(found, known.count, LOOKED_AT):
-        return False
-    begin("counting the slide in large tiles, to compare")
-    return known.count is not counted or not places_that_differ(found, counted, tuple(np.ndindex(MAP_SHAPE)))
+    return found.shape == MAP_SHAPE and all(count_at(known.count, place) == found.counts[place] for place in LOOKED_AT)
 
 
 def wrong_map(found):
     if found.shape != MAP_SHAPE:
-        return f"{MAP_SHAPE} is the shape that is asked for, one number for each tile of {LARGE} x {LARGE}."
-    place = places_that_differ(found, counted, tuple(np.ndindex(MAP_SHAPE)))[0]
+        return (
+            f"it declares shape {found.shape}. {MAP_SHAPE} is asked for, one number for each tile of {LARGE} x {LARGE}."
+        )
+    place = next(place for place in LOOKED_AT if found.counts[place] != count_at(counted, place))
     return (
-        f"its tile {place} counts {found[place]:g}, but count_nuclei with THRESHOLD and SIGMA finds another number there. "
-        "Which function did you map, with which arguments?"
+        f"its tile {place} counts {found.counts[place]:g}, but count_nuclei with THRESHOLD and SIGMA finds another number "
+        "there. Which function did you map, with which arguments?"
     )
 
 
 def has_lost_halves(found):
-    """Whether all counts are whole, and those looked at are at most one half off."""
-    if found.shape != MAP_SHAPE or not np.array_equal(found, np.round(found)):
-        return False
-    return all(abs(found[place] - count_at(counted, place)) <= 0.5 for place in LOOKED_AT)
+    """Whether all counts are whole, and at most one half off."""
+    whole = all(count.is_integer() for count in found.counts.values())
+    return whole and all(abs(count - count_at(counted, place)) <= 0.5 for place, count in found.counts.items())
 
 
-def has_shape(*shape):
-    """A recogniser of maps of this shape."""
-    return lambda found: found.shape == shape
+def has_shape(*shapes):
+    """A recogniser of maps of one of these shapes."""
+    return lambda found: found.shape in shapes
 
 
 MAP_500 = Value(
     right=CountMap(counted),
-    reads=array,
+    reads=lazy_map,
     same=same_map,
     mistakes={
-        "this is one pixel per tile of 100 x 100. Rechunk the tiles first.": seen(
-            np.zeros((20, 50)), has_shape(SLIDE[0] // SMALL, SLIDE[1] // SMALL)
+        "it declares one pixel per tile of 100 x 100. Rechunk the tiles first.": seen(
+            da.zeros((20, 50)), has_shape((SLIDE[0] // SMALL, SLIDE[1] // SMALL))
+        ),
+        "it declares the shape of the slide, as if a tile gave a tile. It gives one number: chunks=(1, 1).": seen(
+            da.zeros(SLIDE), has_shape(SLIDE)
         ),
         "this is one number. The map is asked for, one number per tile; its sum comes later.": seen(
-            6159.5, lambda found: found.size == 1
+            da.zeros(100).sum(), has_shape((), (1,), (1, 1))
         ),
-        "rows and columns of the map are swapped.": seen(np.zeros(MAP_SHAPE[::-1]), has_shape(*MAP_SHAPE[::-1])),
-        "this has a number for each pixel of the slide. A map with one number per tile is asked for.": seen(
-            np.broadcast_to(0.0, SLIDE), has_shape(*SLIDE)
-        ),
+        "rows and columns of the map are swapped.": seen(da.zeros(MAP_SHAPE[::-1]), has_shape(MAP_SHAPE[::-1])),
         "this counts all labels, also those at the borders of tiles in full. count_nuclei counts them as halves.": (
             CountMap(lambda tile, window: segment_nuclei(tile, THRESHOLD, SIGMA).max())
         ),
         "this counts the labels that touch no border of their tile. count_nuclei takes the mean of two counts.": (
             CountMap(lambda tile, window: np.unique(clear_border(segment_nuclei(tile, THRESHOLD, SIGMA))).size - 1)
         ),
+        "this counts with an overlap and without halves, as count_in_tiles does. Map count_nuclei.": CountMap(owned),
         "the halves are gone. count_nuclei gives whole and half numbers: leave them and the dtype as they are.": seen(
             CountMap(lambda tile, window: np.floor(counted(tile, window))), has_lost_halves
         ),
@@ -137,75 +175,17 @@ MAP_500 = Value(
 )
 
 
-def length_of_cuts(side, lines_more=-1, slide=SLIDE, axes=(0, 1)):
-    """Length of all inner cuts of the slide; the last three arguments are for mistakes."""
-    return sum((slide[axis] // side + lines_more) * slide[1 - axis] for axis in axes)
-
-
-def ratio(length, **wrong):
-    return length(SMALL, **wrong) / length(LARGE, **wrong)
-
-
-CUTS, EDGE = ratio(length_of_cuts), 2 * sum(SLIDE)
-CUTS_SHORTER = Value(
-    right=CUTS,
-    reads=number,
-    same=lambda found, known: abs(found - known) <= 0.01,
-    mistakes={
-        "it is the wrong way round: divide the length with the small tiles by that with the large ones.": 1 / CUTS,
-        "this is the ratio of the sides of the tiles. You also get it from adding up whole perimeters of tiles. But part of "
-        "a perimeter can be the outer edge of the slide: count the lines between tiles only.": LARGE / SMALL,
-        "this is the ratio of the numbers of tiles. Add up the lengths of the lines between them.": (LARGE / SMALL)
-        ** 2,
-        "you counted the outer edge of the slide, too. Only lines that separate tiles from tiles are cuts.": (
-            ratio(length_of_cuts, lines_more=1)
-        ),
-        "the lengths are swapped: does a line between two rows of tiles run down the slide or across it?": (
-            ratio(lambda side: sum((size // side - 1) * size for size in SLIDE))
-        ),
-        "this is the ratio of the numbers of lines. They are not all of the same length.": (
-            ratio(lambda side: sum(size // side - 1 for size in SLIDE))
-        ),
-        "this is right for the lines between rows of tiles alone. There are others.": ratio(length_of_cuts, axes=(0,)),
-        "this is right for the lines between columns of tiles alone. There are others.": (
-            ratio(length_of_cuts, axes=(1,))
-        ),
-        "this is the share by which the cuts are shorter. Divide one length by the other.": 1 - 1 / CUTS,
-        "this is the length with small tiles. Divide it by the one with large tiles.": length_of_cuts(SMALL),
-        "this is the length with large tiles. How many times is the one with small tiles as long?": (
-            length_of_cuts(LARGE)
-        ),
-        "this is the difference of two lengths. A factor is asked for: divide one by the other.": (
-            length_of_cuts(SMALL) - length_of_cuts(LARGE)
-        ),
-        "this is close. Give two decimals, or let Python divide.": seen(
-            round(CUTS, 1), lambda found: abs(found - CUTS) < 0.1
-        ),
-        "this looks like a length. A factor is asked for: one length divided by the other.": seen(
-            2 * length_of_cuts(SMALL), lambda found: found > 1000
-        ),
-    },
-    otherwise="the lengths of all lines between tiles have another ratio.",
-)
-
-
 class LargerChunks(Parts):
-    """Tells of a map that is not computed also what it declares."""
+    """Looks at a lazy map, too."""
 
-    def judge(self, *answers, **named):
-        try:
-            return super().judge(*answers, **named)
-        except Wrong as reason:
-            given = [*answers[:1], *named.values()]
-            if any(is_lazy(answer) and getattr(answer, "shape", None) == SLIDE for answer in given):
-                raise Wrong(f"{reason} And it declares the shape of the slide: chunks=(1, 1) is missing.") from None
-            raise
+    def gathered(self, answers, named):
+        given = super().gathered(answers, named)
+        return {name: Plan(answer) if is_lazy(answer) else answer for name, answer in given.items()}
 
 
 EXERCISES["5.1"] = LargerChunks(
     parts={
         "map_500": MAP_500,
-        "cuts_shorter": CUTS_SHORTER,
         "reason": Value(
             right="C",
             reads=choice("A", "B", "C", "D"),
@@ -217,15 +197,12 @@ EXERCISES["5.1"] = LargerChunks(
             },
         ),
     },
+    tells="{name}: {fault}",
     seconds=60,
-    praise=f"{LARGE} x {LARGE}: the map has {math.prod(MAP_SHAPE)} pixels, and the cuts are shorter by a factor of {CUTS:.2f}. (The "
-    "numbers cannot tell whether you declared the map with chunks=(1, 1). Put its line without .compute() into a cell and "
-    f"look at the table: the shape should be {MAP_SHAPE}.)",
+    praise=f"The sum of your map is {SUM_500:g}. That is closer to the {WHOLE} of the whole image than {SUM_100:g} with tiles of "
+    f"{SMALL} x {SMALL}, but not up to it.",
     hints=[
-        "rechunk gives new tiles; then make the map as above, with the same arguments of map_blocks, and compute it. For "
-        "the cuts, draw the slide: how many lines from left to right separate 20 rows of tiles, and how long is each?",
-        "one line less than there are rows of tiles, each as long as the slide is wide; one line less than there are "
-        "columns of tiles, each as long as the slide is high. Add up, for both tile sizes, and divide.",
+        "rechunk gives new tiles; then make the map as above, with the same arguments of map_blocks. Leave it lazy.",
         "for the reason, ask of each letter: did this change at all between the two maps? Which number did you hand to "
         "count_nuclei both times? Can halves be wrong by rounding? Which nuclei are wrong in a tile, and how many of them "
         "are there in all?",
@@ -512,15 +489,23 @@ EXERCISES["5.2"] = HalfBorder(
 
 def label_bright(tile):
     """The method of the lesson: blur, threshold and label."""
-    return label(ndi.gaussian_filter(tile, 3, mode="nearest", output=np.float32) > 30)
+    return label(ndi.gaussian_filter(tile, 5, mode="nearest", output=np.float32) > 25)
 
 
-REGIONS = regionprops(label_bright(render_nuclei(seed=4, window=np.s_[900:1500, 2000:2900])))
-BOXES = [(region.bbox[2] - region.bbox[0], region.bbox[3] - region.bbox[1]) for region in REGIONS]
-HEIGHT, WIDTH = (max(sides) for sides in zip(*BOXES))
-SIDE, REACH = max(HEIGHT, WIDTH), int(4 * 3 + 0.5)
+def sides(labels):
+    """Rows and columns of the bounding box of each label."""
+    return [(region.bbox[2] - region.bbox[0], region.bbox[3] - region.bbox[1]) for region in regionprops(labels)]
+
+
+PICTURE = render_nuclei(seed=7, window=np.s_[638:1238, 2400:3300])
+OBJECTS = label_bright(PICTURE)
+REGIONS, BOXES = regionprops(OBJECTS), sides(OBJECTS)
+HEIGHT, WIDTH = (max(along) for along in zip(*BOXES))
+SIDE, REACH, BLUR, TILE = max(HEIGHT, WIDTH), int(4 * 5 + 0.5), int(4 * SIGMA + 0.5), 120
+SEGMENTED = np.max(sides(segment_nuclei(PICTURE, THRESHOLD, SIGMA))).item()
+FIRST = np.max(sides(OBJECTS[:TILE, :TILE])).item()
 AXIS = max(region.axis_major_length for region in REGIONS)
-DISC = max(region.equivalent_diameter_area for region in REGIONS)
+AREA = max(region.area for region in REGIONS)
 
 
 def one_or_per_axis(answer):
@@ -547,19 +532,35 @@ EXERCISES["5.3"] = Value(
     reads=one_or_per_axis,
     same=same_overlap,
     nearly={
-        "With {found} you are one pixel off the rule. Is a side last - first + 1 pixels long, or last - first? (Or did you take "
-        "the overlap of the slide? This picture has other objects, and label_bright has another reach.)": SIDE
-        + REACH
-        - 1,
         "With {found} you are one pixel above the rule. Is a side last - first + 1 pixels long, or last - first?": (
             SIDE + REACH + 1
         ),
     },
     mistakes={
+        "{found} is one pixel below the rule. Is a side last - first + 1 pixels long, or last - first?": SIDE
+        + REACH
+        - 1,
+        "{found} is the overlap of the slide. This picture has other objects, and label_bright has another reach.": OVERLAP,
+        "{found} contains the largest nucleus of the slide. Measure the objects of this picture.": LARGEST + REACH,
+        "{found} is the largest nucleus of the slide. Measure the objects of this picture, and add the reach.": LARGEST,
+        "{found} contains the largest label of segment_nuclei. Measure those of label_bright.": SEGMENTED + REACH,
+        "{found} contains the largest object of the first tile. The largest one of the picture decides.": FIRST + REACH,
+        "{found} contains half of the reach. The reach is the way to one side already.": SIDE + REACH // 2,
+        "{found} contains half of the largest object, as for the distance. label_bright computes no distance.": SIDE
+        + REACH
+        + SIDE // 2,
+        "{found} contains the reach of segment_nuclei for objects of this size. label_bright has another blur, and no "
+        "distance.": SIDE + BLUR + SIDE // 2,
+        "{found} contains REACH, that of segment_nuclei on the slide. label_bright has another reach.": SIDE
+        + OVERLAP
+        - LARGEST,
+        "{found} is twice the rule. The overlap is the width of the margin on one side of a tile, and each side gets it.": 2
+        * (SIDE + REACH),
+        "{found} is the side of a tile. The overlap depends on the objects and on the filter, not on the tiles.": TILE,
         "{found} contains one side of the bounding boxes only. Take the longer one of each.": min(HEIGHT, WIDTH)
         + REACH,
         "{found} contains the shorter side of each bounding box. Take the longer one.": max(map(min, BOXES)) + REACH,
-        "{found} contains the reach of a blur with SIGMA = 2. Which sigma does label_bright have?": SIDE + 8,
+        "{found} contains the reach of a blur with SIGMA = 2. Which sigma does label_bright have?": SIDE + BLUR,
         "{found} is the number of objects. The overlap is asked for: a length in pixels.": len(REGIONS),
         "{found} contains no reach. And is a side last - first + 1 pixels long, or last - first?": SIDE - 1,
         "{found} holds the largest object. But the pixels at its far end depend on what the filter sees beyond them.": SIDE,
@@ -568,31 +569,30 @@ EXERCISES["5.3"] = Value(
         + 2 * REACH,
         "{found} holds the largest object twice. It counts once, wherever it begins in a tile.": 2 * SIDE + REACH,
         "{found} adds the two sides of a bounding box. The longer one is asked for.": max(map(sum, BOXES)) + REACH,
-        "{found} contains sigma. It is not the reach: how far does scipy's Gaussian filter look?": SIDE + 3,
-        "{found} contains three times sigma. It is not the reach: scipy's Gaussian filter looks further.": SIDE + 9,
+        "{found} contains sigma. It is not the reach: how far does scipy's Gaussian filter look?": SIDE + 5,
+        "{found} contains three times sigma. It is not the reach: scipy's Gaussian filter looks further.": SIDE + 15,
         "the overlap is {found[0]} along rows and {found[1]} along columns. One of them is not what the largest object needs "
         "along this axis.": seen((REACH, SIDE + REACH), lambda found: isinstance(found, tuple)),
         "the answer is {found}, but a whole number is asked for.": seen(40.5, lambda found: found != int(found)),
         "the overlap is {found}, but it cannot be negative.": seen(-1, lambda found: found < 0),
         "half of the largest object is not enough: it may begin at the last pixel of a tile.": about(SIDE / 2),
-        "{found} contains the area of an object. Measure the longer side of the bounding box.": about(
-            max(region.area for region in REGIONS), 2
-        ),
+        "{found} contains the area of an object. Measure the longer side of the bounding box.": about(AREA, 2),
         "{found} contains the area of a bounding box. Measure its longer side.": about(
             max(height * width for height, width in BOXES), 2
         ),
+        "{found} contains the root of an area. An object that is longer than wide needs more.": about(AREA**0.5),
         "{found} contains the diameter of a disc of the same area. An object that is longer than wide needs more.": about(
-            DISC
+            max(region.equivalent_diameter_area for region in REGIONS)
         ),
-        "{found} contains the major axis, that of an ellipse like the object. Take the bounding box.": about(AXIS),
         "{found} contains the diagonal of a bounding box. Its longer side is asked for.": about(
             max(math.hypot(*box) for box in BOXES)
         ),
+        "{found} contains the major axis, that of an ellipse like the object. Take the bounding box.": about(AXIS),
         "{found} would hold an average object. The largest one decides.": about(np.mean([max(box) for box in BOXES])),
         "{found} holds the largest object, but not also all that the filter sees beyond its far end.": seen(
             SIDE + REACH // 2 - 1, lambda found: SIDE < found < SIDE + REACH
         ),
-        "{found} is too small to be safe. It may pass on this picture by luck, but the rule demands more.": seen(
+        "{found} is too small. Count with it, and with the reach of label_bright: count_in_tiles refuses.": seen(
             0, lambda found: found < SIDE + REACH
         ),
     },
@@ -605,7 +605,7 @@ EXERCISES["5.3"] = Value(
         "neighbours, and how far? A threshold looks at one pixel.",
         "largest_side measures labels, and overlap_needed gives the reach of a Gaussian filter, both as for the slide. Which "
         "labels and which sigma are those of this picture?",
-        "the overlap is the largest side of objects, plus the reach of a Gaussian filter with sigma 3. There is no distance "
+        "the overlap is the largest side of objects, plus the reach of a Gaussian filter with sigma 5. There is no distance "
         "here, so nothing else looks at neighbours.",
     ],
 )
