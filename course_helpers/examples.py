@@ -1,5 +1,7 @@
 """Examples that lessons show or need and exercises ask about: once for both."""
 
+from math import ceil, prod
+
 import numpy as np
 from skimage.morphology import isotropic_dilation
 
@@ -10,6 +12,34 @@ def exclude_half(labels):
     """Count the labels of a tile that do not touch its lower or right border; the result has shape (1, 1)."""
     excluded = np.union1d(labels[-1], labels[:, -1])
     return np.array([[np.count_nonzero(np.setdiff1d(labels, excluded))]])
+
+
+MOVIE, MOVIE_WINDOW = (64, 512, 512), 32  # of exercise 4.2
+
+
+class MovieCosts(dict):
+    """Costs by their names; printed are those that exercise 4.2 compares with its limits."""
+
+    def __str__(self):
+        lines = {"one frame:               ": "frame", "window, at worst place:  ": "window"}
+        return "\n".join(
+            f"{text}{self[way]:5} requests, {self[way] * self['size'] / 2**10:9,.1f} KiB" for text, way in lines.items()
+        )
+
+
+def movie_costs(chunks):
+    """What each way of reading the movie takes with chunks of this shape; `best` is a window where it touches fewest."""
+    depth, down, across = (ceil(whole / size) for whole, size in zip(MOVIE, chunks))
+    worst = [_touched_at_worst(whole, size) for whole, size in zip(MOVIE[1:], chunks[1:])]
+    within = [ceil(MOVIE_WINDOW / size) for size in chunks[1:]]
+    counts = {"frame": down * across, "window": depth * prod(worst), "best": depth * prod(within)}
+    mebibytes = {f"{name}_mib": count * prod(chunks) / 2**20 for name, count in counts.items()}
+    return MovieCosts(counts | mebibytes | {"size": prod(chunks), "layers": depth, "down": down, "across": across})
+
+
+def _touched_at_worst(whole, size):
+    """How many chunks of this size the window touches at most along an axis, wherever it lies."""
+    return max((first + MOVIE_WINDOW - 1) // size - first // size + 1 for first in range(whole - MOVIE_WINDOW + 1))
 
 
 def same_objects(labels, others):

@@ -9,6 +9,7 @@ import pytest
 import zarr
 from zarr.storage import MemoryStore
 
+from course_helpers.examples import MOVIE_WINDOW
 from course_helpers.exercises import lesson_4
 from course_helpers.storage import CountingStore
 from course_helpers.tiff import convert_tiff
@@ -32,7 +33,7 @@ def test_checks_use_what_the_lesson_uses():
         f"nuclei_slide(shape={lesson_4.SLIDE}, chunks={(lesson_4.SLIDE_CHUNK,) * 2})",
         f"You read `stored[{row}:, {first}:{stop}]`",
         f"A movie of {frames} time points with {height} × {width} pixels of `uint8`",
-        f"in a window of {lesson_4.MOVIE_WINDOW} × {lesson_4.MOVIE_WINDOW} pixels",
+        f"in a window of {MOVIE_WINDOW} × {MOVIE_WINDOW} pixels",
         most,
         f"chunks of {lesson_4.SCAN_CHUNKS}",
         f"one of 8 MiB, and allows a peak of {lesson_4.MOST_MEMORY // 2**20} MiB",
@@ -47,7 +48,7 @@ def test_4_1_expects_what_a_store_counts():
 
 @pytest.mark.parametrize("chunks", [(8, 64, 64), (3, 100, 512), (64, 7, 50), (4, 32, 511)])
 def test_4_2_expects_what_a_store_counts(chunks):
-    costs = lesson_4.costs(chunks)
+    costs = lesson_4.movie_costs(chunks)
     row, column = (min(size - 1, 512 - 32) for size in chunks[1:])  # where a window lies across as many as it can
     window = np.s_[:, row : row + 32, column : column + 32]
     assert costs["frame"] == len(chunks_counted(lesson_4.MOVIE, chunks, np.s_[10]))

@@ -16,6 +16,7 @@ import tifffile
 import zarr
 from zarr.storage import MemoryStore
 
+from course_helpers.examples import MOVIE, movie_costs
 from course_helpers.exercises.form import Checked, Function, Value, is_function, pairs, seen, whole_numbers
 from course_helpers.exercises.running import (
     Raised,
@@ -66,8 +67,13 @@ def not_touched(found, expected):
 
 def places(answer):
     """Like `pairs`; says how to write what is given as the name of a file."""
-    if isinstance(answer, (list, tuple, set)) and any(isinstance(place, str) for place in answer):
-        raise Wrong("these are texts. Write c/1/0, or whatever names a chunk, as a pair of numbers: (1, 0).")
+    texts = [place for place in answer if isinstance(place, str)] if isinstance(answer, (list, tuple, set)) else []
+    if any(text.startswith("c/") for text in texts):
+        raise Wrong(
+            "these are names of files. Predict which chunks are read, without reading: as pairs, (1, 0) for c/1/0."
+        )
+    if texts:
+        raise Wrong("these are texts. Write whatever names a chunk as a pair of numbers, such as (1, 0).")
     return pairs(answer)
 
 
@@ -86,7 +92,7 @@ EXERCISES["4.1"] = Value(
     mistakes={
         "rows and columns are swapped. Give the row first.": sorted((column, row) for row, column in touched()),
         "you counted from 1. The first chunk is number 0.": [(row + 1, column + 1) for row, column in touched()],
-        "rows are counted from 1. The first row of chunks is number 0.": [
+        "these are rows of chunks too far down: counted from 1, or rounded up. What is 1930 // 100?": [
             (row + 1, column) for row, column in touched()
         ],
         "columns are counted from 1. The first column of chunks is number 0.": [
@@ -94,6 +100,10 @@ EXERCISES["4.1"] = Value(
         ],
         "the first column of pixels that is read has number 80. In which chunk is it?": touched(columns=(100, 201)),
         "the last column of pixels that is read has number 200. In which chunk is it?": touched(columns=(80, 200)),
+        "these look like the first and the last number along each axis. Hand in (row, column) for each chunk.": [
+            (touched()[0][1], touched()[-1][1]),
+            (touched()[0][0], touched()[-1][0]),
+        ],
         "both ends are there. Is nothing read between them?": [touched()[0], touched()[-1]],
         "one chunk holds 100 columns of pixels, and 80 to 200 are read. Where do they begin and end?": touched(
             columns=(100, 200)
@@ -145,24 +155,7 @@ EXERCISES["4.1"] = Value(
 
 # --- 4.2: choose chunks for two ways of reading ---
 
-MOVIE, MOVIE_WINDOW = (64, 512, 512), 32
 MOST_BYTES, MOST_REQUESTS = 2**21, 64
-
-
-def touched_at_worst(whole, length, size):
-    """How many chunks of this size some pixels of an axis touch at most, wherever they lie on it."""
-    return max((first + length - 1) // size - first // size + 1 for first in range(whole - length + 1))
-
-
-def costs(found):
-    """What each way of reading takes with chunks of this shape; `best` is a window where it touches fewest chunks."""
-    pixels = [MOVIE_WINDOW, MOVIE_WINDOW]
-    depth, *sides = (ceil(whole / size) for whole, size in zip(MOVIE, found))
-    across = [touched_at_worst(*axis) for axis in zip(MOVIE[1:], pixels, found[1:])]
-    within = [ceil(length / size) for length, size in zip(pixels, found[1:])]
-    counts = {"frame": prod(sides), "window": depth * prod(across), "best": depth * prod(within)}
-    mebibytes = {f"{name}_mib": count * prod(found) / 2**20 for name, count in counts.items()}
-    return {**counts, **mebibytes, "size": prod(found), "down": sides[0], "across": sides[1]}
 
 
 def fits(found):
@@ -171,17 +164,27 @@ def fits(found):
 
 def too_many(way):
     """Recognises chunks with which one way of reading takes too many requests."""
-    return lambda found: costs(found) if costs(found)[way] > MOST_REQUESTS else None
+    return lambda found: movie_costs(found) if movie_costs(found)[way] > MOST_REQUESTS else None
 
 
 def too_large(way):
     """Recognises chunks with which one way of reading takes too many bytes."""
-    return lambda found: costs(found) if costs(found)[f"{way}_mib"] * 2**20 > MOST_BYTES else None
+    return lambda found: movie_costs(found) if movie_costs(found)[f"{way}_mib"] * 2**20 > MOST_BYTES else None
 
 
 def too_many_by_rounding(found):
     whole = prod(side // size for side, size in zip(MOVIE[1:], found[1:]))
     return too_many("frame")(found) if whole <= MOST_REQUESTS else None
+
+
+def too_large_by_rounding(found):
+    return too_large("frame")(found) if found[0] * prod(MOVIE[1:]) <= MOST_BYTES else None
+
+
+def good_with_more_time_points(found):
+    """Recognises chunks with which a window takes too many requests, but none if they held more time points."""
+    deeper = any(is_good((depth, *found[1:])) for depth in range(found[0], MOVIE[0] + 1))
+    return too_many("window")(found) if deeper else None
 
 
 def is_good(found):
@@ -190,7 +193,7 @@ def is_good(found):
 
 def good_if_time_were_first(found):
     *others, last = found
-    return costs(found) if fits(found) and not is_good(found) and is_good((last, *others)) else None
+    return movie_costs(found) if fits(found) and not is_good(found) and is_good((last, *others)) else None
 
 
 def good_except_across(found):
@@ -215,6 +218,12 @@ EXERCISES["4.2"] = Value(
         "one frame takes {frame} requests with these as (time, rows, columns). Do you give the time first?": seen(
             (64, 64, 8), good_if_time_were_first
         ),
+        "a window through time takes {window} requests: there are {layers} layers of chunks, each with {found[0]} of the 64 time "
+        "points. How do you get fewer layers?": seen((2, 64, 64), good_with_more_time_points),
+        "one frame takes {down} x {across} chunks. They hold {down} x {found[1]} rows and {across} x {found[2]} columns, more than "
+        "the movie has, together {frame_mib:.2f} MiB. Allowed are 2 MiB. Which sizes divide 512?": seen(
+            (8, 96, 96), too_large_by_rounding
+        ),
         "where a window lies across chunks, it takes {window} requests of {size} bytes, together {window_mib:.1f} MiB. It is "
         "within the limits only where it lies inside of them.": seen((8, 128, 128), good_except_across),
         f"one frame takes {{down}} x {{across}} requests, at most {MOST_REQUESTS} are allowed. Chunks of {{size}} bytes are too "
@@ -222,7 +231,7 @@ EXERCISES["4.2"] = Value(
         "one frame takes {frame} x {size} bytes, together {frame_mib:.1f} MiB. Allowed are 2 MiB. How many other "
         "frames are read with it?": seen((64, 512, 512), too_large("frame")),
         f"a window through time takes {{window}} requests, at most {MOST_REQUESTS} are allowed. Chunks with so few time points "
-        "are too many for this, however good they may be for the frame.": seen((1, 16, 512), too_many("window")),
+        "are too many for this, however good they may be for the frame.": seen((1, 200, 200), too_many("window")),
         "a window through time takes {window} requests of {size} bytes, together {window_mib:.1f} MiB. Allowed are 2 MiB. Most "
         "of what is read here lies beside the window.": seen((1, 512, 512), too_large("window")),
     },
@@ -230,7 +239,7 @@ EXERCISES["4.2"] = Value(
     praise=lambda found: (
         "One frame reads {frame} chunks, {frame_mib:.2f} MiB; a window through time at most {window} chunks, "
         "{window_mib:.2f} MiB."
-    ).format(**costs(found)),
+    ).format(**movie_costs(found)),
     hints=[
         "work out for your chunk shape how many chunks one frame touches, and how many a small window through all time points "
         "touches. Multiply by the bytes of a chunk.",
