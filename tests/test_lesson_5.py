@@ -55,6 +55,7 @@ def test_5_1_tells_each_part(line_of):
     assert line_of("5.1", counts).startswith("○ Exercise 5.1: Right so far: map_500. Still open: reason")
     assert "Right so far: map_500." in line_of("5.1", map_500=counts, reason="A")
     assert "its tile (0, 2) counts 18, but" in line_of("5.1", counts + 1, "C")
+    assert "it declares shape (2, 10)." in line_of("5.1", counts[:2], "C")
     assert "it is computed already" in line_of("5.1", counts.compute(), "C")
     raises = nuclei_slide(chunks=500).map_blocks(count_nuclei, chunks=(1, 1), meta=np.empty((0, 0)))
     assert "computing it raises TypeError: count_nuclei() missing" in line_of("5.1", raises, "C")
