@@ -24,7 +24,7 @@ PICTURE = da.from_array(lesson_5.PICTURE, chunks=lesson_5.TILE)
 
 
 def test_checks_use_what_the_lesson_uses():
-    """The numbers, the picture, and the two functions that exercises 5.3 and 5.4 show."""
+    """The numbers, the picture, and the two functions that exercises 5.2 and 5.4 show."""
     text = SOURCE.read_text(encoding="utf-8")
     assert f"\nTHRESHOLD = {lesson_5.THRESHOLD}\n" in text and f"\nSIGMA = {lesson_5.SIGMA}\n" in text
     assert "\npicture = nuclei_slide(seed=7)[638:1238, 2400:3300].rechunk(120)" in text
@@ -78,12 +78,12 @@ def by_clearing(labels):
 
 @pytest.mark.parametrize("rule", [by_regions, by_clearing])
 def test_5_2_right(line_of, rule):
-    assert "✓ Exercise 5.2: correct. Your rule excludes the upper and the right border" in line_of("5.2", rule)
+    assert "✓ Exercise 5.3: correct. Your rule excludes the upper and the right border" in line_of("5.3", rule)
 
 
 @pytest.mark.parametrize("turn", list(lesson_5.TURNS)[1:], ids=str)
 def test_5_2_knows_the_mistakes_with_every_rule(turn):
-    form = EXERCISES["5.2"]
+    form = EXERCISES["5.3"]
     for says, wrong in form.mistakes.items():
         if isinstance(wrong, dict):
             with pytest.raises(lesson_5.Wrong, match=re.escape(says)):
@@ -92,12 +92,12 @@ def test_5_2_knows_the_mistakes_with_every_rule(turn):
 
 def test_5_2_takes_no_plan(line_of):
     """And says so with the tile and its labels."""
-    line = line_of("5.2", lambda labels: da.from_array(np.array([[1]])))
+    line = line_of("5.3", lambda labels: da.from_array(np.array([[1]])))
     assert "for labels = [[0, 0, 0], [0, 5, 0], [0, 0, 0]] your function returns a dask array of shape (1, 1)" in line
 
 
 def test_5_3_less_than_the_rule_is_refused():
-    whole, right = lesson_5.label_bright(lesson_5.PICTURE).max(), EXERCISES["5.3"].right
+    whole, right = lesson_5.label_bright(lesson_5.PICTURE).max(), EXERCISES["5.2"].right
     for overlap in (right, (lesson_5.HEIGHT + 20, lesson_5.WIDTH + 20)):
         assert count_in_tiles(lesson_5.label_bright, PICTURE, overlap, reach=20).sum().compute() == whole
     for overlap in (right - 1, lesson_5.OVERLAP):
@@ -107,9 +107,9 @@ def test_5_3_less_than_the_rule_is_refused():
 
 def test_5_3_tells_numbers_apart():
     """What plausible mistakes give is not what another one gives, nor near the rule."""
-    numbers = [wrong for wrong in EXERCISES["5.3"].mistakes.values() if isinstance(wrong, int)]
-    assert len({*numbers}) == len(numbers) and EXERCISES["5.3"].right - 1 in numbers
-    assert sorted(abs(number - EXERCISES["5.3"].right) for number in numbers)[1] > 2
+    numbers = [wrong for wrong in EXERCISES["5.2"].mistakes.values() if isinstance(wrong, int)]
+    assert len({*numbers}) == len(numbers) and EXERCISES["5.2"].right - 1 in numbers
+    assert sorted(abs(number - EXERCISES["5.2"].right) for number in numbers)[1] > 2
 
 
 def test_a_margin_as_wide_as_the_object_mends_the_centroid_rule():

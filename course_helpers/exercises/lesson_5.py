@@ -209,7 +209,7 @@ EXERCISES["5.1"] = LargerChunks(
     ],
 )
 
-# --- 5.2: exclude half of the borders ---
+# --- 5.3: exclude half of the borders ---
 
 
 def label_tiles():
@@ -352,7 +352,7 @@ class HalfBorder(Function):
 TWICE = "A nucleus across one kind of line is lost, one across the other kind is counted twice."
 ONE = "A nucleus across the other kind of line is counted twice."
 THREE = "A nucleus across one kind of line is not counted anywhere."
-EXERCISES["5.2"] = HalfBorder(
+EXERCISES["5.3"] = HalfBorder(
     right=half_border,
     cases=label_tiles,
     given=in_words,
@@ -484,7 +484,7 @@ EXERCISES["5.2"] = HalfBorder(
     ],
 )
 
-# --- 5.3: choose the overlap ---
+# --- 5.2: choose the overlap ---
 
 
 def label_bright(tile):
@@ -527,7 +527,7 @@ def about(size, within=1):
     return seen(math.ceil(size) + REACH, lambda found: abs(found - REACH - size) < within)
 
 
-EXERCISES["5.3"] = Value(
+EXERCISES["5.2"] = Value(
     right=SIDE + REACH,
     reads=one_or_per_axis,
     same=same_overlap,
