@@ -9,22 +9,33 @@ from skimage.segmentation import find_boundaries
 
 
 def draw_graph(plan):
-    """Draw the tasks of a dask object from left to right; arrows hand results on. The result is the networkx graph."""
+    """Draw the tasks of a delayed object from left to right; arrows hand results on. The result is the networkx graph."""
     import networkx  # here, because it takes a while, and other lessons draw no graph
 
     tasks = plan.dask.to_dict()
     graph = networkx.DiGraph()
     graph.add_nodes_from(tasks)
     graph.add_edges_from((needed, name) for name, task in tasks.items() for needed in task.dependencies)
+    labels = {name: " ".join([task.func.__name__, *_numbers(task)]) for name, task in tasks.items()}
+
+    def begins_with(name):
+        return sorted((len(labels[task]), labels[task]) for task in {name, *networkx.ancestors(graph, name)})
+
     columns = {}
     for column, names in enumerate(networkx.topological_generations(graph)):
-        columns[column] = sorted(names, key=lambda name: (len(name), name), reverse=True)
+        columns[column] = sorted(names, key=begins_with, reverse=True)
     positions = networkx.multipartite_layout(graph, subset_key=columns)
     options = {"node_color": "none", "arrowsize": 20, "min_source_margin": 40, "min_target_margin": 40}
-    networkx.draw_networkx(graph, positions, bbox={"boxstyle": "round", "facecolor": "lavender"}, **options)
+    networkx.draw_networkx(
+        graph, positions, labels=labels, bbox={"boxstyle": "round", "facecolor": "lavender"}, **options
+    )
     plt.margins(0.15)
     plt.axis("off")
     return graph
+
+
+def _numbers(task):
+    return [str(value) for value in task.args if isinstance(value, int)]
 
 
 def draw_chunks(axes, shape, chunks, selection):

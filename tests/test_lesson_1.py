@@ -7,17 +7,17 @@ from course_helpers.exercises.lesson_1 import FIRST, NEARLY, images, means, spre
 from course_helpers.mandelbrot import render_level
 
 
-def test_1_1_expects_what_is_rendered():
+def test_1_2_expects_what_is_rendered():
     assert spread_of(FIRST - 1) > 0 == spread_of(FIRST)
 
 
 @pytest.mark.parametrize(
     "answer, rendered, feedback",
     [
-        (FIRST, [FIRST] * 18, "✓ Exercise 1.1: correct. You rendered 18 of 200,000 images."),
-        (FIRST + 1, [FIRST], "✓ Exercise 1.1: approximately right."),
+        (FIRST, [FIRST] * 18, "✓ Exercise 1.2: correct. You rendered 18 of 200,000 images."),
+        (FIRST + 1, [FIRST], "✓ Exercise 1.2: approximately right."),
         (FIRST + NEARLY + 1, [1], "Where do the uniform images begin?\n"),
-        (FIRST - 2, [1], "first_uniform = 139843: there the counts still range from 250 to 251. Go deeper."),
+        (FIRST - 2, [1], "first_uniform = 139843: there the counts are 250 to 251: nearly uniform"),
         (130_000, [1] * 30, "there the counts still range from 249 to 256. Go deeper."),
         (FIRST, [FIRST, *range(20)], "you rendered 21 images. Can you do with 20?"),
         (FIRST, [139_000], "none of the 1 images in the list"),
@@ -25,8 +25,8 @@ def test_1_1_expects_what_is_rendered():
         (FIRST, ..., "Right so far: first_uniform. Still open: rendered."),
     ],
 )
-def test_1_1_looks_at_the_level_and_the_record(line_of, answer, rendered, feedback):
-    line = line_of("1.1", answer, rendered)
+def test_1_2_looks_at_the_level_and_the_record(line_of, answer, rendered, feedback):
+    line = line_of("1.2", answer, rendered)
     assert feedback in line and ("approximately" not in line or str(FIRST) not in line)
 
 
@@ -43,11 +43,11 @@ def not_written(level): ...
         (dask.delayed(lambda level: numpy.ptp(render_level(level))), "your function raises NameError"),  # noqa: F821
         (dask.delayed(lambda: 3), "your function takes 0 arguments"),
         (lambda level: [dask.delayed(spread_of)(level)], "at once"),
-        (dask.delayed(not_written), "○ Exercise 1.2: your function returns nothing yet."),
+        (dask.delayed(not_written), "○ Exercise 1.1: your function returns nothing yet."),
     ],
 )
-def test_1_2_looks_at_the_plan_and_at_what_it_gives(line_of, answer, feedback):
-    line = line_of("1.2", answer)
+def test_1_1_looks_at_the_plan_and_at_what_it_gives(line_of, answer, feedback):
+    line = line_of("1.1", answer)
     assert line[0] in "✗○" and feedback in line
 
 

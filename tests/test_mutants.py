@@ -27,8 +27,8 @@ OTHERS = {
 # What is right on every valid input, too: exercise | changed lines | why.
 EQUIVALENT = """
 0.2 | total = np.zeros(SHAPE) | 64 bits are more exact, and fit as well
-1.2 | return image.max() - int(image.min()) | the smallest is not above the largest
-1.2 | return int(image.max()) - image.min() | the smallest is not above the largest
+1.1 | return image.max() - int(image.min()) | the smallest is not above the largest
+1.1 | return int(image.max()) - image.min() | the smallest is not above the largest
 2.3 | close = np.abs(whole - computed.astype(float)) <= 1e-06 | np.abs
 2.4 | return np.clip(0, tile.astype(np.int16) - haze, 255).astype(np.uint8) | cuts off the same
 2.4 | return np.clip(tile.astype(np.int16) - haze, 0, 256).astype(np.uint8) | no pixel gets brighter

@@ -158,7 +158,7 @@ class Parts(Form):
         right = [name for name in found if name not in faults and self.parts[name].right is not ANY]
         told_apart = {"Right so far": right, "Not right, either": list(faults)[1:], "Still open": still_open}
         state = "".join(f" {state}: {', '.join(names)}." for state, names in told_apart.items() if names)
-        if len(found) == len(self.parts) and (together := self.together(found)):
+        if not still_open and (together := self.together(found)):
             raise Wrong(together)
         if faults:
             raise Wrong(next(iter(faults.values())) + state)

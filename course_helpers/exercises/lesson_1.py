@@ -12,29 +12,13 @@ from dask.delayed import Delayed, DelayedLeaf
 
 from course_helpers import mandelbrot
 from course_helpers.exercises.form import ANY, Checked, Function, Parts, Value, number, read, seen, whole_number
-from course_helpers.exercises.running import Wrong, begin, call, described, is_lazy, shown
+from course_helpers.exercises.running import Wrong, begin, call, described, is_lazy, names_used, shown
 from course_helpers.mandelbrot import MAX_ITER, render_level
 
 EXERCISES = {}
 
-# --- 1.1: find the first uniform image ---
-
 NUMBER_OF_IMAGES, FIRST, NEARLY, MOST_RENDERED = 200_000, 139_845, 5_000, 20
 LAST = NUMBER_OF_IMAGES - 1
-
-
-def level(answer):
-    """The number of an image."""
-    if np.ndim(answer) == 2:
-        raise Wrong("the number of the image is asked for, its level, not the image itself.")
-    return whole_number(answer)
-
-
-def levels_of_record(answer):
-    """The levels in the list of the lesson."""
-    if not isinstance(answer, list):
-        raise Wrong("the list is asked for to which the lesson appends each level that is rendered.")
-    return [whole_number(level) for level in answer]
 
 
 def counts_of(level):
@@ -43,111 +27,7 @@ def counts_of(level):
     return {"smallest": image.min(), "largest": image.max()}
 
 
-def may_be_right(first_uniform):
-    return FIRST <= first_uniform <= FIRST + NEARLY
-
-
-def none_near(first_uniform, rendered):
-    """Whether no uniform image was rendered that may have shown this answer."""
-    near = any(FIRST <= level <= first_uniform + NEARLY for level in rendered)
-    return may_be_right(first_uniform) and not near and {"count": len(rendered)}
-
-
-def turned(rendered, wrong_way):
-    """The first image of a search after which it went the wrong way, with its counts, if there is one."""
-    at = next((at for at, after in zip(rendered, rendered[1:]) if 0 <= at <= LAST and wrong_way(at, after)), None)
-    return None if at is None else {"at": at, **counts_of(at)}
-
-
-def too_many(first_uniform, rendered):
-    """Whether so many images were rendered for a level that may be right, and whether some of them again."""
-    different = len(set(rendered))
-    again = f", of {different} different levels. Dask keeps no image: asking twice renders twice"
-    facts = {"count": len(rendered), "again": again * (different < len(rendered))}
-    return facts if len(rendered) > MOST_RENDERED and may_be_right(first_uniform) else None
-
-
-EXERCISES["1.1"] = Parts(
-    parts={
-        "first_uniform": Value(
-            right=FIRST,
-            reads=level,
-            same=lambda found, known: found in known if isinstance(known, range) else found == known,
-            nearly={
-                "Image {found} is uniform, but so is the one before it. Can you find the very first?": range(
-                    FIRST + 1, FIRST + NEARLY + 1
-                ),
-            },
-            mistakes={
-                "this image is not uniform yet, but its neighbour is. You are off by one.": FIRST - 1,
-                "this is how many images are uniform. Which number has the first of them?": NUMBER_OF_IMAGES - FIRST,
-                f"the images of the stack are numbered from 0 to {LAST}.": seen(
-                    NUMBER_OF_IMAGES, lambda found: not 0 <= found <= LAST
-                ),
-                "at this level, near the very beginning, the counts range from {smallest} to {largest}. The level of an image is "
-                "asked for: not a count, nor a place in a list.": seen(
-                    18, lambda found: found <= MAX_ITER and counts_of(found)
-                ),
-                "there the counts still range from {smallest} to {largest}. Go deeper.": seen(
-                    130_000, lambda found: counts_of(found) if found < FIRST else None
-                ),
-            },
-            otherwise="this image is uniform, but so are many before it. Where do the uniform images begin?",
-        ),
-        "rendered": Value(reads=levels_of_record, right=ANY),
-    },
-    mistakes={
-        "first_uniform = {first_uniform} may be right, but none of the {count} images in the list of rendered ones is uniform and near it. "
-        f"Let your search find it with stack[level].compute(), in at most {MOST_RENDERED} images: what render_level renders "
-        "when you call it yourself is not in the list.": seen(
-            {"first_uniform": FIRST, "rendered": [139_000]}, none_near
-        ),
-        "first_uniform = {first_uniform}: your search rendered image {at}, whose counts are all {smallest}, and went deeper. "
-        "It is uniform, whichever count that is, so the first uniform one is not behind it.": seen(
-            {"first_uniform": LAST, "rendered": [99_999, 149_999, 174_999]},
-            lambda first_uniform, rendered: (
-                first_uniform > FIRST + NEARLY and turned(rendered, lambda at, after: FIRST <= at < after)
-            ),
-        ),
-        "first_uniform = {first_uniform}: your search rendered image {at}, whose counts range from {smallest} to {largest}, "
-        "and then one before it. Which part of the image does your search look at, and which way does it go?": seen(
-            {"first_uniform": 1, "rendered": [99_999, 49_999, 24_999]},
-            lambda first_uniform, rendered: (
-                first_uniform < FIRST and turned(rendered, lambda at, after: after < at < FIRST)
-            ),
-        ),
-        "first_uniform = {first_uniform}: your search never looked beyond image {at}, whose counts range from {smallest} to "
-        "{largest}.": seen(
-            {"first_uniform": 100_000, "rendered": [49_999, 99_999]},
-            lambda first_uniform, rendered: (
-                rendered
-                and first_uniform <= max(rendered) + 1 <= FIRST
-                and turned([max(rendered)] * 2, lambda at, after: True)
-            ),
-        ),
-        f"the answer may be right, but you rendered {{count}} images{{again}}. Can you do with {MOST_RENDERED}? (Other cells "
-        "add to the list, too. If one ran after your search, run your search again, then this cell.)": seen(
-            {"first_uniform": FIRST, "rendered": [FIRST] * 30}, too_many
-        ),
-    },
-    also_right=(
-        (np.int64(FIRST), [FIRST] * MOST_RENDERED),
-        (float(FIRST), [FIRST]),
-        (FIRST + NEARLY, [1, LAST, FIRST + 7]),
-    ),
-    praise=lambda rendered: f"You rendered {len(rendered)} of {NUMBER_OF_IMAGES:,} images.",
-    hints=[
-        "the stack has two parts: images that are not uniform, and after them images that are. You look for the border "
-        "between them. What does one image in the middle of the stack tell you about all others?",
-        "if the image in the middle is uniform, the border lies before it, else after it. Either way, half of the stack is "
-        "out of the game after one image. How often can you halve 200,000 until one image is left?",
-        "keep two levels, one that is known not to be uniform and one that is. Look at the image in the middle between "
-        "them, and let the middle take the place of one of the two, until they are neighbours.",
-    ],
-)
-
-
-# --- 1.2: a delayed function of your own ---
+# --- 1.1: a delayed function of your own ---
 
 
 @contextlib.contextmanager
@@ -168,7 +48,8 @@ def counted_renders():
 class DelayedFunction(Function):
     """A function that must do nothing but return a plan; what this gives is compared.
 
-    Rows of `mistakes` may name ``answer``, ``plan`` and ``renders`` (of the call), or ``value`` (of the plan).
+    Rows of `mistakes` may name ``answer``, ``plan`` and ``renders`` (of the call), or ``value`` (of the plan), and
+    ``computes``: whether .compute is written in the function.
     """
 
     def judged(self, answer):
@@ -178,14 +59,16 @@ class DelayedFunction(Function):
     def found(self, answer, own, given):
         with counted_renders() as renders:
             plan = call(answer, *own.values(), given=given)
-        self.refuse({"plan": plan, "returns": shown(plan), "renders": renders}, f"for {given} ")
+        computes = "compute" in names_used(answer)
+        facts = {"plan": plan, "returns": shown(plan), "renders": renders, "computes": computes}
+        self.refuse(facts, f"for {given} ")
 
         def computing(*case):
             return plan.compute(scheduler="synchronous")
 
         computing.__wrapped__ = answer  # a complaint is about the learner's function
         value = call(computing, *own.values(), given=given)
-        self.refuse({"value": value}, f"for {given} ")
+        self.refuse({"value": value, "computes": computes}, f"for {given} ")
         return read(self.reads, value, f"for {given} computing your plan gives")
 
 
@@ -206,7 +89,7 @@ def of_image(number):
     return dask.delayed(lambda level: number(picture(level)))
 
 
-EXERCISES["1.2"] = DelayedFunction(
+EXERCISES["1.1"] = DelayedFunction(
     right=spread_of,
     # Of two of them only a corner has the smallest count. One level further, or less, a spread is another one.
     cases=lambda: ((level,) for level in (76_139, 110_231, FIRST, 0)),
@@ -253,18 +136,32 @@ EXERCISES["1.2"] = DelayedFunction(
         "there it works on a plan. Call a method of it, such as image.max(), or delay the whole function.": seen(
             lambda level: max(dask.delayed(render_level)(level)), lambda error: "Delayed" in error
         ),
+        "Python's own max and min compare whole rows with each other. Write image.max() and image.min().": seen(
+            dask.delayed(lambda level: max(picture(level)) - min(picture(level))), lambda error: "truth value" in error
+        ),
+        "a method is called only with () behind it, as in image.max().": seen(
+            dask.delayed(lambda level: picture(level).max - picture(level).min),
+            lambda error: "builtin_function" in error,
+        ),
         "this is the plan of one call. Hand over the function itself, spread, without parentheses behind it.": seen(
             dask.delayed(spread_of)(0),
             lambda answer: isinstance(answer, Delayed) and not isinstance(answer, DelayedLeaf),
         ),
-        "your function gives {returns} at once. It should return a plan: is the function delayed?": seen(
-            spread_of, lambda plan: not is_lazy(plan)
+        "your function gives {returns} at once, because .compute() in it asks for a result. Leave it out: return a plan.": seen(
+            lambda level: dask.delayed(spread_of)(level).compute(),
+            lambda plan, computes: computes and not is_lazy(plan),
         ),
+        "your function gives {returns} at once. It should return a plan. Is the function delayed, by @dask.delayed above def or "
+        "by spread = dask.delayed(spread) below it?": seen(spread_of, lambda plan: not is_lazy(plan)),
         "your function gives a plan, but by then it has rendered an image. Delay the rendering as well.": seen(
             lambda level: dask.delayed(np.ptp)(render_level(level)), lambda renders: renders
         ),
         "computing your plan gives one more plan. Inside a delayed function, work directly.": seen(
             dask.delayed(lambda level: dask.delayed(spread_of)(level)), lambda value: is_lazy(value)
+        ),
+        "computing your plan computes another plan within. Inside a delayed function, work directly, with "
+        "render_level(level).": seen(
+            dask.delayed(lambda level: dask.delayed(spread_of)(level).compute()), lambda value, computes: computes
         ),
     },
     otherwise=lambda level: (
@@ -280,6 +177,161 @@ EXERCISES["1.2"] = DelayedFunction(
         "the line @dask.delayed above def makes a function delayed. Inside, render_level(level) gives an image, and an image "
         "has .max() and .min().",
         "two lines inside the function do it: render the image, return its maximum minus its minimum.",
+    ],
+)
+
+
+# --- 1.2: find the first uniform image ---
+
+
+def level(answer):
+    """The number of an image."""
+    if np.ndim(answer) == 2:
+        raise Wrong("the number of the image is asked for, its level, not the image itself.")
+    return whole_number(answer)
+
+
+def levels_of_record(answer):
+    """The levels in the list of the lesson."""
+    if not isinstance(answer, list):
+        raise Wrong("the list is asked for to which the lesson appends each level that is rendered.")
+    return [whole_number(level) for level in answer]
+
+
+def may_be_right(first_uniform):
+    return FIRST <= first_uniform <= FIRST + NEARLY
+
+
+def none_near(first_uniform, rendered):
+    """Whether no uniform image was rendered that may have shown this answer."""
+    near = any(FIRST <= level <= first_uniform + NEARLY for level in rendered)
+    return may_be_right(first_uniform) and not near and {"count": len(rendered)}
+
+
+def turned(rendered, wrong_way):
+    """The first image of a search after which it went the wrong way, with its counts, if there is one."""
+    at = next((at for at, after in zip(rendered, rendered[1:]) if 0 <= at <= LAST and wrong_way(at, after)), None)
+    return None if at is None else {"at": at, **counts_of(at)}
+
+
+def nearly_uniform(level):
+    """The counts of an image that differ, but by two at most."""
+    counts = counts_of(level)
+    return counts if 0 < counts["largest"] - counts["smallest"] <= 2 else None
+
+
+def in_small_stack(rendered):
+    """The last image that was rendered, if a search among the first 2,000 ends there."""
+    return rendered and 1_000 <= max(rendered) < 2_000 and {"last": max(rendered)}
+
+
+def one_by_one(first_uniform, rendered):
+    """Whether so many images were rendered for a level that may be right, in one direction through the stack."""
+    return rendered in (sorted(set(rendered)), sorted(set(rendered))[::-1]) and too_many(first_uniform, rendered)
+
+
+def too_many(first_uniform, rendered):
+    """Whether so many images were rendered for a level that may be right, and whether some of them again."""
+    different = len(set(rendered))
+    again = f", of {different} different levels. Dask keeps no image: asking twice renders twice"
+    facts = {"count": len(rendered), "again": again * (different < len(rendered))}
+    return facts if len(rendered) > MOST_RENDERED and may_be_right(first_uniform) else None
+
+
+EXERCISES["1.2"] = Parts(
+    parts={
+        "first_uniform": Value(
+            right=FIRST,
+            reads=level,
+            same=lambda found, known: found in known if isinstance(known, range) else found == known,
+            nearly={
+                "Image {found} is uniform, but so is the one before it. Can you find the very first?": range(
+                    FIRST + 1, FIRST + NEARLY + 1
+                ),
+            },
+            mistakes={
+                "this image is not uniform yet, but its neighbour is. You are off by one.": FIRST - 1,
+                "this is how many images are uniform. Which number has the first of them?": NUMBER_OF_IMAGES - FIRST,
+                f"the images of the stack are numbered from 0 to {LAST}.": seen(
+                    NUMBER_OF_IMAGES, lambda found: not 0 <= found <= LAST
+                ),
+                "at this level, near the very beginning, the counts range from {smallest} to {largest}. The level of an image is "
+                "asked for: not a count, nor a place in a list.": seen(
+                    18, lambda found: found <= MAX_ITER and counts_of(found)
+                ),
+                "there the counts are {smallest} to {largest}: nearly uniform, but all pixels should have the same. Does your "
+                "search allow for a small difference?": seen(
+                    133_370, lambda found: nearly_uniform(found) if MAX_ITER < found < FIRST else None
+                ),
+                "there the counts still range from {smallest} to {largest}. Go deeper.": seen(
+                    130_000, lambda found: counts_of(found) if found < FIRST else None
+                ),
+            },
+            otherwise="this image is uniform, but so are many before it. Where do the uniform images begin?",
+        ),
+        "rendered": Value(reads=levels_of_record, right=ANY),
+    },
+    mistakes={
+        "your search looked at no image beyond {last}: small_stack has only the first 2,000. Search in stack.": seen(
+            {"first_uniform": None, "rendered": [999, 1_499, 1_749]}, in_small_stack
+        ),
+        "first_uniform = {first_uniform} may be right, but none of the {count} images in the list of rendered ones is uniform and near it. "
+        f"Let your search find it with stack[level].compute(), in at most {MOST_RENDERED} images: what render_level renders "
+        "when you call it yourself is not in the list.": seen(
+            {"first_uniform": FIRST, "rendered": [139_000]}, none_near
+        ),
+        "first_uniform = {first_uniform}: your search rendered image {at}, whose counts are all {smallest}, and went deeper. "
+        "It is uniform, whichever count that is, so the first uniform one is not behind it.": seen(
+            {"first_uniform": LAST, "rendered": [99_999, 149_999, 174_999]},
+            lambda first_uniform, rendered: (
+                first_uniform > FIRST + NEARLY and turned(rendered, lambda at, after: FIRST <= at < after)
+            ),
+        ),
+        "first_uniform = {first_uniform}: your search rendered image {at}, whose counts are {smallest} to {largest}, and then one "
+        "before it. That image is nearly uniform, but all pixels should have the same count.": seen(
+            {"first_uniform": 132_909, "rendered": [99_999, 149_999, 124_999, 137_499, 131_249]},
+            lambda first_uniform, rendered: (
+                first_uniform < FIRST and turned(rendered, lambda at, after: after < at < FIRST and nearly_uniform(at))
+            ),
+        ),
+        "first_uniform = {first_uniform}: your search rendered image {at}, whose counts range from {smallest} to {largest}, "
+        "and then one before it. Which part of the image does your search look at, and which way does it go?": seen(
+            {"first_uniform": 1, "rendered": [99_999, 49_999, 24_999]},
+            lambda first_uniform, rendered: (
+                first_uniform < FIRST and turned(rendered, lambda at, after: after < at < FIRST)
+            ),
+        ),
+        "first_uniform = {first_uniform}: your search never looked beyond image {at}, whose counts range from {smallest} to "
+        "{largest}.": seen(
+            {"first_uniform": 100_000, "rendered": [49_999, 99_999]},
+            lambda first_uniform, rendered: (
+                rendered
+                and first_uniform <= max(rendered) + 1 <= FIRST
+                and turned([max(rendered)] * 2, lambda at, after: True)
+            ),
+        ),
+        "the answer may be right, but you rendered {count} images, from one end on. Begin in the middle: one image there tells "
+        f"in which half to go on. So {MOST_RENDERED} images are enough.": seen(
+            {"first_uniform": 140_000, "rendered": list(range(0, 140_001, 1_000))}, one_by_one
+        ),
+        f"the answer may be right, but you rendered {{count}} images{{again}}. Can you do with {MOST_RENDERED}? (Other cells "
+        "add to the list, too. If one ran after your search, run your search again, then this cell.)": seen(
+            {"first_uniform": FIRST, "rendered": [FIRST] * 30}, too_many
+        ),
+    },
+    also_right=(
+        (np.int64(FIRST), [FIRST] * MOST_RENDERED),
+        (float(FIRST), [FIRST]),
+        (FIRST + NEARLY, [1, LAST, FIRST + 7]),
+    ),
+    praise=lambda rendered: f"You rendered {len(rendered)} of {NUMBER_OF_IMAGES:,} images.",
+    hints=[
+        "the stack has two parts: images that are not uniform, and after them images that are. You look for the border "
+        "between them. What does one image in the middle of the stack tell you about all others?",
+        "if the image in the middle is uniform, the border lies before it, else after it. Either way, half of the stack is "
+        "out of the game after one image. How often can you halve 200,000 until one image is left?",
+        "keep two levels, one that is known not to be uniform and one that is. Look at the image in the middle between "
+        "them, and let the middle take the place of one of the two, until they are neighbours.",
     ],
 )
 
