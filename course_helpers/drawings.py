@@ -72,6 +72,12 @@ def draw_costs(costs, titles):
     axes[0].legend(title="chunks")
 
 
+def show_difference(axes, difference, title, limit=5):
+    """Draw a difference: white where it is zero, blue below, red above; the darkest tones stand for this limit and more."""
+    axes.imshow(difference, cmap=plt.get_cmap("seismic", 51), vmin=-limit, vmax=limit)  # few colours: a small picture
+    axes.set(title=title, xticks=[], yticks=[])
+
+
 def draw_overlap(axes, name, largest, distance, blur):
     """Draw an object that begins at the last row of a tile, and how much of the margin it and the reach take up."""
     last, edge = largest - 1, largest + distance + blur - 1  # rows below the one in which the object begins

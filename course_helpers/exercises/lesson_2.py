@@ -1,6 +1,7 @@
 """Exercises of lesson 2, "Cut an image into tiles"."""
 
 import functools
+from collections import Counter
 from collections.abc import Callable, Set
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -66,14 +67,17 @@ def others_than_tiles(found):
 
 def in_a_row(found):
     """How long tiles are together along an axis that they do not fill, if they form a grid."""
+    repeats = Counter()  # how many rows of tiles have the same height
     for axis, line in enumerate(CUTS):
         across = {}
         for tile in tiles_in(found):
             across.setdefault(tile[1 - axis], []).append(tile[axis])
-        if len({tuple(sorted(sizes)) for sizes in across.values()}) == 1:
-            along = sum(next(iter(across.values())))
-            if along != SHAPE[axis]:
-                return {"along": along, "line": line}
+        lines = {tuple(sorted(sizes)[:: repeats[other] or 1]) for other, sizes in across.items()}
+        if len(lines) == 1:
+            [sizes] = lines
+            if sum(sizes) != SHAPE[axis]:
+                return {"along": sum(sizes), "line": line}
+            repeats = Counter(sizes)
     return None
 
 
