@@ -254,7 +254,7 @@ class Function(Form):
         for case in answered:
             if case.changed:
                 raise Wrong(f"the result is right for {case.given}.{about_changes(case)}")
-        return told(self.praise, {"count": len(answered)})
+        return told(self.praise, {"count": len(answered), "answer": answer})
 
     def made_by(self, mistake):
         """The wrong function of a row: a dict holds arguments for the right one, or functions of the case that give them."""

@@ -1,6 +1,7 @@
 """Exercises of lesson 3, "Give tiles a margin"."""
 
 import functools
+import re
 
 import dask.array as da
 import numpy as np
@@ -13,6 +14,7 @@ from course_helpers._engine.tiled import tiled
 from course_helpers.background import remove_background
 from course_helpers.exercises.form import Parts, Value, number, seen, whole_number
 from course_helpers.exercises.in_tiles import InTiles, lazy_tiles, near_border, near_cuts
+from course_helpers.exercises.running import code_of, codes, names_used
 from course_helpers.slide import nuclei_slide
 from course_helpers.tiling import overlap_needed, tile_cost
 
@@ -27,7 +29,7 @@ COST_TILE, COST_MARGIN, COST_LIMIT = 64, 12, 1.25
 NUCLEUS_RADIUS = 6
 
 
-# --- 3.1: how much overlap is enough? ---
+# --- 3.1: how wide a margin is enough? ---
 
 
 @functools.cache
@@ -70,7 +72,7 @@ def fails_on_disks(found):
 
 PASSES_HERE, ALWAYS_ENOUGH = 18, overlap_needed(("top-hat", RADIUS))
 ENOUGH_BUT = "enough for every image, but so is less. "
-NEGATIVE = "an overlap is a number of pixels, 0 or more."
+NEGATIVE = "a margin is a number of pixels, 0 or more."
 
 EXERCISES["3.1"] = Parts(
     parts={
@@ -79,13 +81,13 @@ EXERCISES["3.1"] = Parts(
             reads=whole_number,
             mistakes={
                 "some pixels still differ. In tiles of 256 pixels a search ends here; yours have 128, and more cuts.": 16,
-                "some pixels still differ. A search ends here with radius=7, in tiles of 128; yours has radius=10.": 14,
-                "some pixels still differ. The search in the section above ends here; yours has another radius and "
-                "other tiles.": 13,
+                "some pixels still differ. The search in the section above ends here, with radius=8; yours has radius=10.": 15,
                 "some pixels still differ. A search ends here with radius=6, which remove_background takes if it is "
                 "told none.": 12,
                 "some pixels still differ. This is the radius of one of two filters.": RADIUS,
-                "this is no overlap, but perhaps an error, as tiling_error gives it. How many pixels of overlap make "
+                "no pixel differs, but less passes, too. A search with flatten ends here. Did you search for "
+                f"remove_background(tile, radius={RADIUS})?": 31,
+                "this is no margin, but perhaps an error, as tiling_error gives it. How many pixels of margin make "
                 "it 0?": 0,
                 "{count} pixels of the image still differ, if only by 1. None may.": seen(
                     3, lambda found: (here := fails_here(found)) and here["most"] == 1 and here
@@ -94,22 +96,25 @@ EXERCISES["3.1"] = Parts(
                 f"radius={RADIUS}, image and tile={TILE}?": seen(8, fails_here),
                 NEGATIVE: seen(-1, lambda found: found < 0),
             },
-            otherwise="with this overlap no pixel differs, but is it the smallest one that passes? Try less.",
+            otherwise="with this margin no pixel differs, but is it the smallest one that passes? Try less.",
         ),
         "always_enough": Value(
             right=ALWAYS_ENOUGH,
             reads=whole_number,
             mistakes={
                 "this is the radius of one filter. How many filters make a top-hat?": RADIUS,
-                "this would be enough for radius=7. Here it is 10.": overlap_needed(("top-hat", 7)),
+                "this would be enough for radius=8. Here it is 10.": overlap_needed(("top-hat", 8)),
                 "this would be enough for radius=6. Here it is 10.": overlap_needed(("top-hat", 6)),
                 f"{ENOUGH_BUT}This is the width of the disk: how far is its end from its middle?": 2 * RADIUS + 1,
                 f"{ENOUGH_BUT}Do you count a pixel in the middle of each filter? It is no distance.": 2 * RADIUS + 2,
                 f"{ENOUGH_BUT}A Gaussian filter, as in flatten, is no part of this.": ALWAYS_ENOUGH + 8,
+                f"{ENOUGH_BUT}It is the margin of flatten. Here nothing is smoothed, and the radius is 10.": (
+                    overlap_needed(("gaussian", 2), ("top-hat", 12))
+                ),
                 f"{ENOUGH_BUT}Two filters look around. How far does the subtraction look?": 3 * RADIUS,
-                f"{ENOUGH_BUT}An overlap is counted on one side of a tile; the other side gets as many pixels again.": 2
+                f"{ENOUGH_BUT}A margin is counted on one side of a tile; the other side gets as many pixels again.": 2
                 * ALWAYS_ENOUGH,
-                f"{ENOUGH_BUT}An overlap of a whole tile is wide. How far does the top-hat look?": TILE,
+                f"{ENOUGH_BUT}A margin of a whole tile is wide. How far does the top-hat look?": TILE,
                 "not even enough for the image of this lesson: {count} of its pixels differ.": seen(15, fails_here),
                 "it passes on the image of this lesson, but an image with a disk on two of its cuts has {count} wrong "
                 "pixels with it. A search proves nothing.": seen(PASSES_HERE, fails_on_disks),
@@ -200,6 +205,14 @@ def far_from_cuts(found, expected, tiles):
     )
 
 
+def praise_of_pipeline(answer):
+    """What is said to a right function, with a word about the boundary if it calls map_overlap without one."""
+    words = str([code.co_consts for code in codes(code_of(answer))])
+    unnamed = "map_overlap" in names_used(answer) and not re.search("boundary|none", words)
+    remark = " But name the boundary: what dask takes without it depends on its version." * unnamed
+    return f"Tiled equals whole in every pixel, with no more than 11 pixels of margin.{remark}"
+
+
 EXERCISES["3.2"] = InTiles(
     right=in_tiles,
     cases=noise,
@@ -249,8 +262,12 @@ EXERCISES["3.2"] = InTiles(
         "your tiles have a margin of 22 pixels on each side, which is 2 x 11. depth counts one side.": (
             seen({"depth": 22}, lambda watched: wide(watched) == {"margin": "22"})
         ),
+        "your tiles have a margin of 12 pixels, and less is always enough. Of size=11, one pixel is the middle: the radius is "
+        "(11 - 1) / 2, and nothing is rounded up.": seen(
+            {"depth": 12}, lambda watched: wide(watched) == {"margin": "12"}
+        ),
         "your tiles have a margin of {margin} pixels, all steps together. Less is always enough.": (
-            seen({"depth": (11, 12)}, wide)
+            seen({"depth": (11, 13)}, wide)
         ),
     },
     otherwise="They lie near the cuts. Is the margin wide enough for both filters, along both axes?",
@@ -262,7 +279,7 @@ EXERCISES["3.2"] = InTiles(
         step_by_step(boundary="none"),
         trimmed_after_each_step,
     ),
-    praise="Tiled equals whole in every pixel, with no more than 11 pixels of margin.",
+    praise=praise_of_pipeline,
     hints=[
         "the pipeline is one function, so one map_overlap is enough. What is missing is its depth and its "
         "boundary. The second filter meets the border of the image as well: which boundary is right for both?",
@@ -299,6 +316,9 @@ def cost_of(axes):
             "this is the factor of a single axis. How many axes are cut?": long / tile,
             "this is the factor of a single axis, with a margin on one side only.": (tile + margin) / tile,
             "this is the cost with another number of axes.": (long / tile) ** (5 - axes),
+            "this is the cost in 2D times 1.5. Each axis is one more factor: the exponent is the number of axes.": (
+                1.5 * (long / tile) ** 2
+            ),
             "this is the cost in 2D, squared. How many axes would that be?": (long / tile) ** 4,
             "64 is the tile without its margin. How long is it with it?": (tile / (tile - 2 * margin)) ** axes,
             "factors of axes are multiplied, not added.": axes * long / tile,
