@@ -110,6 +110,9 @@ def test_messages_that_the_guide_quotes_are_those_of_the_checks():
 def test_every_lesson_is_in_the_guide():
     described = [int(number) for number in re.findall(r"^### Lesson (\d)", PROSE, re.M)]
     assert described == sorted(described) and set(SOURCES) <= set(described)
+    for lesson in range(1, 6):
+        for what in ("Run live:", "On the board", "Where people get stuck:", "Leave out", "What goes wrong:"):
+            assert f"\n- {what}" in section(f"Lesson {lesson}"), (lesson, what)
     assert "teachers_guide.md" in (ROOT / "README.md").read_text(encoding="utf-8")
 
 
