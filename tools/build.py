@@ -176,10 +176,10 @@ def learner_notebook(source):
     return notebook
 
 
-def solved_notebook(source, previous=None):
-    """The executed notebook; volatile outputs are taken from `previous` where the cell is the same."""
+def solved_notebook(source, previous=None, execute=True):
+    """The executed notebook; where a cell is the same, volatile outputs are those of `previous`, or all if not executed."""
     notebook = derive(source, without="stub")
-    NotebookClient(
+    client = NotebookClient(
         notebook,
         timeout=300,
         kernel_name="python3",
@@ -187,13 +187,16 @@ def solved_notebook(source, previous=None):
         coalesce_streams=True,
         store_widget_state=False,
         resources={"metadata": {"path": str(SOLUTIONS)}},
-    ).execute()
+    )
+    if execute:
+        client.execute()
     notebook.metadata = nbformat.from_dict(METADATA)
     kept = {cell.source: cell for cell in previous.cells if cell.cell_type == "code"} if previous else {}
     for cell in notebook.cells:
         if cell.cell_type == "code":
-            if "nbval-ignore-output" in tags(cell) and cell.source in kept:
+            if cell.source in kept and (not execute or "nbval-ignore-output" in tags(cell)):
                 cell.outputs = kept[cell.source].outputs
+                cell.execution_count = cell.execution_count or kept[cell.source].execution_count
             # A stored widget without its kernel shows an error, not a picture.
             cell.outputs = [output for output in cell.outputs if WIDGET not in output.get("data", {})]
             describe(cell)
@@ -204,11 +207,14 @@ def text(notebook):
     return nbformat.writes(notebook) + "\n"
 
 
-def build(source):
-    """Write both notebooks of one lesson file."""
+def build(source, execute=True):
+    """Write both notebooks of one lesson file; without executing it if no more than its text has changed."""
     solved = SOLUTIONS / f"{source.stem}.ipynb"
     previous = nbformat.read(solved, as_version=4) if solved.exists() else None
-    notebooks = {LEARNERS / f"{source.stem}.ipynb": learner_notebook(source), solved: solved_notebook(source, previous)}
+    notebooks = {
+        LEARNERS / f"{source.stem}.ipynb": learner_notebook(source),
+        solved: solved_notebook(source, previous, execute),
+    }
     for path, notebook in notebooks.items():
         path.parent.mkdir(exist_ok=True)
         write(path, text(notebook))
@@ -226,13 +232,14 @@ def main(names):
     unknown = [name for name in names if not any(name in source.stem for source in sources)]
     if unknown:
         sys.exit(f"No lesson is named {', '.join(unknown)}. There are: {', '.join(source.stem for source in sources)}.")
-    chosen = {source for source in sources if not names or any(name in source.stem for name in names)}
+    chosen = [source for source in sources if not names or any(name in source.stem for name in names)]
+    for source in chosen:
+        build(source)
     readme = README.read_text(encoding="utf-8")
     if (changed := with_contents(readme)) != readme:
         write(README, changed)
-        chosen.add(START)  # which tells the minutes, too
-    for source in sorted(chosen):
-        build(source)
+        if START not in chosen:
+            build(START, execute=False)  # its text tells the minutes, too
 
 
 if __name__ == "__main__":
