@@ -284,7 +284,10 @@ def looked_at(answer, path, slide, right):
 def sent(result):
     """The bytes that go to a scheduler, or why they cannot be sent."""
     if futures_of(result):
-        raise Wrong("the graph contains data that was sent to the cluster before. Let the workers read their tiles.")
+        raise Wrong(
+            "the graph contains data that was sent to the cluster before, or read and kept there by persist. Let workers read "
+            "tiles as they count."
+        )
     try:
         return {"graph": len(cloudpickle.dumps(result.dask))}
     except Exception as error:
@@ -390,7 +393,8 @@ EXERCISES["7.3"] = Checked(
         "your map has shape {result.shape}, so tiles are as long as the image one way. Ask for 500 x 500.": seen(
             partial(counted, chunks=(TILE, -1)), lambda result, right: 1 in result.shape and result.shape != right.shape
         ),
-        "your function returns the same map whatever path it is given. Let it open the slide at its argument.": seen(
+        "your function returns the same map whatever path it is given. Let it open the slide at its argument, and take the "
+        "shape from there.": seen(
             lambda path: counted(None, read=lambda path: da.zeros((1500, 2000), np.uint8)), lambda is_fixed: is_fixed
         ),
         "the graph cannot be sent to other processes: {unsendable}.": seen(unsendable, lambda unsendable: unsendable),
@@ -542,7 +546,9 @@ EXERCISES["7.2"] = Parts(
             mistakes={
                 "so it would be if 5 % could not be divided. In this run it is 4 %.": 1 / 0.05,
                 "this is the number of workers for 12 times. How many times as fast can it get?": WORKERS,
-                "so long takes what can be divided, if the rest is 1. Compare the whole with the rest.": 1 / SERIAL - 1,
+                "this is the part that can be divided, over the part that cannot. Divide the whole, 1, by the part that cannot.": 1
+                / SERIAL
+                - 1,
                 "this is the share that cannot be divided. How many times as fast does this allow?": seen(
                     4, lambda found: found in (SERIAL, 100 * SERIAL)
                 ),
