@@ -104,16 +104,16 @@ def test_the_lesson_has_the_numbers_of_the_checks():
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux keeps a record of short peaks")
-def test_0_2_is_what_is_measured():
+def test_0_1_is_what_is_measured():
     assert 0.95 < measure(lambda: lesson_0.share_of_bright(0)).peak / MIB / lesson_0.PEAK < 1.07
 
 
-def test_0_2_accepts_approximations(line_of):
+def test_0_1_accepts_approximations(line_of):
     assert "approximately right. This is in MB" in line_of("0.1", lesson_0.PEAK * MIB / 1e6)
     assert "approximately right. This is about what one measures" in line_of("0.1", 38.6)
 
 
-def test_0_3_the_right_ways_are_the_first_that_work():
+def test_0_4_the_right_ways_are_the_first_that_work():
     """From the sizes: what fits, and what would be too slow even with as many workers as fit."""
     screen, brain = 96 * 2048 * 2048 * lesson_0.BYTES_PER_PIXEL, 20_000 * 10_000 * 2_000 * lesson_0.BYTES_PER_PIXEL
     assert screen < lesson_0.FREE < brain
@@ -151,7 +151,7 @@ def batches_of_four(times):
 
 
 @pytest.mark.parametrize("answer", [running_mean_of_each_part, mean_with_dask, batches_of_four])
-def test_0_4_right(line_of, answer):
+def test_0_2_right(line_of, answer):
     line = line_of("0.2", answer)
     assert line.startswith("✓ Exercise 0.2: correct. 40 time points, within 64 MiB.")
     assert ("A thousand would need no more." in line) == (answer is not mean_with_dask)
@@ -200,6 +200,6 @@ def raises(times):
         (lambda times: lesson_0.mean_of(times) * (1 if len(times) < 9 else 2), "for range(3, 43) you get"),
     ],
 )
-def test_0_4_mistakes(line_of, answer, feedback):
+def test_0_2_mistakes(line_of, answer, feedback):
     line = line_of("0.2", answer)
     assert line.startswith("✗") and feedback in line, line

@@ -77,12 +77,12 @@ def by_clearing(labels):
 
 
 @pytest.mark.parametrize("rule", [by_regions, by_clearing])
-def test_5_2_right(line_of, rule):
+def test_5_3_right(line_of, rule):
     assert "✓ Exercise 5.3: correct. Your rule excludes the upper and the right border" in line_of("5.3", rule)
 
 
 @pytest.mark.parametrize("turn", list(lesson_5.TURNS)[1:], ids=str)
-def test_5_2_knows_the_mistakes_with_every_rule(turn):
+def test_5_3_knows_the_mistakes_with_every_rule(turn):
     form = EXERCISES["5.3"]
     for says, wrong in form.mistakes.items():
         if isinstance(wrong, dict):
@@ -90,13 +90,13 @@ def test_5_2_knows_the_mistakes_with_every_rule(turn):
                 form.judge(replace(form, right=partial(form.right, turn=turn)).made_by(wrong))
 
 
-def test_5_2_takes_no_plan(line_of):
+def test_5_3_takes_no_plan(line_of):
     """And says so with the tile and its labels."""
     line = line_of("5.3", lambda labels: da.from_array(np.array([[1]])))
     assert "for labels = [[0, 0, 0], [0, 5, 0], [0, 0, 0]] your function returns a dask array of shape (1, 1)" in line
 
 
-def test_5_3_less_than_the_rule_is_refused():
+def test_5_2_less_than_the_rule_is_refused():
     whole, right = lesson_5.label_bright(lesson_5.PICTURE).max(), EXERCISES["5.2"].right
     for overlap in (right, (lesson_5.HEIGHT + 20, lesson_5.WIDTH + 20)):
         assert count_in_tiles(lesson_5.label_bright, PICTURE, overlap, reach=20).sum().compute() == whole
@@ -105,7 +105,7 @@ def test_5_3_less_than_the_rule_is_refused():
             count_in_tiles(lesson_5.label_bright, PICTURE, overlap, reach=20).sum().compute()
 
 
-def test_5_3_tells_numbers_apart():
+def test_5_2_tells_numbers_apart():
     """What plausible mistakes give is not what another one gives, nor near the rule."""
     numbers = [wrong for wrong in EXERCISES["5.2"].mistakes.values() if isinstance(wrong, int)]
     assert len({*numbers}) == len(numbers) and EXERCISES["5.2"].right - 1 in numbers

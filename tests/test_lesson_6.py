@@ -45,12 +45,12 @@ def by_argmax(labels, number, start, shape):
 
 
 @pytest.mark.parametrize("name_of", [by_loop, by_argmax])
-def test_6_2_right(line_of, name_of):
+def test_6_3_right(line_of, name_of):
     assert line_of("6.3", name_of).startswith("✓")
 
 
 @pytest.mark.parametrize("left", [0, 4])
-def test_6_2_agrees_with_label_in_tiles(left):
+def test_6_3_agrees_with_label_in_tiles(left):
     """The name that is asked for is the label that the tool gives, wherever the window shows the object whole."""
     mask = np.random.default_rng(6).random((20, 30)) < 0.3
     names = label_in_tiles(label, da.from_array(mask, chunks=(10, 15)), overlap=30).compute()
@@ -87,16 +87,16 @@ def with_own_columns(table, side, at_least):
 
 
 @pytest.mark.parametrize("small_nuclei", [by_histogram, by_loop_over_squares, with_own_columns])
-def test_6_3_right(line_of, small_nuclei):
+def test_6_4_right(line_of, small_nuclei):
     assert line_of("6.4", small_nuclei).startswith("✓")
 
 
-def test_6_3_tables_have_the_columns_of_the_lesson():
+def test_6_4_tables_have_the_columns_of_the_lesson():
     for table, _, _ in lesson_6.tables():
         assert list(table) == ["label", "centroid-0", "centroid-1", "area", "intensity_mean"]
 
 
-def test_6_4_pairs_join_what_stitch_labels_joins():
+def test_6_5_pairs_join_what_stitch_labels_joins():
     """As many objects remain as pieces minus joins; a graph of the pairs has the components of the stitched labels."""
     mask = np.random.default_rng(4).random((40, 20)) < 0.4
     tiles = da.from_array(mask, chunks=(40, 10)).map_blocks(label, dtype=np.int32)
@@ -107,6 +107,6 @@ def test_6_4_pairs_join_what_stitch_labels_joins():
     assert networkx.number_connected_components(graph) == stitch_labels(tiles).max().compute() == label(mask).max()
 
 
-def test_6_5_takes_functions_for_their_names(line_of):
+def test_6_2_takes_functions_for_their_names(line_of):
     tools = {letter: part.right for letter, part in lesson_6.EXERCISES["6.2"].parts.items()}
     assert line_of("6.2", tools | {"A": stitch_labels, "D": label_in_tiles}).startswith("✓")

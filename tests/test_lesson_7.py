@@ -69,7 +69,7 @@ def test_the_lesson_closes_its_cluster_and_shows_it_to_nobody():
     )
 
 
-def test_7_2_goes_by_the_numbers_of_the_lesson():
+def test_7_3_goes_by_the_numbers_of_the_lesson():
     lesson = {"overlap_needed": overlap_needed}
     exec("\n".join(re.findall(r"^(?:LARGEST|REACH|OVERLAP) = .*", SOURCE, re.M)), lesson)
     assert (lesson["OVERLAP"], lesson["REACH"]) == (lesson_7.OVERLAP, lesson_7.REACH)
@@ -83,11 +83,11 @@ def map_of_notebook(path):
     return da.zeros((3, 4), chunks=1) if slide_path else path
 
 
-def test_7_2_tells_who_goes_by_the_notebook(line_of):
+def test_7_3_tells_who_goes_by_the_notebook(line_of):
     assert "Your function goes by slide_path of the notebook" in line_of("7.3", map_of_notebook)
 
 
-def test_7_2_data_sent_before_is_noticed(line_of):
+def test_7_3_data_sent_before_is_noticed(line_of):
     cluster = LocalCluster(
         processes=False,
         n_workers=1,
@@ -100,7 +100,7 @@ def test_7_2_data_sent_before_is_noticed(line_of):
     assert line.startswith("✗") and "sent to the cluster before" in line
 
 
-def test_7_2_what_is_returned_by_accident_is_one_calm_line(line_of):
+def test_7_3_what_is_returned_by_accident_is_one_calm_line(line_of):
     for hostile in hostile_answers():
         assert line_of("7.3", lambda path: hostile)[0] in "✗○"
 
@@ -110,11 +110,11 @@ def test_7_2_what_is_returned_by_accident_is_one_calm_line(line_of):
     [{"overlap": 52}, {"overlap": 54}, {"reach": 22}, {"reach": 24}, {"reach": 0}, {"overlap": 100}]
     + [{"chunks": 499}, {"chunks": 501}, {"chunks": (500, 499)}, {"chunks": (501, 500)}, {"chunks": (500, 501)}],
 )
-def test_7_2_tells_what_is_wrong_by_a_pixel(line_of, change):
+def test_7_3_tells_what_is_wrong_by_a_pixel(line_of, change):
     assert line_of("7.3", partial(lesson_7.counted, **change)).startswith("✗")
 
 
-def test_7_2_looks_at_the_last_tile_too(line_of):
+def test_7_3_looks_at_the_last_tile_too(line_of):
     """The first two are read on their own here, all others by one task."""
 
     def pixels(path):
@@ -123,7 +123,7 @@ def test_7_2_looks_at_the_last_tile_too(line_of):
     assert "for the count of tile (1, 3) pixels are read" in line_of("7.3", partial(lesson_7.counted, read=pixels))
 
 
-def test_7_4_streams_show_their_causes():
+def test_7_1_streams_show_their_causes():
     def total(records, kind):
         return sum(stop - start for _, name, start, stop in records if name == kind)
 
