@@ -46,20 +46,11 @@ def script():
     return module
 
 
-@pytest.fixture
-def in_this_process(script, monkeypatch):
-    """Workers are threads of this process, which start at once."""
-    options = {"processes": False, "n_workers": 1, "dashboard_address": "127.0.0.1:0"}
-    monkeypatch.setitem(script.CLUSTERS, "local", lambda _: LocalCluster(**options))
-
-
 def files_of(output):
     return {path: path.stat().st_mtime_ns for path in sorted(output.glob("c/*/*"))}
 
 
-def test_runs_that_end_early_keep_whole_parts_and_the_next_run_does_the_others(
-    script, in_this_process, tmp_path, capsys, monkeypatch
-):
+def test_runs_that_end_early_keep_whole_parts_and_the_next_run_does_the_others(script, tmp_path, capsys, monkeypatch):
     """One is killed with all its processes, one gets Ctrl+C (as Linux and macOS send it), one comes to the end."""
     output = tmp_path / "counts.zarr"
     counts = script.lazy_count_map(script.parsed(arguments_for(output))).compute(scheduler="threads")
@@ -108,9 +99,11 @@ def test_workers_leave_ctrl_c_to_the_script(monkeypatch):
     assert ignored == [(signal.SIGINT, signal.SIG_IGN)]
 
 
-def test_a_slide_in_a_store_is_counted(script, in_this_process, tmp_path, capsys):
+def test_a_slide_in_a_store_is_counted(script, tmp_path, capsys, monkeypatch):
     slide = nuclei_slide((600, 700), chunks=300)
     slide.to_zarr(str(tmp_path / "slide.zarr"))
+    in_this_process = partial(LocalCluster, processes=False, n_workers=1, dashboard_address="127.0.0.1:0")
+    monkeypatch.setitem(script.CLUSTERS, "local", lambda options: in_this_process())
     script.main([str(tmp_path / "counts.zarr"), "--image", str(tmp_path / "slide.zarr"), "--tile", "200"])
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "0 of 4 parts are there already"
