@@ -5,7 +5,6 @@ import numpy as np
 from matplotlib.colors import ListedColormap
 from matplotlib.patches import Circle, Ellipse, Rectangle
 from scipy import ndimage as ndi
-from skimage.segmentation import find_boundaries
 
 
 def draw_graph(plan):
@@ -111,6 +110,8 @@ def draw_owners(axes, labels, first, owned, start, side):
 
     `first` are the rows and the columns; the tile begins in row and column `start`, and has `side` pixels a side.
     """
+    from skimage.segmentation import find_boundaries  # here, because it takes a while, as in draw_graph
+
     kinds = np.append(0, 1 + owned)[labels]
     kinds[find_boundaries(labels, mode="inner")] = 3
     axes.imshow(
