@@ -5,14 +5,13 @@ import builtins
 import functools
 import re
 from functools import partial
-from pathlib import Path
 
 import jupytext
 
 from course_helpers.exercises import LESSONS, exercise, numbers
 from course_helpers.exercises.form import Function, Parts, seen
+from tools import build as builder
 
-SOURCE = Path(__file__).parents[1] / "sources"
 KEPT = []  # what lazy answers need as long as there are tests, such as the folder of their files
 
 
@@ -37,7 +36,7 @@ def answers_of(number, tag):
 
 def code_of(number, tag):
     """The statements on which the answers to a check depend, so that no lesson is run as a whole, and these answers."""
-    [path] = SOURCE.glob(f"0{number.split('.')[0]}_*.md")
+    [path] = builder.SOURCE.glob(f"0{number.split('.')[0]}_*.md")
     other = {"stub": "solution", "solution": "stub"}[tag]
     statements = []
     for cell in jupytext.read(path).cells:

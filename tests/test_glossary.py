@@ -5,8 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from tools import build as builder
+
 ROOT = Path(__file__).parents[1]
-SOURCES = sorted((ROOT / "sources").glob("[0-9]*.md"))
+SOURCES = builder.lessons()
 GLOSSARY = (ROOT / "notebooks" / "glossary.md").read_text(encoding="utf-8")
 RULE = """
 A lesson sets a term in **bold** where it explains it, and no other words: use *italics* to stress something (what has to be

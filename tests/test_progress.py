@@ -13,10 +13,11 @@ import nbformat
 import pytest
 
 from course_helpers.exercises import LESSONS, _progress, exercise, numbers, progress
+from tools import build as builder
 from tools import progress as collect
 
 ROOT = Path(__file__).parents[1]
-SOURCES = sorted((ROOT / "sources").glob("[0-9]*.md"))
+SOURCES = builder.lessons()
 WRONG = (1, 1, 1)  # answers to exercise 6.1
 
 

@@ -23,7 +23,7 @@ from tools.slides import lesson_notebook
 
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = ROOT / "notebooks"
-SOURCES = {int(path.stem[:2]): path for path in sorted((NOTEBOOKS.parent / "sources").glob("[0-9]*.md"))}
+SOURCES = {int(path.stem[:2]): path for path in builder.lessons()}
 GUIDE = (NOTEBOOKS.parent / "teachers_guide.md").read_text(encoding="utf-8")
 PROSE = re.sub(r"````.*?````", "", GUIDE, flags=re.S)
 
