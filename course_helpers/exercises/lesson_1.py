@@ -136,6 +136,10 @@ EXERCISES["1.1"] = DelayedFunction(
         "there it works on a plan. Call a method of it, such as image.max(), or delay the whole function.": seen(
             lambda level: max(dask.delayed(render_level)(level)), lambda error: "Delayed" in error
         ),
+        "a level is a number. Render its image first: image = render_level(level).": seen(
+            dask.delayed(lambda image: image.max() - image.min()),
+            lambda error: "'int' object has no attribute" in error,
+        ),
         "Python's own max and min compare whole rows with each other. Write image.max() and image.min().": seen(
             dask.delayed(lambda level: max(picture(level)) - min(picture(level))), lambda error: "truth value" in error
         ),
@@ -220,6 +224,13 @@ def nearly_uniform(level):
     return counts if 0 < counts["largest"] - counts["smallest"] <= 2 else None
 
 
+def ended_early(first_uniform, rendered):
+    """The lowest uniform image of a search that ended between it and the highest one that is not, and gave no uniform one."""
+    uniform = [level for level in rendered if FIRST <= level <= LAST]
+    others = [level for level in rendered if level < FIRST]
+    return uniform and others and max(others) <= first_uniform < FIRST - 1 and {"uniform": min(uniform)}
+
+
 def in_small_stack(rendered):
     """The last image that was rendered, if a search among the first 2,000 ends there."""
     return rendered and 1_000 <= max(rendered) < 2_000 and {"last": max(rendered)}
@@ -301,6 +312,11 @@ EXERCISES["1.2"] = Parts(
                 first_uniform < FIRST and turned(rendered, lambda at, after: after < at < FIRST)
             ),
         ),
+        "first_uniform = {first_uniform} is not uniform, but image {uniform}, which your search rendered, is. The first one lies "
+        "between the two. Go on until they are neighbours; the uniform one is the answer.": seen(
+            {"first_uniform": 139_062, "rendered": [100_000, 150_000, 125_000, 137_500, 143_750, 140_625]},
+            ended_early,
+        ),
         "first_uniform = {first_uniform}: your search never looked beyond image {at}, whose counts range from {smallest} to "
         "{largest}.": seen(
             {"first_uniform": 100_000, "rendered": [49_999, 99_999]},
@@ -339,7 +355,7 @@ EXERCISES["1.2"] = Parts(
 # --- 1.3: brightness along the zoom ---
 
 LEVELS = range(0, 150_000, 5_000)
-MOST_IN_MEMORY = 5
+MOST_IN_MEMORY = 2  # with one worker
 
 
 def images(levels=LEVELS):
@@ -512,19 +528,19 @@ EXERCISES["1.3"] = Checked(
         **{f"these are the images {which}. Asked for are {ASKED}.": of_levels(f) for which, f in OTHER_LEVELS.items()},
         "number {position} is {value:.3f}, but the mean count of all pixels of image {level} is {right:.3f}. The images are "
         f"those of level {ASKED}.": seen(means(images(range(7, 150_000, 5_000))), first_wrong_mean),
-        "the numbers are right, but computing the array rendered {renders} images: the others were rendered before. Leave "
-        "all work to the moment of computing.": seen(
+        f"the numbers are right, but computing the array rendered {{renders}} of the {len(LEVELS)} images: what is missing was done "
+        "before. Leave all work to the moment of computing.": seen(
             in_one_piece(mean_counts),
             lambda renders: renders < len(LEVELS),
         ),
-        "the numbers are right, but while they were computed {held:.0f} images were in memory at once. Keep one image per "
-        "chunk.": seen(means(images().rechunk(-1)), lambda held: round(held) > MOST_IN_MEMORY),
+        "the numbers are right, but while one worker computed them {held:.0f} images were in memory at once. Keep one image per "
+        "chunk.": seen(means(images().rechunk((5, 512, 512))), lambda held: round(held) > MOST_IN_MEMORY),
     },
     also_right=(
         means(images()),
         da.stack([da.from_delayed(delays(np.mean)(dask.delayed(render_level)(at)), (), float) for at in LEVELS]),
     ),
-    praise=f"{len(LEVELS)} numbers of {len(LEVELS)} images, and never more than {MOST_IN_MEMORY} of the images in memory.",
+    praise=f"{len(LEVELS)} numbers of {len(LEVELS)} images, and each image is forgotten once it has its mean.",
     hints=[
         "begin with the images you need, stack[first:last:step], still lazy. Then take the mean of each image.",
         "the array that you get by slicing has three axes: level, row, column. The mean is taken over two of them; "
