@@ -66,9 +66,16 @@ class Plan(NamedTuple):
         begin("computing three tiles of your map")
         try:
             places = LOOKED_AT if self.shape == MAP_SHAPE else ()
-            return Looked(self.shape, {place: float(self.plan[place].compute()) for place in places})
+            blocks = {place: self.plan[tuple(slice(at, at + 1) for at in place)].compute() for place in places}
         except Exception as error:
             raise Wrong(f"computing it raises {described(error)}.") from None
+        for counts in blocks.values():
+            if np.shape(counts) != (1, 1):
+                raise Wrong(
+                    f"chunks=(1, 1) declares one number for a tile, but computing it gives an array of shape {np.shape(counts)}. "
+                    "Which function counts, and which one labels?"
+                )
+        return Looked(self.shape, {place: counts.item() for place, counts in blocks.items()})
 
 
 def lazy_map(answer):
@@ -132,7 +139,7 @@ MAP_500 = Value(
         "it declares one pixel per tile of 100 x 100. Rechunk the tiles first.": seen(
             da.zeros((20, 50)), has_shape((SLIDE[0] // SMALL, SLIDE[1] // SMALL))
         ),
-        "it declares the shape of the slide, as if a tile gave a tile. It gives one number: chunks=(1, 1).": seen(
+        "it declares the shape of the slide, as if a tile gave a tile. Map count_nuclei, which gives one number: chunks=(1, 1).": seen(
             da.zeros(SLIDE), has_shape(SLIDE)
         ),
         "this is one number. The map is asked for, one number per tile; its sum comes later.": seen(
@@ -527,7 +534,7 @@ def about(size, within=1):
     return seen(math.ceil(size) + REACH, lambda found: abs(found - REACH - size) < within)
 
 
-EXERCISES["5.2"] = Value(
+OVERLAP_5_2 = Value(
     right=SIDE + REACH,
     reads=one_or_per_axis,
     same=same_overlap,
@@ -537,67 +544,95 @@ EXERCISES["5.2"] = Value(
         ),
     },
     mistakes={
-        "{found} is one pixel below the rule. Is a side last - first + 1 pixels long, or last - first?": SIDE
-        + REACH
-        - 1,
-        "{found} is the overlap of the slide. This picture has other objects, and label_bright has another reach.": OVERLAP,
-        "{found} contains the largest nucleus of the slide. Measure the objects of this picture.": LARGEST + REACH,
-        "{found} is the largest nucleus of the slide. Measure the objects of this picture, and add the reach.": LARGEST,
-        "{found} contains the largest label of segment_nuclei. Measure those of label_bright.": SEGMENTED + REACH,
-        "{found} contains the largest object of the first tile. The largest one of the picture decides.": FIRST + REACH,
-        "{found} contains half of the reach. The reach is the way to one side already.": SIDE + REACH // 2,
-        "{found} contains half of the largest object, as for the distance. label_bright computes no distance.": SIDE
+        "it is one pixel below the rule. Is a side last - first + 1 pixels long, or last - first?": SIDE + REACH - 1,
+        "it is the overlap of the slide. This picture has other objects, and label_bright has another reach.": OVERLAP,
+        "it contains the largest nucleus of the slide. Measure the objects of this picture.": LARGEST + REACH,
+        "it is the largest nucleus of the slide. Measure the objects of this picture, and add the reach.": LARGEST,
+        "it contains the largest label of segment_nuclei. Measure those of label_bright.": SEGMENTED + REACH,
+        "it contains the largest object of the first tile. The largest one of the picture decides.": FIRST + REACH,
+        "it contains half of the reach. The reach is the way to one side already.": SIDE + REACH // 2,
+        "it contains half of the largest object, as for the distance. label_bright computes no distance.": SIDE
         + REACH
         + SIDE // 2,
-        "{found} contains the reach of segment_nuclei for objects of this size. label_bright has another blur, and no "
+        "it contains the reach of segment_nuclei for objects of this size. label_bright has another blur, and no "
         "distance.": SIDE + BLUR + SIDE // 2,
-        "{found} contains REACH, that of segment_nuclei on the slide. label_bright has another reach.": SIDE
+        "it contains REACH, that of segment_nuclei on the slide. label_bright has another reach.": SIDE
         + OVERLAP
         - LARGEST,
-        "{found} is twice the rule. The overlap is the width of the margin on one side of a tile, and each side gets it.": 2
+        "it is twice the rule. The overlap is the width of the margin on one side of a tile, and each side gets it.": 2
         * (SIDE + REACH),
-        "{found} is the side of a tile. The overlap depends on the objects and on the filter, not on the tiles.": TILE,
-        "{found} contains one side of the bounding boxes only. Take the longer one of each.": min(HEIGHT, WIDTH)
-        + REACH,
-        "{found} contains the shorter side of each bounding box. Take the longer one.": max(map(min, BOXES)) + REACH,
-        "{found} contains the reach of a blur with SIGMA = 2. Which sigma does label_bright have?": SIDE + BLUR,
-        "{found} is the number of objects. The overlap is asked for: a length in pixels.": len(REGIONS),
-        "{found} contains no reach. And is a side last - first + 1 pixels long, or last - first?": SIDE - 1,
-        "{found} holds the largest object. But the pixels at its far end depend on what the filter sees beyond them.": SIDE,
-        "{found} is the reach of the filter alone. A tile also has to see whole what begins in it.": REACH,
-        "{found} holds the reach of the filter twice. It counts once: behind the far end of the object.": SIDE
-        + 2 * REACH,
-        "{found} holds the largest object twice. It counts once, wherever it begins in a tile.": 2 * SIDE + REACH,
-        "{found} adds the two sides of a bounding box. The longer one is asked for.": max(map(sum, BOXES)) + REACH,
-        "{found} contains sigma. It is not the reach: how far does scipy's Gaussian filter look?": SIDE + 5,
-        "{found} contains three times sigma. It is not the reach: scipy's Gaussian filter looks further.": SIDE + 15,
-        "the overlap is {found[0]} along rows and {found[1]} along columns. One of them is not what the largest object needs "
+        "it is the side of a tile. The overlap depends on the objects and on the filter, not on the tiles.": TILE,
+        "it contains one side of the bounding boxes only. Take the longer one of each.": min(HEIGHT, WIDTH) + REACH,
+        "it contains the shorter side of each bounding box. Take the longer one.": max(map(min, BOXES)) + REACH,
+        "it contains the reach of a blur with SIGMA = 2. Which sigma does label_bright have?": SIDE + BLUR,
+        "it is the number of objects. The overlap is asked for: a length in pixels.": len(REGIONS),
+        "it contains no reach. And is a side last - first + 1 pixels long, or last - first?": SIDE - 1,
+        "it holds the largest object. But the pixels at its far end depend on what the filter sees beyond them.": SIDE,
+        "it is the reach of the filter alone. A tile also has to see whole what begins in it.": REACH,
+        "it holds the reach of the filter twice. It counts once: behind the far end of the object.": SIDE + 2 * REACH,
+        "it holds the largest object twice. It counts once, wherever it begins in a tile.": 2 * SIDE + REACH,
+        "it adds the two sides of a bounding box. The longer one is asked for.": max(map(sum, BOXES)) + REACH,
+        "it contains sigma. It is not the reach: how far does scipy's Gaussian filter look?": SIDE + 5,
+        "it contains three times sigma. It is not the reach: scipy's Gaussian filter looks further.": SIDE + 15,
+        "it is {found[0]} along rows and {found[1]} along columns. One of them is not what the largest object needs "
         "along this axis.": seen((REACH, SIDE + REACH), lambda found: isinstance(found, tuple)),
-        "the answer is {found}, but a whole number is asked for.": seen(40.5, lambda found: found != int(found)),
-        "the overlap is {found}, but it cannot be negative.": seen(-1, lambda found: found < 0),
+        "a whole number is asked for.": seen(40.5, lambda found: found != int(found)),
+        "it cannot be negative.": seen(-1, lambda found: found < 0),
         "half of the largest object is not enough: it may begin at the last pixel of a tile.": about(SIDE / 2),
-        "{found} contains the area of an object. Measure the longer side of the bounding box.": about(AREA, 2),
-        "{found} contains the area of a bounding box. Measure its longer side.": about(
+        "it contains the area of an object. Measure the longer side of the bounding box.": about(AREA, 2),
+        "it contains the area of a bounding box. Measure its longer side.": about(
             max(height * width for height, width in BOXES), 2
         ),
-        "{found} contains the root of an area. An object that is longer than wide needs more.": about(AREA**0.5),
-        "{found} contains the diameter of a disc of the same area. An object that is longer than wide needs more.": about(
+        "it contains the root of an area. An object that is longer than wide needs more.": about(AREA**0.5),
+        "it contains the diameter of a disc of the same area. An object that is longer than wide needs more.": about(
             max(region.equivalent_diameter_area for region in REGIONS)
         ),
-        "{found} contains the diagonal of a bounding box. Its longer side is asked for.": about(
+        "it contains the diagonal of a bounding box. Its longer side is asked for.": about(
             max(math.hypot(*box) for box in BOXES)
         ),
-        "{found} contains the major axis, that of an ellipse like the object. Take the bounding box.": about(AXIS),
-        "{found} would hold an average object. The largest one decides.": about(np.mean([max(box) for box in BOXES])),
-        "{found} holds the largest object, but not also all that the filter sees beyond its far end.": seen(
+        "it contains the major axis, that of an ellipse like the object. Take the bounding box.": about(AXIS),
+        "it would hold an average object. The largest one decides.": about(np.mean([max(box) for box in BOXES])),
+        "it holds the largest object, but not also all that the filter sees beyond its far end.": seen(
             SIDE + REACH // 2 - 1, lambda found: SIDE < found < SIDE + REACH
         ),
-        "{found} is too small. Count with it, and with the reach of label_bright: count_in_tiles refuses.": seen(
+        "it is too small. Does it hold the largest object of the whole picture, and the reach as well?": seen(
             0, lambda found: found < SIDE + REACH
         ),
     },
-    otherwise="{found} is enough, but more than the rule demands: every pixel of overlap is processed again and again.",
-    also_right=((SIDE + REACH,) * 2, [HEIGHT + REACH, WIDTH + REACH], np.int64(SIDE + REACH)),
+    otherwise="it is enough, but more than the rule demands: every pixel of overlap is processed again and again.",
+)
+EXERCISES["5.2"] = Parts(
+    parts={
+        "reach": Value(
+            right=REACH,
+            reads=number,
+            mistakes={
+                "it is that of segment_nuclei on the slide. label_bright has another blur, and no distance.": OVERLAP
+                - LARGEST,
+                "it is that of a blur with SIGMA = 2. Which sigma does label_bright have?": BLUR,
+                "it is sigma. How far does scipy's Gaussian filter look?": 5,
+                "it is three times sigma. scipy's Gaussian filter looks further.": 15,
+                "it contains half of the largest object, as for the distance. label_bright computes no distance.": REACH
+                + SIDE // 2,
+                "it is twice the reach. It is the way to one side of a pixel.": 2 * REACH,
+                "it is half of the reach, which is the way to one side already.": REACH // 2,
+                "it counts the pixel itself, too. How far is it from there to the last one that the filter sees?": REACH
+                + 1,
+                "it is the threshold.": 25,
+                "it is the overlap. The reach is what the method adds to the largest object.": SIDE + REACH,
+                "it is the largest object. The reach is how far the method looks beyond a pixel.": SIDE,
+            },
+            otherwise="overlap_needed tells how far a Gaussian filter looks. Which sigma does label_bright have, and does anything "
+            "else in it look at neighbours?",
+        ),
+        "overlap": OVERLAP_5_2,
+    },
+    tells="{name} = {found}: {fault}",
+    also_right=(
+        (REACH, (SIDE + REACH,) * 2),
+        (float(REACH), [HEIGHT + REACH, WIDTH + REACH]),
+        (np.int64(REACH), np.int64(SIDE + REACH)),
+    ),
     praise=f"An object of up to {SIDE} pixels fits into the overlap together with the reach of the filter, {REACH}. (Both sides "
     f"have to be looked at: the highest object has {HEIGHT} rows, the widest {WIDTH} columns.)",
     hints=[
@@ -676,6 +711,9 @@ EXERCISES["5.4"] = Value(
     reads=blobs,
     mistakes={
         "there are 0 objects in your image, but one is asked for.": seen(drawn(), lambda found: not found.any()),
+        "all pixels are True: an object of 16 x 16 pixels. At most 8 along either axis are allowed.": seen(
+            ~drawn(), lambda found: found.all()
+        ),
         "the corners of your image are True, and what is False lies between them. True is the object.": seen(
             ~drawn(np.s_[4, 4:12]), lambda found: found[:: len(found) - 1, :: len(found) - 1].all()
         ),
@@ -693,7 +731,7 @@ EXERCISES["5.4"] = Value(
             drawn(np.s_[2:4, 6:10]),
             counted_once(lambda first, last: first // 8 == last // 8 or 5 <= first and last <= 10),
         ),
-        "your object is counted once. One tile sees all of its {size} pixels, others {parts}. Where is the centroid of each part?": seen(
+        "your object is counted once. One tile sees all of its {size} pixels, others {parts}. Where is the centroid of each part? Move the object.": seen(
             drawn(np.s_[4, 3:11]),
             lambda found: (facts := counted_once()(found)) and facts["most"] == facts["size"] and facts,
         ),
