@@ -65,6 +65,22 @@ def others_than_tiles(found):
     return rest
 
 
+def how_often(found):
+    """The first shape that is listed too often or too rarely, if all shapes are those of tiles."""
+    listed, right = Counter(tiles_in(found)), Counter(TILES)
+    if set(listed) != set(right):
+        return None
+    shape = next(shape for shape in right if listed[shape] != right[shape])
+    more = " And a call before compute() is missing." * ((0, 0) not in found)
+    return {"shape": shape, "right": right[shape], "count": listed[shape], "more": more}
+
+
+def are_alike(found):
+    """Whether there are as many tiles as there should be, all about as large, and none as large as a chunk."""
+    tiles = np.array(tiles_in(found))
+    return len(tiles) == len(TILES) and np.ptp(tiles, axis=0).max() <= 1 and (tiles.max(axis=0) < CHUNKS).all()
+
+
 def in_a_row(found):
     """How long tiles are together along an axis that they do not fill, if they form a grid."""
     repeats = Counter()  # how many rows of tiles have the same height
@@ -104,7 +120,7 @@ EXERCISES["2.1"] = Value(
         "the sizes of your tiles are right, but a shape is (rows, columns): yours are the other way round.": seen(
             calls(CHUNKS[::-1], dtype=np.uint8), lambda found: sorted(shape[::-1] for shape in tiles_in(found)) == TILES
         ),
-        "your list has {count} trial calls, and the right tiles. Which trial does dtype leave?": seen(
+        "your list has {count} trial calls, and the right tiles. dtype leaves one, and it comes before compute().": seen(
             [(0, 0), *CALLS], lambda found: tiles_in(found) == TILES and {"count": len(found) - len(TILES)}
         ),
         "your tiles are right, but no call gets the shape {other}. Look once more at what the calls before compute() print.": seen(
@@ -114,12 +130,8 @@ EXERCISES["2.1"] = Value(
         "all your tiles have the same size. Does 512 divide evenly?": seen(
             [(0, 0), *[CHUNKS] * 6], lambda found: set(tiles_in(found)) == {CHUNKS}
         ),
-        "all these shapes occur, but not as often as you say. Hand in one entry for every call.{more}": seen(
-            [(0, 0), *sorted(set(TILES))],
-            lambda found: (
-                set(tiles_in(found)) == set(TILES)
-                and {"more": " And a call before compute() is missing." * ((0, 0) not in found)}
-            ),
+        "all these shapes occur, but {shape} in {right} calls, and you list {count}. Hand in one entry for every call.{more}": seen(
+            [(0, 0), *sorted(set(TILES))], how_often
         ),
         "in your list the image is one tile. Where is it cut?": seen(
             calls(SHAPE, dtype=np.uint8), lambda found: tiles_in(found) == [SHAPE]
@@ -145,6 +157,9 @@ EXERCISES["2.1"] = Value(
             [shape for shape in CALLS if shape != (112, 212)],
             lambda found: {(112, 300), (200, 212)} <= set(found) and (112, 212) not in found,
         ),
+        "you spread the image evenly. But dask cuts full chunks of 200 x 300 from the start on, and only the last one is smaller.": seen(
+            [(0, 0), *[(171, 256)] * 6], are_alike
+        ),
         "from edge to edge, your tiles have {along} {line}s together, but the image has 512.": seen(
             [(0, 0), (200, 300), (200, 300), (12, 300), (200, 212), (200, 212), (12, 212)], in_a_row
         ),
@@ -158,7 +173,7 @@ EXERCISES["2.1"] = Value(
     praise=f"{len(CALLS)} calls, {len(TILES)} of them with a tile.",
     hints=[
         "count the calls before compute() and the calls during compute() separately.",
-        "before compute(): the task states the dtype. Which of the two trial calls does this stop?",
+        "before compute(): the task states the dtype, as the lesson does for quarters. What did report print there?",
         "during compute(): one call per tile. Combine each chunk of the rows with each of the columns, leftovers too.",
     ],
 )
@@ -259,6 +274,11 @@ EXERCISES["2.2"] = Value(
         "you mark only where bands cross. To be near a cut in one direction is enough.": seen(
             bands(columns=()) & bands(rows=()), lambda found: are_crossings(found) and not are_bands(found)
         ),
+        "you miss {missed} of the wrong pixels, and mark none too many. If you measure, a difference may have either sign, and another "
+        "image has other ones. The wrong pixels form bands that run from edge to edge.": seen(
+            bands() & (np.indices(SHAPE).sum(axis=0) % 3 > 0),
+            lambda found, expected: (facts := how_many_differ(found, expected)) and not facts["extra"] and facts,
+        ),
         "you miss {missed} of the wrong pixels, and mark {extra} too many. Whatever the image shows, the wrong ones form "
         "bands that run from edge to edge.": seen(with_a_stray_pixel(bands()), how_many_differ),
         "no {line} is marked from edge to edge, but the image is also cut between {line}s.": seen(
@@ -285,8 +305,8 @@ EXERCISES["2.2"] = Value(
             bands(before=10, behind=8),
             in_an_axis(lambda marked, reaches: all(a + b == 2 * REACH != 2 * a for a, b in reaches)),
         ),
-        "before a cut between {line}s you mark {before} of them, and {behind} behind it, but the filter looks equally "
-        "far in both directions.": seen(
+        "before a cut between {line}s you mark {before} of them, and {behind} behind it. The filter looks equally far in both "
+        "directions: as far as its radius.": seen(
             bands(before=8, behind=9), in_an_axis(lambda marked, reaches: any(a != b for a, b in reaches))
         ),
         "on each side of a cut between {line}s you mark {before} of them, but the filter looks further.": seen(
@@ -352,6 +372,7 @@ def results_with_wrong_pixels():
     brightest, darkest = (np.unravel_index(at, DECIMALS.shape) for at in (DECIMALS.argmax(), DECIMALS.argmin()))
     yield lazy(DECIMALS + 5, (30, 40)), DECIMALS
     yield lazy(DECIMALS - 5, (30, 40)), DECIMALS
+    yield lazy(DECIMALS + 1e-5, (30, 40)), DECIMALS
     yield lazy(DECIMALS + alternating, (60, 40)), DECIMALS
     yield lazy(one_pixel(COUNTS, (47, 30), 1), (30, 20)), COUNTS
     yield lazy(one_pixel(COUNTS, (0, 0), -1), (30, 20)), COUNTS
@@ -526,7 +547,7 @@ EXERCISES["2.3"] = Function(
             lambda tiled, whole: not np.array_equal(computed_by_name()[tiled.name], whole)
         ),
         "len tells the rows alone. Compare the whole shape.": by_rows,
-        "does your function compare the pixels?": by(lambda a, b: False),
+        "does your function compare the pixels, or does it return before?": by(lambda a, b: False),
         "compare the shapes before you subtract: NumPy cannot subtract these.": subtracting_first,
         "only pixels are compared, and their shape. It has to keep its promises as well, and nan to be noticed.": {
             "promised": (),
@@ -574,6 +595,9 @@ EXERCISES["2.3"] = Function(
         "one wrong pixel is enough, however many there are. Do you ask for a share of them?": by(
             lambda a, b: not (np.abs(a - b) <= 1e-6).mean() >= 0.99
         ),
+        "a mean hides a single wrong pixel. Look at the largest difference.": by(
+            lambda a, b: not np.abs(a - b).mean() <= 1e-6
+        ),
         "many small differences add up. Look at each of them, without a sum.": by(
             lambda a, b: not np.abs(a - b).sum() <= 1e-6
         ),
@@ -584,6 +608,11 @@ EXERCISES["2.3"] = Function(
         "nan in both of them is a difference as well. Which option of yours makes them equal?": by_close(
             rtol=0, atol=1e-6, equal_nan=True
         ),
+        "int8 has no 128, and begins again at -128. Convert to float before you subtract. And compare what is declared.": {
+            "promised": (),
+            "dtype": None,
+            "far": lambda: lambda found, expected: (np.abs(found - expected) > 1e-6).any(),
+        },
         "int8 has no 128, and begins again at -128. Convert to float before you subtract.": {"dtype": None},
         "a negative difference is a difference, too.": by(lambda a, b: (a - b).max() > 1e-6),
         "a positive difference is a difference, too.": by(lambda a, b: (b - a).max() > 1e-6),
@@ -634,9 +663,8 @@ EXERCISES["2.3"] = Function(
         "here it is whole that has a pixel which is not a number. Do you look for it in tiled alone?": by(
             lambda a, b: np.isnan(a).any() or np.abs(a - b).max() > 1e-6
         ),
-        "a pixel that is not a number counts as different. (np.nanmax and its relatives pass over it.)": by(
-            lambda a, b: np.nanmax(np.abs(a - b)) > 1e-6
-        ),
+        "a pixel that is not a number counts as different. But every comparison with nan is False (try np.nan > 1e-6 in a cell), and "
+        "np.nanmax passes over it.": by(lambda a, b: np.nanmax(np.abs(a - b)) > 1e-6),
     },
     also_right=(
         lambda tiled, whole: is_wrong(tiled, whole, far=lambda a, b: not np.allclose(a, b, rtol=0, atol=1e-6)),
@@ -728,6 +756,7 @@ def hazy_images():
         (np.full((6, 9), 200, np.uint8), (6, 4)),
         (np.repeat(ramp, 5, axis=0), (160, 54)),
         (nearly_black, (20, 30)),
+        (np.tile(np.array([2, 3], np.uint8), (4, 5)), (2, 5)),  # its mean lies in the middle between two numbers
     ):
         yield (da.from_array(pixels, chunks),)
 
@@ -836,6 +865,16 @@ EXERCISES["2.4"] = Plans(
         "pixels went below zero and came back at the top. No step prevents this, or it comes too late.": each(
             np.subtract
         ),
+        "dark pixels become 255: uint16 has no sign either, so that they come back at its top, and are cut off at 255.": each(
+            lambda tile, haze: np.clip(tile.astype(np.uint16) - haze, 0, 255).astype(np.uint8)
+        ),
+        "nothing is subtracted from pixels as bright as the haze, or brighter.": each(
+            lambda tile, haze: np.where(tile < haze, 0, tile).astype(np.uint8)
+        ),
+        "the haze is rounded before it is subtracted. Take round of the mean.": each(
+            lambda tile, haze: np.clip(np.round(tile.astype(float) - haze), 0, 255).astype(np.uint8)
+        )
+        | {"haze": lambda tiles: tiles.mean().compute()},
         "what falls below zero becomes 0, but yours becomes positive.": each(
             lambda tile, haze: np.abs(tile.astype(np.int16) - haze).astype(np.uint8)
         ),
