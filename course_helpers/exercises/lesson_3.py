@@ -247,6 +247,8 @@ EXERCISES["3.2"] = InTiles(
             lambda tiles: tiles.astype(float)
         ),
         "The pipeline is applied twice.": lambda tiles: in_tiles(in_tiles(tiles)),
+        "Your margin is 10 pixels, one short. How far does a Gaussian of sigma=1.5 look, and how many of 11 pixels lie on one side of "
+        "the middle?": seen({"depth": 10}, lambda margin: margin == (10, 10)),
         "Your margin, all steps together, is {rows} pixels in rows and {columns} in columns: less than both filters look.": (
             seen({"depth": (11, 9)}, lambda margin: narrow(margin, 11))
         ),
@@ -259,6 +261,8 @@ EXERCISES["3.2"] = InTiles(
         "your tiles have a margin of 17 pixels, and less is always enough. Is size=11 a width or a radius?": (
             seen(step_by_step(6, 11), lambda watched: wide(watched) == {"margin": "17"})
         ),
+        "your tiles have a margin of 16 pixels, which holds the radius of the maximum filter twice. A top-hat is two such filters, "
+        "this is one.": seen({"depth": 16}, lambda watched: wide(watched) == {"margin": "16"}),
         "your tiles have a margin of 22 pixels on each side, which is 2 x 11. depth counts one side.": (
             seen({"depth": 22}, lambda watched: wide(watched) == {"margin": "22"})
         ),
@@ -552,6 +556,9 @@ EXERCISES["3.4"] = InTiles(
         "The threshold comes from every second pixel. Count all.": by(lambda flat: otsu_of(flat[::2, ::2])),
         "The threshold comes from every second tile. Count the pixels of all.": by(
             lambda flat: otsu_of(da.concatenate([tile.ravel() for tile in flat.blocks.ravel()[::2]]))
+        ),
+        "The threshold comes from every second tile along both axes. Count the pixels of all.": by(
+            lambda flat: otsu_of(flat.blocks[::2, ::2])
         ),
         "The threshold comes from tiles with their margins on, where some pixels count twice.": otsu_of_other(
             trim=False
