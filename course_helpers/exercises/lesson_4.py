@@ -105,7 +105,7 @@ EXERCISES["4.1"] = Value(
             (touched()[0][0], touched()[-1][0]),
         ],
         "both ends are there. Is nothing read between them?": [touched()[0], touched()[-1]],
-        "one chunk holds 100 columns of pixels, and 80 to 200 are read. Where do they begin and end?": touched(
+        "a chunk is read as a whole, also if a part of it is asked for. Columns 80 to 99 and column 200 lie in chunks, too.": touched(
             columns=(100, 200)
         ),
         "these are the chunks of stored[:1930, 80:201]. On which side of the colon is 1930?": touched(rows=(0, 1930)),
@@ -402,7 +402,7 @@ EXERCISES["4.3"] = Function(
         "your pieces begin at pixel (row, column). Chunk (row, column) begins at (row * height, column * width).": {
             "pixels": lambda: lambda row, column, height, width: np.s_[row : row + height, column : column + width]
         },
-        "your pieces have 100 x 100 pixels. Take their size from .chunks of this array.": {
+        "your pieces are larger than the chunks of this array. Take their size from its .chunks.": {
             "steps": lambda: lambda chunks: (100, 100)
         },
         "your list is always empty. Is each chunk read? A slice of a dask array is none before .compute().": (
@@ -698,8 +698,10 @@ EXERCISES["4.4"] = Checked(
         ),
         "{line} is 0 from end to end, and its neighbours are not. Where does the slice of a piece end, and where does the next "
         "one begin?": seen(stores(zero(np.s_[255::256], np.s_[:, 255::256])), empty_lines),
-        "{share:.1%} of the pixels are 0, the first at row {row}, column {column}. Was each piece copied? Or did two tasks write "
-        "into the same chunk?": seen(stores(zero(np.s_[128:256, 128:256])), empty_pieces),
+        "{share:.1%} of the pixels are 0, the first at row {row}, column {column}. Was each piece copied? If dask "
+        "copies, two of its chunks may write into the same Zarr chunk: rechunk to (256, 256) before.": seen(
+            stores(zero(np.s_[128:256, 128:256])), empty_pieces
+        ),
         "at row {row}, column {column} there is {stored} instead of {instead_of}: bright and dark are swapped.": seen(
             stores(lambda pixels: 255 - pixels),
             lambda found, expected: np.ptp(found + expected) == 0 and difference(found, expected),
