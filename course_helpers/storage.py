@@ -104,7 +104,7 @@ def write_verified(image, path, chunks=None, compressors=CODECS, overwrite=False
 
     Returns
     -------
-    zarr.Array, opened for reading
+    zarr.Array, opened for reading, of the image's dtype in the byte order of the computer
 
     Raises
     ------

@@ -306,6 +306,19 @@ def test_doubled_overlaps_tell_what_depends_on_the_window():
     assert changed[0, 1] == 1 and changed[3, 5] == 0
 
 
+def test_an_overlap_of_0_is_compared_with_a_wider_one():
+    tiles = da.ones((20, 20), np.uint8, chunks=10)
+    assert compute(changed_in_tiles(label_mask, tiles, 0)).tolist() == [[0, 100], [100, 100]]
+
+
+def test_a_table_without_objects_has_the_columns_of_others():
+    image, properties = np.zeros((20, 20)), ("bbox", "area", "centroid", "intensity_mean", "coords")
+    none = measure_in_tiles(label_mask, da.from_array(image, chunks=10), 5, properties)
+    image[4:6, 9:12] = 1
+    some = measure_in_tiles(label_mask, da.from_array(image, chunks=10), 5, properties)
+    assert len(none) == 0 and len(some) == 1 and none.dtypes.to_dict() == some.dtypes.to_dict()
+
+
 def broken(change):
     """Tiles of whole numbers, declared as uint8, of which one is something else when it is computed."""
 

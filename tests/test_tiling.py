@@ -348,6 +348,19 @@ def test_one_patch_is_computed_and_written_at_a_time():
     assert written == [(slice(row, row + 2), slice(*columns)) for row in (0, 2, 4) for columns in ((0, 3), (3, 4))]
 
 
+@pytest.mark.parametrize("shape", [(128,), (8, 16), (4, 4, 8)])
+def test_a_patch_has_64_chunks_by_default(shape):
+    sizes = []
+
+    class Out:
+        def __setitem__(self, region, pixels):
+            sizes.append(pixels.size)
+
+    Out.shape = shape
+    compute_in_patches(da.ones(shape, chunks=1), out=Out())
+    assert sizes == [64, 64]
+
+
 @pytest.mark.parametrize(
     ("arguments", "error", "words"),
     [
