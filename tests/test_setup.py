@@ -454,6 +454,22 @@ def test_what_was_interrupted_is_installed_again(course):
     assert asked == [False, True] and course.environment.is_installed("setup")
 
 
+def test_a_set_up_that_cannot_be_finished_does_not_count(course):
+    make_environment(course, "an older version of the course")
+    pretend_to_install(course)
+    course.environment.run = lambda command, **options: course.environment.FINISH not in command
+    assert "did not succeed" in message_of(course.main, ["lab"])
+    assert not course.environment.is_installed("setup")
+
+
+def test_a_python_without_pip_is_made_anew(course):
+    make_environment(course, "an older version of the course")
+    pretend_to_install(course)
+    course.environment.run = lambda command, **options: "pip" not in command
+    course.main(["lab"])
+    assert course.environment.read(course.environment.PYTHON) == "new python"
+
+
 def test_a_broken_environment_is_made_anew_in_one_piece(course, monkeypatch):
     make_environment(course, "unfinished")
     course.environment.write(os.path.join(course.environment.VENV, "half"), "a package")
