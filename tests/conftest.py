@@ -112,21 +112,12 @@ class Hostile:
 
 def hostile_answers():
     """What a learner may hand over by mistake, and a little worse."""
-    import dask
-    import dask.array as da
-    import numpy as np
+    return [*hostile_values(), *hostile_arrays(), *hostile_objects()]
 
-    def raises(*arguments, **options):
-        raise KeyError("a mistake of mine")
 
-    def leaves(*arguments, **options):
-        raise SystemExit(1)
-
+def hostile_values():
     recursive = []
     recursive.append(recursive)
-
-    def not_written(*arguments, **options): ...
-
     return [
         None,
         "",
@@ -149,6 +140,26 @@ def hostile_answers():
         recursive,
         range(10**12),
         [0] * 2_000_000,
+    ]
+
+
+def raises(*arguments, **options):
+    raise KeyError("a mistake of mine")
+
+
+def leaves(*arguments, **options):
+    raise SystemExit(1)
+
+
+def not_written(*arguments, **options): ...
+
+
+def hostile_arrays():
+    import dask
+    import dask.array as da
+    import numpy as np
+
+    return [
         np.array([]),
         np.array(np.nan),
         np.full((3, 3), np.nan),
@@ -164,6 +175,11 @@ def hostile_answers():
         dask.delayed(raises),
         dask.delayed(raises)(),
         dask.delayed(not_written),
+    ]
+
+
+def hostile_objects():
+    return [
         print,
         len,
         int,

@@ -92,6 +92,28 @@ def alternatives(node):
             yield from (ast.Constant(value + 1), ast.Constant(value - 1))
         case ast.Constant(float(value)):
             yield from (ast.Constant(value * 2), ast.Constant(value / 2))
+        case ast.Slice(lower, upper):
+            yield but(node, lower=None if lower else ast.Constant(1))
+            yield but(node, upper=None if upper else ast.Constant(-1))
+        case ast.Tuple(elts) | ast.List(elts):
+            yield from (but(node, elts=new) for new in (one_less(elts) if len(elts) > 1 else []) + swapped(elts))
+        case ast.SetComp(elt, generators):
+            yield ast.ListComp(elt, generators)
+        case ast.comprehension(ifs=[_]):
+            yield but(node, ifs=[])
+        case ast.If(test):
+            yield but(node, test=ast.UnaryOp(ast.Not(), test))
+        case ast.For(body=body):
+            yield but(node, body=[*body, ast.Break()])
+        case _:
+            yield from other_calculations(node)
+    if isinstance(node, ast.stmt) and not isinstance(node, (ast.FunctionDef, ast.ImportFrom)):
+        yield ast.Pass()
+
+
+def other_calculations(node):
+    """Comparisons, operators and calls that may stand in the place of this one."""
+    match node:
         case ast.Compare(ops=[op]):
             yield from (but(node, ops=[other()]) for other in OTHERS.get(type(op), ()))
         case ast.BoolOp(op, values):
@@ -103,15 +125,6 @@ def alternatives(node):
                 yield but(node, left=right, right=left)
         case ast.UnaryOp(operand=operand):
             yield operand
-        case ast.Slice(lower, upper):
-            yield but(node, lower=None if lower else ast.Constant(1))
-            yield but(node, upper=None if upper else ast.Constant(-1))
-        case ast.Tuple(elts) | ast.List(elts):
-            yield from (but(node, elts=new) for new in (one_less(elts) if len(elts) > 1 else []) + swapped(elts))
-        case ast.SetComp(elt, generators):
-            yield ast.ListComp(elt, generators)
-        case ast.comprehension(ifs=[_]):
-            yield but(node, ifs=[])
         case ast.Attribute(attr="min" | "max" as name):
             yield but(node, attr="min" if name == "max" else "max")
         case ast.Name("min" | "max" as name):
@@ -120,12 +133,6 @@ def alternatives(node):
             yield from (but(node, args=new) for new in one_less(args) + swapped(args))
             yield from (but(node, keywords=new) for new in one_less(keywords))
             yield from (args[:1] or [func.value]) if isinstance(func, ast.Attribute) else args[:1]
-        case ast.If(test):
-            yield but(node, test=ast.UnaryOp(ast.Not(), test))
-        case ast.For(body=body):
-            yield but(node, body=[*body, ast.Break()])
-    if isinstance(node, ast.stmt) and not isinstance(node, (ast.FunctionDef, ast.ImportFrom)):
-        yield ast.Pass()
 
 
 def kept(node, variables):

@@ -91,7 +91,12 @@ class InTiles(Function):
     share: float = 1  # near the cuts, different margins often give the same
 
     def __post_init__(self):
-        self.mistakes = {**about_plans(self.right), **self.mistakes}
+        self.mistakes = {
+            **about_plans(self.right),
+            **about_results(self.right),
+            **about_map_overlap(self.right),
+            **self.mistakes,
+        }
 
     def look(self, case):
         facts = {"watched": case.own["watch"], "tiles": case.own["tiles"]}
@@ -144,7 +149,7 @@ def is_larger(one, other):
 
 
 def about_plans(right):
-    """Mistakes in how a result comes about, whatever it shows: with examples that `right` makes."""
+    """Mistakes in what a function returns, whatever it shows: with examples that `right` makes."""
     return {
         "your function returns a NumPy array, already computed. Return a dask array: no .compute() at the end, and no "
         "filter that is given all of tiles at once, as it computes them.": seen(
@@ -176,6 +181,12 @@ def about_plans(right):
         "the tiles {tiles.chunks} became {returned.chunks}. The result should be cut like the input.": seen(
             lambda tiles: right(tiles).rechunk(50), lambda returned, tiles: returned.chunks != tiles.chunks
         ),
+    }
+
+
+def about_results(right):
+    """Mistakes that show when a plan is computed."""
+    return {
         "computing your result gives {gives}: the margins of its tiles are still there. Trim them.": seen(
             lambda tiles: right(tiles).map_blocks(np.pad, 1, dtype=right(tiles).dtype, chunks=tiles.chunks),
             lambda pixels, plan: is_larger(pixels, plan),
@@ -188,6 +199,12 @@ def about_plans(right):
             lambda tiles: right(tiles).rechunk(-1).rechunk(tiles.chunks),
             lambda watched, tiles: watched.most_pixels >= tiles.size,
         ),
+    }
+
+
+def about_map_overlap(right):
+    """Errors of map_overlap."""
+    return {
         "depth is a whole number of pixels, such as 3: without quotes and decimals.": seen(
             lambda tiles: tiles.map_overlap(np.copy, depth=3.0, boundary="none"),
             lambda error: (

@@ -306,46 +306,50 @@ def close(found, right):
 
 def cost_of(axes):
     """A part of the answer: how many times as many pixels are processed in tiles with this many axes."""
-    tile, margin, right = COST_TILE, COST_MARGIN, tile_cost((COST_TILE,) * axes, COST_MARGIN)
-    long = tile + 2 * margin
     return Value(
-        right=right,
+        right=tile_cost((COST_TILE,) * axes, COST_MARGIN),
         reads=number,
         same=close,
-        mistakes={
-            "there is a margin on one side only. A tile has two neighbours along each axis.": (
-                ((tile + margin) / tile) ** axes
-            ),
-            "there is twice the margin. It is 12 pixels wide on each side.": ((tile + 4 * margin) / tile) ** axes,
-            "this is the factor of a single axis. How many axes are cut?": long / tile,
-            "this is the factor of a single axis, with a margin on one side only.": (tile + margin) / tile,
-            "this is the cost with another number of axes.": (long / tile) ** (5 - axes),
-            "this is the cost in 2D times 1.5. Each axis is one more factor: the exponent is the number of axes.": (
-                1.5 * (long / tile) ** 2
-            ),
-            "this is the cost in 2D, squared. How many axes would that be?": (long / tile) ** 4,
-            "64 is the tile without its margin. How long is it with it?": (tile / (tile - 2 * margin)) ** axes,
-            "factors of axes are multiplied, not added.": axes * long / tile,
-            "this has strips along the sides, but not what lies at the corners between them.": (
-                1 + axes * 2 * margin / tile
-            ),
-            "this counts the extra pixels alone. How many are processed in all, per useful pixel?": right - 1,
-            "this counts the useful pixels twice: the tile with its margin holds them already.": right + 1,
-            "this is upside down: useful pixels per processed pixel.": 1 / right,
-            "this is a number of pixels. How many times the useful pixels is it?": long**axes,
-            "this is a number of extra pixels. How many times as many are processed?": long**axes - tile**axes,
-            "this is a percentage. How many times the useful pixels is it?": 100 * right,
-            "this is a percentage of extra pixels. How many times as many are processed?": 100 * (right - 1),
-            "parentheses are missing: the whole sum is divided by the tile.": (tile + 2 * margin / tile) ** axes,
-            "this is near, but rounded too coarsely, or rounded on the way. Give two decimals.": seen(
-                round(right), lambda found, expected: found == round(expected) or abs(found / expected - 1) < 0.07
-            ),
-            "a margin cannot make you process fewer pixels than the tile has.": seen(0.2, lambda found: found < 1),
-        },
+        mistakes=wrong_costs(axes),
         otherwise=lambda found, expected: (
             f"this is too {'large' if found > expected else 'small'}. Compare the tile with and without its margin."
         ),
     )
+
+
+def wrong_costs(axes):
+    tile, margin, right = COST_TILE, COST_MARGIN, tile_cost((COST_TILE,) * axes, COST_MARGIN)
+    long = tile + 2 * margin
+    return {
+        "there is a margin on one side only. A tile has two neighbours along each axis.": (
+            ((tile + margin) / tile) ** axes
+        ),
+        "there is twice the margin. It is 12 pixels wide on each side.": ((tile + 4 * margin) / tile) ** axes,
+        "this is the factor of a single axis. How many axes are cut?": long / tile,
+        "this is the factor of a single axis, with a margin on one side only.": (tile + margin) / tile,
+        "this is the cost with another number of axes.": (long / tile) ** (5 - axes),
+        "this is the cost in 2D times 1.5. Each axis is one more factor: the exponent is the number of axes.": (
+            1.5 * (long / tile) ** 2
+        ),
+        "this is the cost in 2D, squared. How many axes would that be?": (long / tile) ** 4,
+        "64 is the tile without its margin. How long is it with it?": (tile / (tile - 2 * margin)) ** axes,
+        "factors of axes are multiplied, not added.": axes * long / tile,
+        "this has strips along the sides, but not what lies at the corners between them.": (
+            1 + axes * 2 * margin / tile
+        ),
+        "this counts the extra pixels alone. How many are processed in all, per useful pixel?": right - 1,
+        "this counts the useful pixels twice: the tile with its margin holds them already.": right + 1,
+        "this is upside down: useful pixels per processed pixel.": 1 / right,
+        "this is a number of pixels. How many times the useful pixels is it?": long**axes,
+        "this is a number of extra pixels. How many times as many are processed?": long**axes - tile**axes,
+        "this is a percentage. How many times the useful pixels is it?": 100 * right,
+        "this is a percentage of extra pixels. How many times as many are processed?": 100 * (right - 1),
+        "parentheses are missing: the whole sum is divided by the tile.": (tile + 2 * margin / tile) ** axes,
+        "this is near, but rounded too coarsely, or rounded on the way. Give two decimals.": seen(
+            round(right), lambda found, expected: found == round(expected) or abs(found / expected - 1) < 0.07
+        ),
+        "a margin cannot make you process fewer pixels than the tile has.": seen(0.2, lambda found: found < 1),
+    }
 
 
 def too_expensive(found):

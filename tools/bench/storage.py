@@ -21,6 +21,7 @@ from course_helpers.storage import write_verified
 from course_helpers.tiff import convert_tiff
 
 SHAPE, CHUNKS = (8192, 8192), (512, 512)
+CODECS = (zarr.codecs.ZstdCodec(level=3), zarr.codecs.Crc32cCodec())
 REPETITIONS = 3
 
 
@@ -54,26 +55,32 @@ def compare(title, works, folder, megabytes):
 def throughput(folder):
     """Write, convert and read one image in several ways."""
     pixels = nuclei_slide(SHAPE, chunks=(1024, 1024)).compute()
-    image, megabytes = da.from_array(pixels, chunks=CHUNKS), pixels.nbytes / 1e6
-    codecs = (zarr.codecs.ZstdCodec(level=3), zarr.codecs.Crc32cCodec())
+    writing(folder, da.from_array(pixels, chunks=CHUNKS))
+    converting(folder, pixels)
+    reading(folder, da.from_array(pixels, chunks=CHUNKS))
+
+
+def writing(folder, image):
     compare(
         "write",
         {
-            "da.to_zarr": lambda path: image.to_zarr(path, compressors=codecs),
+            "da.to_zarr": lambda path: image.to_zarr(path, compressors=CODECS),
             "write_verified (reads all back)": lambda path: write_verified(image, path),
             "numpy memmap, not compressed": lambda path: to_memmap(image, path),
         },
         folder,
-        megabytes,
+        image.nbytes / 1e6,
     )
 
+
+def converting(folder, pixels):
     source = folder / "scan.tif"
     tifffile.imwrite(source, pixels, tile=(256, 256), compression="zlib")
 
     def plainly(path):
         with tifffile.TiffFile(source) as file:
             view = da.from_zarr(zarr.open_array(file.aszarr(), mode="r"))
-            view.rechunk(CHUNKS).to_zarr(path, compressors=codecs)
+            view.rechunk(CHUNKS).to_zarr(path, compressors=CODECS)
 
     compare(
         "convert a tiled TIFF",
@@ -81,14 +88,16 @@ def throughput(folder):
             "tifffile's view, da.to_zarr": plainly,
             "convert_tiff (reads all back)": lambda path: convert_tiff(source, path, CHUNKS, progress=iter),
             "tifffile.imread, whole image": lambda path: zarr.create_array(
-                path, data=tifffile.imread(source), chunks=CHUNKS, compressors=codecs
+                path, data=tifffile.imread(source), chunks=CHUNKS, compressors=CODECS
             ),
         },
         folder,
-        megabytes,
+        pixels.nbytes / 1e6,
     )
 
-    image.to_zarr(folder / "image.zarr", compressors=codecs)
+
+def reading(folder, image):
+    image.to_zarr(folder / "image.zarr", compressors=CODECS)
     to_memmap(image, folder / "image.npy")
     corners = np.random.default_rng(0).integers(0, SHAPE[0] - 512, size=(50, 2)).tolist()
 

@@ -94,9 +94,24 @@ def compare_tilings(name, procedure):
     print("extra: processed pixels / pixels of the image. Then time / time for the whole image, and in brackets what")
     print("is spent outside the procedure, in percent of the time inside. The same: whether all results agree.")
     print("overlap   tile   extra   tiled (ours)      map_overlap   apply_parallel    the same")
-    image = np.random.default_rng(0).integers(0, 256, SHAPE, dtype=np.uint8)
-    meter = {"pixels": 0, "seconds": 0}
     beyond_pixels, beyond_procedure = [], []
+    for overlap in OVERLAPS:
+        for tile in TILES:
+            ratio, extra, added = compare_tiling(procedure, overlap, tile)
+            if tile == 512:
+                beyond_pixels.append(ratio / extra - 1)
+                beyond_procedure.append(added)
+    print(
+        f"Ours with tiles of 512 and overlaps of {OVERLAPS} pixels takes longer than the extra pixels explain by "
+        f"{', '.join(f'{share:+.0%}' for share in beyond_pixels)};"
+    )
+    print(f"outside the procedure by {', '.join(f'{share:+.0%}' for share in beyond_procedure)}.")
+
+
+def compare_tiling(procedure, overlap, tile):
+    """Print a line of the table; return of ours the time and the pixels, per those of the whole image, and the share outside."""
+    image = np.random.default_rng(0).integers(0, 256, SHAPE, dtype=np.uint8)
+    blocks, meter = da.from_array(image, chunks=tile), {"pixels": 0, "seconds": 0}
 
     def metered(pixels):
         start = process_time()
@@ -105,33 +120,22 @@ def compare_tilings(name, procedure):
         meter["pixels"] += pixels.size
         return result
 
-    for overlap in OVERLAPS:
-        for tile in TILES:
-            blocks = da.from_array(image, chunks=tile)
-            with dask.config.set(num_workers=1, scheduler="synchronous"):
-                ways = [
-                    lambda: metered(image),
-                    lambda: tiled(metered, image, tile, overlap),
-                    lambda: blocks.map_overlap(metered, depth=overlap, boundary="none", dtype=np.uint8).compute(),
-                    lambda: apply_parallel(metered, image, (tile, tile), overlap, mode="none", dtype=image.dtype),
-                ]
-                (whole, *others), results, (_, *meters) = seconds(*ways, rounds=7, meter=meter)
-            extra = meters[0]["pixels"] / image.size
-            same = "yes" if all((result == results[0]).all() for result in results) else "no"
-            added = [other / inside["seconds"] - 1 for other, inside in zip(others, meters)]
-            cells = [f"{other / whole:.2f} ({share:+.0%})" for other, share in zip(others, added)]
-            print(
-                f"{overlap:7d} {tile:6d} {extra:7.3f}" + "".join(f"{cell:>17s}" for cell in cells) + f"{same:>10s}",
-                flush=True,
-            )
-            if tile == 512:
-                beyond_pixels.append(others[0] / whole / extra - 1)
-                beyond_procedure.append(added[0])
+    ways = [
+        lambda: metered(image),
+        lambda: tiled(metered, image, tile, overlap),
+        lambda: blocks.map_overlap(metered, depth=overlap, boundary="none", dtype=np.uint8).compute(),
+        lambda: apply_parallel(metered, image, (tile, tile), overlap, mode="none", dtype=image.dtype),
+    ]
+    with dask.config.set(num_workers=1, scheduler="synchronous"):
+        (whole, *others), results, (_, *meters) = seconds(*ways, rounds=7, meter=meter)
+    extra = meters[0]["pixels"] / image.size
+    same = "yes" if all((result == results[0]).all() for result in results) else "no"
+    added = [other / inside["seconds"] - 1 for other, inside in zip(others, meters)]
+    cells = [f"{other / whole:.2f} ({share:+.0%})" for other, share in zip(others, added)]
     print(
-        f"Ours with tiles of 512 and overlaps of {OVERLAPS} pixels takes longer than the extra pixels explain by "
-        f"{', '.join(f'{share:+.0%}' for share in beyond_pixels)};"
+        f"{overlap:7d} {tile:6d} {extra:7.3f}" + "".join(f"{cell:>17s}" for cell in cells) + f"{same:>10s}", flush=True
     )
-    print(f"outside the procedure by {', '.join(f'{share:+.0%}' for share in beyond_procedure)}.")
+    return others[0] / whole, extra, added[0]
 
 
 if __name__ == "__main__":
