@@ -216,6 +216,161 @@ EXERCISES["5.1"] = LargerChunks(
     ],
 )
 
+# --- 5.2: choose the overlap ---
+
+
+def label_bright(tile):
+    """The method of the lesson: blur, threshold and label."""
+    return label(ndi.gaussian_filter(tile, 5, mode="nearest", output=np.float32) > 25)
+
+
+def sides(labels):
+    """Rows and columns of the bounding box of each label."""
+    return [(region.bbox[2] - region.bbox[0], region.bbox[3] - region.bbox[1]) for region in regionprops(labels)]
+
+
+PICTURE = render_nuclei(seed=7, window=np.s_[638:1238, 2400:3300])
+OBJECTS = label_bright(PICTURE)
+REGIONS, BOXES = regionprops(OBJECTS), sides(OBJECTS)
+HEIGHT, WIDTH = (max(along) for along in zip(*BOXES))
+SIDE, REACH, BLUR, TILE = max(HEIGHT, WIDTH), int(4 * 5 + 0.5), int(4 * SIGMA + 0.5), 120
+SEGMENTED = np.max(sides(segment_nuclei(PICTURE, THRESHOLD, SIGMA))).item()
+FIRST = np.max(sides(OBJECTS[:TILE, :TILE])).item()
+AXIS = max(region.axis_major_length for region in REGIONS)
+AREA = max(region.area for region in REGIONS)
+
+
+def one_or_per_axis(answer):
+    """One number, or two for rows and columns as a tuple; two that are equal are one."""
+    if isinstance(answer, (list, tuple)) or isinstance(answer, np.ndarray) and answer.ndim == 1:
+        if len(answer) == 2:
+            rows, columns = (number(part) for part in answer)
+            return rows if rows == columns else (rows, columns)
+    return number(answer)
+
+
+def same_overlap(found, known):
+    """Whether an overlap is this one; each axis may have the right one of its own, as `count_in_tiles` takes it."""
+    return found == known or (found, known) == ((HEIGHT + REACH, WIDTH + REACH), SIDE + REACH)
+
+
+def about(size, within=1):
+    """An overlap of this size and the reach, rounded somehow."""
+    return seen(math.ceil(size) + REACH, lambda found: abs(found - REACH - size) < within)
+
+
+OVERLAP_5_2 = Value(
+    right=SIDE + REACH,
+    reads=one_or_per_axis,
+    same=same_overlap,
+    nearly={
+        "With {found} you are one pixel above the rule. Is a side last - first + 1 pixels long, or last - first?": (
+            SIDE + REACH + 1
+        ),
+    },
+    mistakes={
+        "it is one pixel below the rule. Is a side last - first + 1 pixels long, or last - first?": SIDE + REACH - 1,
+        "it is the overlap of the slide. This picture has other objects, and label_bright has another reach.": OVERLAP,
+        "it contains the largest nucleus of the slide. Measure the objects of this picture.": LARGEST + REACH,
+        "it is the largest nucleus of the slide. Measure the objects of this picture, and add the reach.": LARGEST,
+        "it contains the largest label of segment_nuclei. Measure those of label_bright.": SEGMENTED + REACH,
+        "it contains the largest object of the first tile. The largest one of the picture decides.": FIRST + REACH,
+        "it contains half of the reach. The reach is the way to one side already.": SIDE + REACH // 2,
+        "it contains half of the largest object, as for the distance. label_bright computes no distance.": SIDE
+        + REACH
+        + SIDE // 2,
+        "it contains the reach of segment_nuclei for objects of this size. label_bright has another blur, and no "
+        "distance.": SIDE + BLUR + SIDE // 2,
+        "it contains REACH, that of segment_nuclei on the slide. label_bright has another reach.": SIDE
+        + OVERLAP
+        - LARGEST,
+        "it is twice the rule. The overlap is the width of the margin on one side of a tile, and each side gets it.": 2
+        * (SIDE + REACH),
+        "it is the side of a tile. The overlap depends on the objects and on the filter, not on the tiles.": TILE,
+        "it contains one side of the bounding boxes only. Take the longer one of each.": min(HEIGHT, WIDTH) + REACH,
+        "it contains the shorter side of each bounding box. Take the longer one.": max(map(min, BOXES)) + REACH,
+        "it contains the reach of a blur with SIGMA = 2. Which sigma does label_bright have?": SIDE + BLUR,
+        "it is the number of objects. The overlap is asked for: a length in pixels.": len(REGIONS),
+        "it contains no reach. And is a side last - first + 1 pixels long, or last - first?": SIDE - 1,
+        "it holds the largest object. But the pixels at its far end depend on what the filter sees beyond them.": SIDE,
+        "it is the reach of the filter alone. A tile also has to see whole what begins in it.": REACH,
+        "it holds the reach of the filter twice. It counts once: behind the far end of the object.": SIDE + 2 * REACH,
+        "it holds the largest object twice. It counts once, wherever it begins in a tile.": 2 * SIDE + REACH,
+        "it adds the two sides of a bounding box. The longer one is asked for.": max(map(sum, BOXES)) + REACH,
+        "it contains sigma. It is not the reach: how far does scipy's Gaussian filter look?": SIDE + 5,
+        "it contains three times sigma. It is not the reach: scipy's Gaussian filter looks further.": SIDE + 15,
+        "it is {found[0]} along rows and {found[1]} along columns. One of them is not what the largest object needs "
+        "along this axis.": seen((REACH, SIDE + REACH), lambda found: isinstance(found, tuple)),
+        "a whole number is asked for.": seen(40.5, lambda found: found != int(found)),
+        "it cannot be negative.": seen(-1, lambda found: found < 0),
+        "half of the largest object is not enough: it may begin at the last pixel of a tile.": about(SIDE / 2),
+        "it contains the area of an object. Measure the longer side of the bounding box.": about(AREA, 2),
+        "it contains the area of a bounding box. Measure its longer side.": about(
+            max(height * width for height, width in BOXES), 2
+        ),
+        "it contains the root of an area. An object that is longer than wide needs more.": about(AREA**0.5),
+        "it contains the diameter of a disc of the same area. An object that is longer than wide needs more.": about(
+            max(region.equivalent_diameter_area for region in REGIONS)
+        ),
+        "it contains the diagonal of a bounding box. Its longer side is asked for.": about(
+            max(math.hypot(*box) for box in BOXES)
+        ),
+        "it contains the major axis, that of an ellipse like the object. Take the bounding box.": about(AXIS),
+        "it would hold an average object. The largest one decides.": about(np.mean([max(box) for box in BOXES])),
+        "it holds the largest object, but not also all that the filter sees beyond its far end.": seen(
+            SIDE + REACH // 2 - 1, lambda found: SIDE < found < SIDE + REACH
+        ),
+        "it is too small. Does it hold the largest object of the whole picture, and the reach as well?": seen(
+            0, lambda found: found < SIDE + REACH
+        ),
+    },
+    otherwise="it is enough, but more than the rule demands: every pixel of overlap is processed again and again.",
+)
+EXERCISES["5.2"] = Parts(
+    parts={
+        "reach": Value(
+            right=REACH,
+            reads=number,
+            mistakes={
+                "it is that of segment_nuclei on the slide. label_bright has another blur, and no distance.": OVERLAP
+                - LARGEST,
+                "it is that of a blur with SIGMA = 2. Which sigma does label_bright have?": BLUR,
+                "it is sigma. How far does scipy's Gaussian filter look?": 5,
+                "it is three times sigma. scipy's Gaussian filter looks further.": 15,
+                "it contains half of the largest object, as for the distance. label_bright computes no distance.": REACH
+                + SIDE // 2,
+                "it is twice the reach. It is the way to one side of a pixel.": 2 * REACH,
+                "it is half of the reach, which is the way to one side already.": REACH // 2,
+                "it counts the pixel itself, too. How far is it from there to the last one that the filter sees?": REACH
+                + 1,
+                "it is the threshold.": 25,
+                "it is the overlap. The reach is what the method adds to the largest object.": SIDE + REACH,
+                "it is the largest object. The reach is how far the method looks beyond a pixel.": SIDE,
+            },
+            otherwise="overlap_needed tells how far a Gaussian filter looks. Which sigma does label_bright have, and does anything "
+            "else in it look at neighbours?",
+        ),
+        "overlap": OVERLAP_5_2,
+    },
+    tells="{name} = {found}: {fault}",
+    also_right=(
+        (REACH, (SIDE + REACH,) * 2),
+        (float(REACH), [HEIGHT + REACH, WIDTH + REACH]),
+        (np.int64(REACH), np.int64(SIDE + REACH)),
+    ),
+    praise=f"An object of up to {SIDE} pixels fits into the overlap together with the reach of the filter, {REACH}. (Both sides "
+    f"have to be looked at: the highest object has {HEIGHT} rows, the widest {WIDTH} columns.)",
+    hints=[
+        "two numbers are added: one you measure on the picture, one you know from the filter. Which filter looks at "
+        "neighbours, and how far? A threshold looks at one pixel.",
+        "largest_side measures labels, and overlap_needed gives the reach of a Gaussian filter, both as for the slide. Which "
+        "labels and which sigma are those of this picture?",
+        "the overlap is the largest side of objects, plus the reach of a Gaussian filter with sigma 5. There is no distance "
+        "here, so nothing else looks at neighbours.",
+    ],
+)
+
+
 # --- 5.3: exclude half of the borders ---
 
 
@@ -490,161 +645,6 @@ EXERCISES["5.3"] = HalfBorder(
         "np.array([[number]]) has shape (1, 1).",
     ],
 )
-
-# --- 5.2: choose the overlap ---
-
-
-def label_bright(tile):
-    """The method of the lesson: blur, threshold and label."""
-    return label(ndi.gaussian_filter(tile, 5, mode="nearest", output=np.float32) > 25)
-
-
-def sides(labels):
-    """Rows and columns of the bounding box of each label."""
-    return [(region.bbox[2] - region.bbox[0], region.bbox[3] - region.bbox[1]) for region in regionprops(labels)]
-
-
-PICTURE = render_nuclei(seed=7, window=np.s_[638:1238, 2400:3300])
-OBJECTS = label_bright(PICTURE)
-REGIONS, BOXES = regionprops(OBJECTS), sides(OBJECTS)
-HEIGHT, WIDTH = (max(along) for along in zip(*BOXES))
-SIDE, REACH, BLUR, TILE = max(HEIGHT, WIDTH), int(4 * 5 + 0.5), int(4 * SIGMA + 0.5), 120
-SEGMENTED = np.max(sides(segment_nuclei(PICTURE, THRESHOLD, SIGMA))).item()
-FIRST = np.max(sides(OBJECTS[:TILE, :TILE])).item()
-AXIS = max(region.axis_major_length for region in REGIONS)
-AREA = max(region.area for region in REGIONS)
-
-
-def one_or_per_axis(answer):
-    """One number, or two for rows and columns as a tuple; two that are equal are one."""
-    if isinstance(answer, (list, tuple)) or isinstance(answer, np.ndarray) and answer.ndim == 1:
-        if len(answer) == 2:
-            rows, columns = (number(part) for part in answer)
-            return rows if rows == columns else (rows, columns)
-    return number(answer)
-
-
-def same_overlap(found, known):
-    """Whether an overlap is this one; each axis may have the right one of its own, as `count_in_tiles` takes it."""
-    return found == known or (found, known) == ((HEIGHT + REACH, WIDTH + REACH), SIDE + REACH)
-
-
-def about(size, within=1):
-    """An overlap of this size and the reach, rounded somehow."""
-    return seen(math.ceil(size) + REACH, lambda found: abs(found - REACH - size) < within)
-
-
-OVERLAP_5_2 = Value(
-    right=SIDE + REACH,
-    reads=one_or_per_axis,
-    same=same_overlap,
-    nearly={
-        "With {found} you are one pixel above the rule. Is a side last - first + 1 pixels long, or last - first?": (
-            SIDE + REACH + 1
-        ),
-    },
-    mistakes={
-        "it is one pixel below the rule. Is a side last - first + 1 pixels long, or last - first?": SIDE + REACH - 1,
-        "it is the overlap of the slide. This picture has other objects, and label_bright has another reach.": OVERLAP,
-        "it contains the largest nucleus of the slide. Measure the objects of this picture.": LARGEST + REACH,
-        "it is the largest nucleus of the slide. Measure the objects of this picture, and add the reach.": LARGEST,
-        "it contains the largest label of segment_nuclei. Measure those of label_bright.": SEGMENTED + REACH,
-        "it contains the largest object of the first tile. The largest one of the picture decides.": FIRST + REACH,
-        "it contains half of the reach. The reach is the way to one side already.": SIDE + REACH // 2,
-        "it contains half of the largest object, as for the distance. label_bright computes no distance.": SIDE
-        + REACH
-        + SIDE // 2,
-        "it contains the reach of segment_nuclei for objects of this size. label_bright has another blur, and no "
-        "distance.": SIDE + BLUR + SIDE // 2,
-        "it contains REACH, that of segment_nuclei on the slide. label_bright has another reach.": SIDE
-        + OVERLAP
-        - LARGEST,
-        "it is twice the rule. The overlap is the width of the margin on one side of a tile, and each side gets it.": 2
-        * (SIDE + REACH),
-        "it is the side of a tile. The overlap depends on the objects and on the filter, not on the tiles.": TILE,
-        "it contains one side of the bounding boxes only. Take the longer one of each.": min(HEIGHT, WIDTH) + REACH,
-        "it contains the shorter side of each bounding box. Take the longer one.": max(map(min, BOXES)) + REACH,
-        "it contains the reach of a blur with SIGMA = 2. Which sigma does label_bright have?": SIDE + BLUR,
-        "it is the number of objects. The overlap is asked for: a length in pixels.": len(REGIONS),
-        "it contains no reach. And is a side last - first + 1 pixels long, or last - first?": SIDE - 1,
-        "it holds the largest object. But the pixels at its far end depend on what the filter sees beyond them.": SIDE,
-        "it is the reach of the filter alone. A tile also has to see whole what begins in it.": REACH,
-        "it holds the reach of the filter twice. It counts once: behind the far end of the object.": SIDE + 2 * REACH,
-        "it holds the largest object twice. It counts once, wherever it begins in a tile.": 2 * SIDE + REACH,
-        "it adds the two sides of a bounding box. The longer one is asked for.": max(map(sum, BOXES)) + REACH,
-        "it contains sigma. It is not the reach: how far does scipy's Gaussian filter look?": SIDE + 5,
-        "it contains three times sigma. It is not the reach: scipy's Gaussian filter looks further.": SIDE + 15,
-        "it is {found[0]} along rows and {found[1]} along columns. One of them is not what the largest object needs "
-        "along this axis.": seen((REACH, SIDE + REACH), lambda found: isinstance(found, tuple)),
-        "a whole number is asked for.": seen(40.5, lambda found: found != int(found)),
-        "it cannot be negative.": seen(-1, lambda found: found < 0),
-        "half of the largest object is not enough: it may begin at the last pixel of a tile.": about(SIDE / 2),
-        "it contains the area of an object. Measure the longer side of the bounding box.": about(AREA, 2),
-        "it contains the area of a bounding box. Measure its longer side.": about(
-            max(height * width for height, width in BOXES), 2
-        ),
-        "it contains the root of an area. An object that is longer than wide needs more.": about(AREA**0.5),
-        "it contains the diameter of a disc of the same area. An object that is longer than wide needs more.": about(
-            max(region.equivalent_diameter_area for region in REGIONS)
-        ),
-        "it contains the diagonal of a bounding box. Its longer side is asked for.": about(
-            max(math.hypot(*box) for box in BOXES)
-        ),
-        "it contains the major axis, that of an ellipse like the object. Take the bounding box.": about(AXIS),
-        "it would hold an average object. The largest one decides.": about(np.mean([max(box) for box in BOXES])),
-        "it holds the largest object, but not also all that the filter sees beyond its far end.": seen(
-            SIDE + REACH // 2 - 1, lambda found: SIDE < found < SIDE + REACH
-        ),
-        "it is too small. Does it hold the largest object of the whole picture, and the reach as well?": seen(
-            0, lambda found: found < SIDE + REACH
-        ),
-    },
-    otherwise="it is enough, but more than the rule demands: every pixel of overlap is processed again and again.",
-)
-EXERCISES["5.2"] = Parts(
-    parts={
-        "reach": Value(
-            right=REACH,
-            reads=number,
-            mistakes={
-                "it is that of segment_nuclei on the slide. label_bright has another blur, and no distance.": OVERLAP
-                - LARGEST,
-                "it is that of a blur with SIGMA = 2. Which sigma does label_bright have?": BLUR,
-                "it is sigma. How far does scipy's Gaussian filter look?": 5,
-                "it is three times sigma. scipy's Gaussian filter looks further.": 15,
-                "it contains half of the largest object, as for the distance. label_bright computes no distance.": REACH
-                + SIDE // 2,
-                "it is twice the reach. It is the way to one side of a pixel.": 2 * REACH,
-                "it is half of the reach, which is the way to one side already.": REACH // 2,
-                "it counts the pixel itself, too. How far is it from there to the last one that the filter sees?": REACH
-                + 1,
-                "it is the threshold.": 25,
-                "it is the overlap. The reach is what the method adds to the largest object.": SIDE + REACH,
-                "it is the largest object. The reach is how far the method looks beyond a pixel.": SIDE,
-            },
-            otherwise="overlap_needed tells how far a Gaussian filter looks. Which sigma does label_bright have, and does anything "
-            "else in it look at neighbours?",
-        ),
-        "overlap": OVERLAP_5_2,
-    },
-    tells="{name} = {found}: {fault}",
-    also_right=(
-        (REACH, (SIDE + REACH,) * 2),
-        (float(REACH), [HEIGHT + REACH, WIDTH + REACH]),
-        (np.int64(REACH), np.int64(SIDE + REACH)),
-    ),
-    praise=f"An object of up to {SIDE} pixels fits into the overlap together with the reach of the filter, {REACH}. (Both sides "
-    f"have to be looked at: the highest object has {HEIGHT} rows, the widest {WIDTH} columns.)",
-    hints=[
-        "two numbers are added: one you measure on the picture, one you know from the filter. Which filter looks at "
-        "neighbours, and how far? A threshold looks at one pixel.",
-        "largest_side measures labels, and overlap_needed gives the reach of a Gaussian filter, both as for the slide. Which "
-        "labels and which sigma are those of this picture?",
-        "the overlap is the largest side of objects, plus the reach of a Gaussian filter with sigma 5. There is no distance "
-        "here, so nothing else looks at neighbours.",
-    ],
-)
-
 
 # --- 5.4: find the flaw ---
 
