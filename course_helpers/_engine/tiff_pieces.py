@@ -15,15 +15,15 @@ from course_helpers._engine.safe_writing import StorageError, Verified, fitting,
 
 
 @contextmanager
-def decoding(where=""):
-    """Let all that goes wrong with the content of a TIFF file be a StorageError."""
+def decoding(where="", what="the TIFF file"):
+    """Let all that goes wrong with the content of a file be a StorageError."""
     try:
         yield
     except (FileNotFoundError, PermissionError, StorageError):
         raise
     except Exception as error:  # each format and compression has errors of its own
         raise StorageError(
-            f"the TIFF file cannot be read{where}: {error}. It may be damaged. If its compression is not known here, "
+            f"{what} cannot be read{where}: {error}. It may be damaged. If its compression is not known here, "
             "install the package that is named, or save the file again without compression or with zlib (deflate)."
         ) from error
 
