@@ -1,16 +1,17 @@
 """What is in a microscope file, format by format, and how a region of it is read."""
 
+import atexit
 import json
 import os
 import re
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from functools import lru_cache, partial
 from importlib import import_module
 from math import prod
 from pathlib import Path
 from threading import Lock
 from typing import NamedTuple
+from uuid import uuid4
 
 import numpy as np
 import zarr
@@ -20,16 +21,16 @@ from tifffile.tifffile import svs_description_metadata
 from course_helpers._engine.safe_writing import StorageError
 from course_helpers._engine.tiff_pieces import decoding, images_of, tiff_reader
 
-UNITS = {1: "um µm μm micron micrometer micrometre", 1e-3: "nm nanometer nanometre", 1e3: "mm millimeter millimetre"}
-UNITS |= {1e4: "cm centimeter centimetre", 1e6: "m meter metre", 1e-4: "å angstrom", 1e-6: "pm picometer picometre"}
-MICROMETRES = {name: size for size, names in UNITS.items() for name in names.split()} | {"inch": 25400}
-ALONG = {"t": "T", "time": "T", "c": "C", "ch": "C", "channel": "C", "z": "Z", "slice": "Z", "y": "Y", "x": "X"}
-# Resolutions per inch or centimetre are those of a print or a screen (72 dpi: 353 micrometres) unless as fine as this.
-LARGEST_PIXEL = 20  # micrometres
+UNITS = {1: "um µm μm micron microns micrometer", 1e-3: "nm nanometer", 1e3: "mm millimeter", 1e4: "cm centimeter"}
+UNITS |= {1e6: "m meter", 1e-4: "å angstrom", 1e-6: "pm picometer", 25400: "inch"}
+MICROMETRES = {name: size for size, names in UNITS.items() for name in names.split()}
+LETTERS = {"t": "T", "time": "T", "c": "C", "ch": "C", "channel": "C", "z": "Z", "y": "Y", "x": "X"}
+# A resolution per inch or centimetre is that of a print or screen (72 dpi: 353 micrometres), unless it is as fine as this.
+LARGEST_PIXEL = 20
 
 
 class Details(NamedTuple):
-    """How an image is read, and what its file says about it; `pieces` is the shape of what is stored in one piece."""
+    """What a file says about an image, and a function that reads a region; `pieces` is the shape in which it is stored."""
 
     axes: str
     read: callable
@@ -40,7 +41,7 @@ class Details(NamedTuple):
 
 
 class Stored(NamedTuple):
-    """An image in a file; `details` is a function. What lies `aside` goes with another image, as a thumbnail does."""
+    """An image in a file; `details` is a function. What lies `aside` comes with another image, as a thumbnail does."""
 
     name: str
     shape: tuple
@@ -55,15 +56,21 @@ def package(module, name, kind):
         return import_module(module)
     except ImportError as error:
         raise StorageError(
-            f"{kind} files are read with the package {name}, which is not installed. Run this in a cell: %pip install {name}. "
-            "Where it is not made for your Python, save the image as OME-TIFF with the program of the microscope or Fiji."
+            f"{kind} files are read with the package {name}, which is not installed. Run in a cell: %pip install {name}. "
+            "If it is not made for your Python, save the image as OME-TIFF with the program of the microscope or Fiji."
         ) from error
 
 
-def sizes_in_micrometres(sizes):
+def in_micrometres(sizes):
     """Return a dict axis -> micrometres of (axis, size, unit), without those whose size or unit says nothing."""
-    known = ((axis, size, MICROMETRES.get(re.sub(r"\\u00b5", "µ", str(unit).strip().lower()))) for axis, size, unit in sizes)
-    return {axis: float(size) * unit for axis, size, unit in known if unit and size and 0 < float(size) < np.inf}
+    units = [str(unit).strip().lower().replace("\\u00b5", "µ").replace("metre", "meter") for _, _, unit in sizes]
+    known = [(axis, float(size or 0), MICROMETRES.get(unit)) for (axis, size, _), unit in zip(sizes, units)]
+    return {axis: size * unit for axis, size, unit in known if unit and 0 < size < np.inf}
+
+
+def listed(value):
+    """Return what XML holds at a place, once, more than once or not at all, as a list."""
+    return value if isinstance(value, list) else [value] if value else []
 
 
 @contextmanager
@@ -78,17 +85,15 @@ def tiff(path):
 
 def is_aside(image, images):
     """Tell whether an image of a TIFF file is a thumbnail, a label, an overview, or another one made smaller."""
-    named = re.fullmatch(r"thumbnail|label|macro|overview|map", image.name, re.IGNORECASE)
-    return bool(named or image.keyframe.is_reduced or any(is_smaller(image, other) for other in images))
-
-
-def is_smaller(image, other):
-    """Tell whether an image has the axes of another one and its sides divided by about the same number."""
-    if image.axes != other.axes or image.dtype != other.dtype or "YX" not in image.axes:
-        return False
-    sides = [[size for axis, size in zip(one.axes, one.shape) if axis in "YX"] for one in (image, other)]
-    factor = max(large / small for small, large in zip(*sides))
-    return factor > 1.5 and all(abs(large / factor - small) <= 1 for small, large in zip(*sides))
+    if re.fullmatch("(?i)thumbnail|label|macro|overview|map", image.name) or image.keyframe.is_reduced:
+        return True
+    for other in images:
+        same_kind = (image.axes, image.dtype) == (other.axes, other.dtype)
+        pairs = [(large, small) for axis, large, small in zip(image.axes, other.shape, image.shape) if axis in "YX"]
+        factor = max((large / small for large, small in pairs), default=0) if same_kind else 0
+        if factor > 1.5 and all(abs(large / factor - small) <= 1 for large, small in pairs):
+            return True
+    return False
 
 
 def tiff_details(image, number):
@@ -99,77 +104,79 @@ def tiff_details(image, number):
     notes += [text for name, text in colours.items() if image.keyframe.photometric.name == name]
     sizes, channels = tiff_sizes(image), []
     if image.kind == "ome":
-        described = xml2dict(image.parent.ome_metadata)["OME"]["Image"]
-        described = described if isinstance(described, list) else [described]
+        described = listed(xml2dict(image.parent.ome_metadata)["OME"]["Image"])
         same_name = [one for one in described if one.get("Name") == image.name]
         pixels = (same_name[0] if len(same_name) == 1 else described[number])["Pixels"]
-        sizes = [(axis, pixels.get(f"PhysicalSize{axis}"), pixels.get(f"PhysicalSize{axis}Unit", "um")) for axis in "ZYX"]
-        channels = pixels.get("Channel", [])
-        channels = [str(one.get("Name", "")) for one in (channels if isinstance(channels, list) else [channels])]
-    sizes = {axis: size for axis, size in sizes_in_micrometres(sizes).items() if axis in image.axes}
-    return Details(image.axes.replace("I", "Q"), read, pieces, sizes, channels if any(channels) else [], notes)
+        sizes = [
+            (axis, pixels.get(f"PhysicalSize{axis}"), pixels.get(f"PhysicalSize{axis}Unit", "um")) for axis in "ZYX"
+        ]
+        channels = [str(one.get("Name", "")) for one in listed(pixels.get("Channel"))]
+    return Details(image.axes.replace("I", "Q"), read, pieces, in_micrometres(sizes), channels, notes)
 
 
 def tiff_sizes(image):
     """Return (axis, size, unit) as tags, ImageJ or Aperio say them; a resolution of a print is left out."""
-    page, file = image.keyframe, image.parent
+    page, said = image.keyframe, image.parent.imagej_metadata
     tags = {axis: page.tags.valueof(f"{axis}Resolution") or (0, 1) for axis in "YX"}
-    lengths = {axis: per / count if count else 0 for axis, (count, per) in tags.items()}
+    lengths = [(axis, per / count if count else 0) for axis, (count, per) in tags.items()]
     if image.kind == "svs":
-        size = svs_description_metadata(page.description).get("MPP") if page.index == 0 else None
-        return [(axis, size, "um") for axis in "YX"]
-    if file.is_imagej:
-        said = file.imagej_metadata
-        units = {axis: said.get(f"{axis.lower()}unit", said.get("unit")) for axis in "ZYX"}
-        return [("Z", said.get("spacing"), units["Z"]), *((axis, lengths[axis], units[axis]) for axis in "YX")]
+        return [(axis, svs_description_metadata(page.description).get("MPP"), "um") for axis in "YX" if page.index == 0]
+    if said:
+        lengths.append(("Z", said.get("spacing")))
+        return [(axis, size, said.get(f"{axis.lower()}unit", said.get("unit"))) for axis, size in lengths]
     unit = {2: "inch", 3: "cm"}.get(page.tags.valueof("ResolutionUnit", default=2))
-    sizes = sizes_in_micrometres([(axis, lengths[axis], unit) for axis in "YX"])
-    return [(axis, size, "um") for axis, size in sizes.items() if max(sizes.values()) < LARGEST_PIXEL]
+    sizes = in_micrometres([(axis, size, unit) for axis, size in lengths])
+    return [(axis, size, "um") for axis, size in sizes.items() if size < LARGEST_PIXEL]
 
 
 @contextmanager
 def folder(path):
-    """A folder of TIFF files of one shape, whose names differ in numbers alone: one number for each further axis."""
+    """A folder of TIFF files of one shape, whose names differ in numbers alone: an axis for each number that varies."""
     names = natural_sorted(name for name in os.listdir(path) if re.search(r"(?i)^[^.].*\.tiff?$", name))
     parts = [re.split(r"(\d+)", name) for name in names]  # text and numbers in turn
-    if not names or len({tuple(part[::2]) for part in parts}) > 1:
-        found = ", ".join(names[:3]) or "no TIFF file"
+    if len({tuple(part[::2]) for part in parts}) != 1:
         raise StorageError(
-            f"the folder holds {found}, but must be a Zarr store, or hold TIFF files whose names differ in numbers alone. "
-            "Choose one file, or move the others elsewhere."
+            f"the folder holds {', '.join(names[:3]) or 'no TIFF file'}, but must be a Zarr store, or hold TIFF files whose "
+            "names differ in numbers alone. Choose one file, or move the others elsewhere."
         )
     varying = [place for place in range(1, len(parts[0]), 2) if len({int(part[place]) for part in parts}) > 1]
     values = [sorted({int(part[place]) for part in parts}) for place in varying]
-    file_at = {tuple(int(part[place]) for place in varying): name for part, name in zip(parts, names)}
-    gaps = any(len(set(np.diff(numbers))) > 1 for numbers in values)
-    if gaps or not len(file_at) == len(names) == prod(map(len, values)):
-        raise StorageError(f"of the files {names[0]} to {names[-1]} some are missing, or two have one number. Complete them.")
-    letters = [re.search(r"[a-z]*(?=[^a-z]*$)", parts[0][place - 1].lower())[0] for place in varying]
-    axes, first = "".join(ALONG.get(letter, "Q") for letter in letters), None
-    for name in names:
+    places = [tuple(numbers.index(int(part[place])) for numbers, place in zip(values, varying)) for part in parts]
+    file_at, lengths = dict(zip(places, names)), tuple(map(len, values))
+    if len(file_at) != len(names) or prod(lengths) != len(names) or any(len(set(np.diff(one))) > 1 for one in values):
+        raise StorageError(
+            f"between {names[0]} and {names[-1]} a file is missing, or two have one number. Complete them."
+        )
+    words = [re.search(r"[a-z]*(?=[^a-z]*$)", parts[0][place - 1].lower())[0] for place in varying]
+
+    def layout(name):
         with tiff(f"{path}/{name}") as images:
-            found = [(image.shape, image.dtype, image.details().axes) for image in images]
-            first = first or found
-            if len(found) > 1 or found != first:
-                raise StorageError(f"{name} holds {found}, but must hold one image like {names[0]}: {first[0]}.")
-    (shape, dtype, inner), lengths = first[0], tuple(map(len, values))
+            return [(image.shape, image.dtype, image.details().axes) for image in images]
+
+    first = layout(names[0])
+    others = [name for name in names if layout(name) != first or len(first) > 1]
+    if others:
+        raise StorageError(f"{others[0]} holds {layout(others[0])}, but must hold one image like {names[0]}: {first}.")
+    (shape, dtype, _), outer = first[0], len(varying)
 
     def read(region):
-        starts = [part.start for part in region[: len(axes)]]
         result = np.empty([part.stop - part.start for part in region], dtype)
-        for place in np.ndindex(result.shape[: len(axes)]):
-            name = file_at[tuple(numbers[start + step] for numbers, start, step in zip(values, starts, place))]
+        for place in np.ndindex(result.shape[:outer]):
+            name = file_at[tuple(part.start + step for part, step in zip(region, place))]
             with tiff(f"{path}/{name}") as images:
-                if (images[0].shape, images[0].dtype) != (shape, dtype):
-                    raise StorageError(f"{name} has changed since it was opened. Open the folder again.")
-                result[place] = images[0].details().read(region[len(axes) :])
+                result[place] = images[0].details().read(region[outer:])
         return result
 
     def details():
         with tiff(f"{path}/{names[0]}") as images:
-            one, notes = images[0].details(), [f"It is made of {len(names)} files, {names[0]} to {names[-1]}."]
-            pieces = (1,) * len(axes) + tuple(one.pieces)
-            return one._replace(axes=axes + one.axes, read=read, pieces=pieces, notes=notes + one.notes)
+            one = images[0].details()
+        axes, pieces = "".join(LETTERS.get(word, "Q") for word in words) + one.axes, (1,) * outer + tuple(one.pieces)
+        steps = [", ".join(map(str, numbers[:3])) + " ..." * (len(numbers) > 3) for numbers in values]
+        notes = [
+            f"It is made of {len(names)} files, {names[0]} to {names[-1]}, numbers {'; '.join(steps)}.",
+            *one.notes,
+        ]
+        return one._replace(axes=axes, read=read, pieces=pieces, notes=notes)
 
     yield [Stored(Path(path).name, lengths + shape, dtype, details)]
 
@@ -184,46 +191,47 @@ def zarr_images(node, name, aside=False):
     """Yield the images at and below a node of a Zarr store."""
     if isinstance(node, zarr.Array):
         if node.ndim >= 2 and node.dtype.kind in "biuf":
-            yield Stored(name or Path(node.name).name, node.shape, node.dtype, partial(zarr_details, node), aside)
+            yield Stored(name, node.shape, node.dtype, partial(zarr_details, node, {}, {}), aside)
         return
-    said, below = node.attrs.get("ome", node.attrs), []
+    said = ome_of(node)
     for scales in said.get("multiscales", []):
         finest = node[scales["datasets"][0]["path"]]
-        details = partial(zarr_details, finest, scales, said.get("omero"))
-        yield Stored(name or scales.get("name", "image"), finest.shape, finest.dtype, details, aside)
+        details = partial(zarr_details, finest, scales, said.get("omero", {}))
+        yield Stored(name or scales.get("name", ""), finest.shape, finest.dtype, details, aside)
     if "multiscales" in said:
         below = ["labels"] if "labels" in node else []
     elif "plate" in said:
-        wells = sorted(well["path"] for well in said["plate"]["wells"])
-        known = [(well, node[well].attrs.get("ome", node[well].attrs)["well"]["images"]) for well in wells]
-        below = [f"{well}/{image['path']}" for well, images in known for image in images]
+        wells = natural_sorted(well["path"] for well in said["plate"]["wells"])
+        below = [f"{well}/{image['path']}" for well in wells for image in ome_of(node[well])["well"]["images"]]
     else:
         below = said.get("labels") or natural_sorted(key for key, _ in node.members())
     for path in below:
         yield from zarr_images(node[path], f"{name}/{path}".strip("/"), aside or path == "labels")
 
 
-def zarr_details(array, scales=None, omero=None):
+def ome_of(group):
+    """Return what OME-Zarr says about a group: in 0.5 at a place of its own."""
+    return group.attrs.get("ome", group.attrs)
+
+
+def zarr_details(array, scales, omero):
     """Return the details of a Zarr array, with what OME-Zarr says about it."""
-    names = getattr(array.metadata, "dimension_names", None) or array.attrs.get("_ARRAY_DIMENSIONS") or []
-    scales, notes = scales or {}, []
-    axes = [axis if isinstance(axis, dict) else {"name": axis} for axis in scales.get("axes", names)]
-    if scales and not axes:  # OME-Zarr 0.1 and 0.2
-        axes = [{"name": name} for name in "tczyx"[-array.ndim :]]
-    letters = [ALONG.get(str(axis["name"]).lower(), "Q") for axis in axes] or ["Q"] * array.ndim
-    steps = [*scales.get("coordinateTransformations", []), *(scales.get("datasets") or [{}])[0].get("coordinateTransformations", [])]
-    scale = np.prod([step["scale"] for step in steps if "scale" in step], axis=0) * np.ones(array.ndim)
-    sizes = [(letter, size, axis.get("unit")) for letter, size, axis in zip(letters, scale, axes) if letter in "ZYX"]
-    if len(scales.get("datasets", [])) > 1:
-        notes.append(f"It has {len(scales['datasets'])} levels; this is the finest.")
-    if array.nchunks_initialized < array.nchunks:
-        notes.append(
-            f"{array.nchunks - array.nchunks_initialized} of {array.nchunks} chunks are not stored, and read as "
-            f"{array.fill_value}: empty parts, or lost ones."
-        )
-    channels = [str(channel.get("label", "")) for channel in (omero or {}).get("channels", [])]
-    pieces, channels = array.shards or array.chunks, channels if any(channels) else []
-    return Details("".join(letters), array.__getitem__, pieces, sizes_in_micrometres(sizes), channels, notes)
+    datasets = scales.get("datasets", [{}])
+    names = getattr(array.metadata, "dimension_names", None) or array.attrs.get("_ARRAY_DIMENSIONS")
+    default = (
+        list("tczyx"[-array.ndim :]) if scales else names or [""] * array.ndim
+    )  # OME-Zarr 0.1 and 0.2 name no axes
+    axes = [axis if isinstance(axis, dict) else {"name": axis} for axis in scales.get("axes", default)]
+    letters = [LETTERS.get(str(axis["name"]).lower(), "Q") for axis in axes]
+    steps = scales.get("coordinateTransformations", []) + datasets[0].get("coordinateTransformations", [])
+    scale = np.prod([np.ones(array.ndim), *(step["scale"] for step in steps if "scale" in step)], axis=0)
+    sizes = in_micrometres([(letter, size, axis.get("unit")) for letter, size, axis in zip(letters, scale, axes)])
+    notes = [f"It has {len(datasets)} levels; this is the finest."] if len(datasets) > 1 else []
+    lost = array.nchunks - array.nchunks_initialized
+    if lost:
+        notes.append(f"{lost} of {array.nchunks} chunks are not stored and read as {array.fill_value}: empty, or lost.")
+    channels = [str(channel.get("label", "")) for channel in omero.get("channels", [])]
+    return Details("".join(letters), array.__getitem__, array.shards or array.chunks, sizes, channels, notes)
 
 
 @contextmanager
@@ -237,119 +245,131 @@ def hdf5(path):
 
 
 def hdf5_details(node):
-    """Return the details of a data set; `element_size_um` (of Fiji, ilastik, PlantSeg) is in the order z, y, x."""
-    names = [dimension.label for dimension in node.dims]
+    """Return the details of a data set; `element_size_um`, as Fiji and others write it, is in the order z, y, x."""
+    names, sizes = [one.label for one in node.dims], list(node.attrs.get("element_size_um", []))
     if "axistags" in node.attrs:  # of ilastik
         names = [axis["key"] for axis in json.loads(node.attrs["axistags"])["axes"]]
-    sizes, axes = list(node.attrs.get("element_size_um", [])), "".join(ALONG.get(name.lower(), "Q") for name in names)
+    axes = "".join(LETTERS.get(name.lower(), "Q") for name in names)
     if set(axes) == {"Q"} and 2 <= len(sizes) <= min(3, node.ndim):
         axes = axes[: -len(sizes)] + "ZYX"[-len(sizes) :]
-    space, notes = [axis for axis in axes if axis in "ZYX"], []
+    pairs = zip([axis for axis in axes if axis in "ZYX"][::-1], sizes[::-1])
+    pieces = node.chunks or (1,) * node.ndim
+    needed = prod(-(-size // piece) for size, piece in zip(node.shape, pieces)) if node.chunks else 1
     stored = node.id.get_num_chunks() if node.chunks else node.id.get_storage_size()
-    if stored < (prod(-(-size // step) for size, step in zip(node.shape, node.chunks)) if node.chunks else 1):
-        notes.append(f"Parts are not stored, and read as {node.fillvalue}: empty ones, or lost ones.")
-    sizes = sizes_in_micrometres([(axis, size, "um") for axis, size in zip(space[-len(sizes) :], sizes[-len(space) :])])
-    return Details(axes, node.__getitem__, node.chunks or (1,) * node.ndim, sizes, [], notes)
+    notes = [f"Parts are not stored and read as {node.fillvalue}: empty, or lost."] if stored < needed else []
+    return Details(axes, node.__getitem__, pieces, in_micrometres([(*pair, "um") for pair in pairs]), [], notes)
 
 
 @contextmanager
 def nd2(path):
     """Nikon's ND2: each position of the stage is an image."""
     library = package("nd2", "nd2", "ND2")
-    with FileHandle(path) as handle, library.ND2File(handle) as file:  # not mapped, as that would count as memory in use
+    with (
+        FileHandle(path) as handle,
+        library.ND2File(handle) as file,
+    ):  # not mapped, as that would count as memory in use
 
         def missing(index=0):
-            raise StorageError("the ND2 file lacks planes that it announces. Was the recording stopped, or the copy?")
+            raise StorageError(
+                "the ND2 file lacks planes that it announces. Copy it again, or choose other time points"
+            )
 
-        file._rdr._missing_frame = missing  # which else are zeros
+        file._rdr._missing_frame = missing  # else they are zeros
         axes = [axis for axis in file.sizes if axis != "P"]
         shape = tuple(file.sizes[axis] for axis in axes)
-        loops = [axis for axis in file.sizes if axis not in "CYXS"]
         yield [
-            Stored(f"position {p}", shape, file.dtype, partial(nd2_details, file, axes, loops, p))
-            for p in range(file.sizes.get("P", 1))
+            Stored(f"position {number}", shape, file.dtype, partial(nd2_details, file, axes, number))
+            for number in range(file.sizes.get("P", 1))
         ]
 
 
-def nd2_details(file, axes, loops, position):
+def nd2_details(file, axes, position):
     """Return the details of a position in an ND2 file."""
-    outer, letters = [axis for axis in axes if axis in loops], "".join(axes)
+    loops = [axis for axis in file.sizes if axis not in "CYXS"]  # a frame has the other axes
+    outer = [axis for axis in loops if axis != "P"]
 
     def read(region):
         result = np.empty([part.stop - part.start for part in region], file.dtype)
         for place in np.ndindex(result.shape[: len(outer)]):
             at = {axis: part.start + step for axis, part, step in zip(outer, region, place)} | {"P": position}
-            index = np.ravel_multi_index([at[axis] for axis in loops], [file.sizes[axis] for axis in loops]) if loops else 0
-            result[place] = file.read_frame(index)[region[len(outer) :]]
+            frame = 0
+            for axis in loops:
+                frame = frame * file.sizes[axis] + at[axis]
+            result[place] = file.read_frame(frame)[region[len(outer) :]]
         return result
 
-    volume = file.metadata.channels[0].volume
-    known = {axis: size for axis, size, is_known in zip("XYZ", file.voxel_size(), volume.axesCalibrated) if is_known}
-    sizes = sizes_in_micrometres((axis, known.get(axis), "um") for axis in "ZYX" if axis in axes)
+    known = file.metadata.channels[0].volume.axesCalibrated
+    sizes = in_micrometres(
+        [(axis, size * is_known, "um") for axis, size, is_known in zip("XYZ", file.voxel_size(), known)]
+    )
     channels = [channel.channel.name for channel in file.metadata.channels]
-    pieces = tuple(1 if axis in outer else file.sizes[axis] for axis in axes)
-    return Details(letters, read, pieces, sizes, channels)
+    return Details(
+        "".join(axes), read, tuple(1 if axis in outer else file.sizes[axis] for axis in axes), sizes, channels
+    )
 
 
 @contextmanager
 def czi(path):
-    """Zeiss' CZI: each scene is an image; overlapping tiles of a mosaic are put together."""
-    with package("pylibCZIrw.czi", "pylibCZIrw", "CZI").open_czi(str(path)) as file:
-        blocks, box = [], file.total_bounding_box_no_pyramid
+    """Zeiss' CZI: each scene is an image; tiles of a mosaic are put together."""
+    with package("pylibCZIrw.czi", "pylibCZIrw", "CZI").open_czi(path) as file:
+        blocks = []
         file.enumerate_subblocks(lambda index, block: blocks.append(block) or True)
         scenes = file.scenes_bounding_rectangle_no_pyramid or {None: file.total_bounding_rectangle_no_pyramid}
-        kinds = set(file.pixel_types.values())
-        if len(kinds) > 1:
-            raise StorageError(f"the CZI file has channels of {sorted(kinds)}, but they must be of one kind. Export them singly.")
-        kind, axes = kinds.pop(), [axis for axis, (_, size) in box.items() if axis not in "XYSMC" and size > 1]
-        axes, lock = sorted(axes, key="VHIRBTZ".index) + ["C"], Lock()
-        dtype = np.dtype({"8": "u1", "24": "u1", "16": "u2", "48": "u2"}.get(re.search(r"\d+", kind)[0], "f4"))
-        colours = ["S"] if kind.startswith("Bgr") else []
-        lengths = [box.get(axis, (0, 1))[1] for axis in axes]
         yield [
             Stored(
                 f"scene {scene or 0}",
-                (*lengths, place.h, place.w, *([3] if colours else [])),
+                shape,
                 dtype,
-                partial(czi_details, file, blocks, axes, colours, scene, place, lock),
+                partial(czi_details, file, scene, blocks, axes, starts, shape, place),
             )
             for scene, place in scenes.items()
+            for axes, starts, shape, dtype in [czi_layout(file, place)]
         ]
 
 
-def czi_details(file, blocks, axes, colours, scene, place, lock):
+def czi_layout(file, place):
+    """Return axes, their first numbers, shape and dtype of a scene."""
+    kinds, box = sorted(set(file.pixel_types.values())), file.total_bounding_box_no_pyramid
+    dtypes = {"Gray8": "u1", "Gray16": "u2", "Gray32Float": "f4", "Bgr24": "u1", "Bgr48": "u2", "Bgr96Float": "f4"}
+    if len(kinds) > 1 or kinds[0] not in dtypes:
+        raise StorageError(f"the CZI file has pixels of {kinds}, but must have one kind of {list(dtypes)}. Export it")
+    axes = [axis for axis in "VHIRBTZC" if axis == "C" or box.get(axis, (0, 1))[1] > 1]
+    starts, lengths = zip(*(box.get(axis, (0, 1)) for axis in axes))
+    colours = (3,) * kinds[0].startswith("Bgr")
+    return "".join(axes) + "YXS"[: 2 + len(colours)], starts, (*lengths, place.h, place.w, *colours), dtypes[kinds[0]]
+
+
+def czi_details(file, scene, blocks, axes, starts, shape, place):
     """Return the details of a scene in a CZI file."""
+    outer, lock = axes[: len(starts)], Lock()
+    blocks = [(block.coordinate.to_dict(), block.logicalRect) for block in blocks if block.get_zoom() == 1]
+    blocks = [(at, box) for at, box in blocks if scene is None or at.get("S", 0) == scene]
+    tiles = [tuple(at.get(axis, 0) for axis in outer) for at, _ in blocks]
+    if len(set(tiles)) < prod(shape[: len(outer)]):
+        raise StorageError(
+            f"the CZI file lacks {prod(shape[: len(outer)]) - len(set(tiles))} planes. Copy or export it again"
+        )
 
     def read(region):
-        rows, columns = region[len(axes) : len(axes) + 2]
+        columns, rows = region[len(outer) + 1], region[len(outer)]
         roi = (place.x + columns.start, place.y + rows.start, columns.stop - columns.start, rows.stop - rows.start)
-        outer = [range(part.start, part.stop) for part in region[: len(axes)]]
+        numbers = np.ndindex(*(part.stop - part.start for part in region[: len(outer)]))
+        at = [[part.start + first + n for part, first, n in zip(region, starts, number)] for number in numbers]
         with lock:
-            planes = [
-                file.read(roi, dict(zip(axes, (numbers[n] for numbers, n in zip(outer, index)))), scene)
-                for index in np.ndindex(*map(len, outer))
-            ]
-        planes = [plane[..., ::-1][..., region[-1]] if colours else plane[..., 0] for plane in planes]
-        return np.reshape(planes, [part.stop - part.start for part in region])
+            planes = np.stack([file.read(roi, dict(zip(outer, one)), scene) for one in at])
+        planes = planes[..., ::-1][..., region[-1]] if axes[-1] == "S" else planes  # stored blue, green, red
+        return planes.reshape([part.stop - part.start for part in region])
 
     said = file.metadata["ImageDocument"]["Metadata"]
-    lengths = ((said.get("Scaling") or {}).get("Items") or {}).get("Distance") or []
-    lengths = lengths if isinstance(lengths, list) else [lengths]
-    sizes = sizes_in_micrometres((one["@Id"], float(one.get("Value") or 0), "m") for one in lengths)
-    sizes = {axis: sizes[axis] for axis in "ZYX" if axis in sizes and axis in [*axes, "Y", "X"]}
-    image = said["Information"]["Image"]
-    channels = ((image.get("Dimensions") or {}).get("Channels") or {}).get("Channel") or []
-    channels = [one.get("@Name", "") for one in (channels if isinstance(channels, list) else [channels])]
-    tiles = int(image.get("SizeM") or 1)
-    notes = [f"A mosaic of {tiles} tiles: where they overlap, one is shown, where there is none, 0."] if tiles > 1 else []
-    largest = max(blocks, key=lambda block: block.logicalRect.w * block.logicalRect.h).logicalRect
-    pieces = (*[1] * len(axes), largest.h, largest.w, *([3] if colours else []))
-    return Details("".join([*axes, "Y", "X", *colours]), read, pieces, sizes, channels if any(channels) else [], notes)
-
-
-# How a file begins tells its format, whatever its name is.
-BEGINNINGS = {b"II*\0": tiff, b"MM\0*": tiff, b"II+\0": tiff, b"MM\0+": tiff, b"\x89HDF": hdf5, b"ZISR": czi}
-BEGINNINGS |= {b"\xda\xce\xbe\x0a": nd2, b"\0\0\0\x0c": nd2}
+    lengths = listed(((said.get("Scaling") or {}).get("Items") or {}).get("Distance"))
+    sizes = in_micrometres([(one["@Id"], one.get("Value"), "m") for one in lengths])
+    channels = (said["Information"]["Image"].get("Dimensions") or {}).get("Channels") or {}
+    channels = [one.get("@Name", "") for one in listed(channels.get("Channel"))]
+    notes = (
+        ["A mosaic: where tiles overlap, one is shown; where there is none, 0."] if len(tiles) > len(set(tiles)) else []
+    )
+    pieces = max(box.h for _, box in blocks), max(box.w for _, box in blocks)
+    return Details(axes, read, (*[1] * len(outer), *pieces, *shape[len(outer) + 2 :]), sizes, channels, notes)
 
 
 def format_of(path):
@@ -359,67 +379,51 @@ def format_of(path):
     if os.path.isdir(path):
         is_zarr = any(os.path.exists(f"{path}/{name}") for name in ("zarr.json", ".zarray", ".zgroup"))
         return zarr_store if is_zarr else folder
+    known = {b"II*\0": tiff, b"MM\0*": tiff, b"II+\0": tiff, b"MM\0+": tiff, b"\x89HDF": hdf5, b"ZISR": czi}
+    known |= {b"\xda\xce\xbe\x0a": nd2, b"\0\0\0\x0c": nd2}  # whatever the name is
     with open(path, "rb") as file:
         beginning = file.read(4)
-    if beginning not in BEGINNINGS:
+    if beginning not in known:
         raise ValueError(
             f"{path} begins with {beginning}, but must be TIFF, OME-TIFF, SVS, CZI, ND2, HDF5, Zarr or a folder of TIFF files. "
             "Save it as OME-TIFF with the program of the microscope or Fiji, or load PNG and JPEG with skimage.io.imread."
         )
-    return BEGINNINGS[beginning]
+    return known[beginning]
 
 
-def stamp(path):
-    """Return what changes with a file."""
-    return None if os.path.isdir(path) else (os.stat(path).st_size, os.stat(path).st_mtime_ns)
-
-
-@lru_cache(maxsize=8)
-def _kept_open(path, stamp, process):
+@lru_cache(maxsize=32)
+def kept_open(path, opening, process):
+    """Return the images of a file, details known so far, a lock, and what closes the file when nobody keeps it."""
     keep = ExitStack()
-    return keep.enter_context(format_of(path)(path)), {}, keep
+    return keep.enter_context(format_of(path)(path)), {}, Lock(), keep
 
 
-OPENING = Lock()
+atexit.register(kept_open.cache_clear)  # Windows deletes no open file
 
 
-@contextmanager
-def opened(path, stamp):
-    """Give the images of a file, and a function that returns the details of one; the file stays open for the next call."""
-    with OPENING:
-        stored, known, keep = _kept_open(path, stamp, os.getpid())
-
-    def details(number):
-        with OPENING:
-            if number not in known:
-                known[number] = stored[number].details()
-        return known[number]
-
-    yield stored, details
-    del keep
-
-
-@dataclass(frozen=True)
 class Pixels:
     """An image on disk, of which regions are read; it can be sent to other processes, each of which opens the file."""
 
-    path: str
-    number: int
-    shape: tuple
-    dtype: np.dtype
-    stamp: tuple
-
-    @property
-    def ndim(self):
-        return len(self.shape)
+    def __init__(self, path, number, shape, dtype):
+        self.path, self.number, self.shape, self.dtype, self.ndim = path, number, shape, dtype, len(shape)
+        self.stamp, self.opening = stamp(path), uuid4().hex
 
     def read(self, region):
         """Return a region, given as slices, as a NumPy array; raise StorageError if it cannot be read."""
-        with decoding(f" at {region}", self.path):
+        where = ", ".join(f"{part.start}:{part.stop}" for part in region)
+        with decoding(f" at [{where}]", self.path):
             if stamp(self.path) != self.stamp:
                 raise StorageError(f"{self.path} has changed since it was opened. Call open_image again.")
-            with opened(self.path, self.stamp) as (_, details):
-                pixels = np.asarray(details(self.number).read(region), self.dtype)
+            stored, known, lock, keep = kept_open(self.path, self.opening, os.getpid())
+            with lock:
+                if self.number not in known:
+                    known[self.number] = stored[self.number].details()
+            pixels = np.asarray(known[self.number].read(region), self.dtype)
             if pixels.shape != tuple(part.stop - part.start for part in region):
-                raise StorageError(f"{self.path} has shape {pixels.shape} at {region}. It may be damaged.")
+                raise StorageError(f"{self.path} has shape {pixels.shape} at [{where}]. It may be damaged.")
         return pixels
+
+
+def stamp(path):
+    """Return what changes with a file; a folder may get other files."""
+    return None if os.path.isdir(path) else (os.stat(path).st_size, os.stat(path).st_mtime_ns)
