@@ -80,15 +80,16 @@ def open_image(path, number=None):
         raise StorageError(f"{path} names the axes {axes} of an image of shape {shape}. Save it again.")
     chunks = _chunks(shape, dtype.itemsize, details.pieces, axes)
     array = da.from_array(Pixels(path, number, shape, dtype), chunks, name=False, getitem=Pixels.read)
-    pixel_size = {axis: details.pixel_size[axis] for axis in axes if axis in details.pixel_size}
+    pixel_size = {axis: details.pixel_size[axis] for axis in axes if axis in "ZYX" and axis in details.pixel_size}
     channels = details.channels if any(details.channels) else []
     images = [" ".join(f"{n}: {one.name} {tuple(one.shape)} {one.dtype}".split()) for n, one in enumerate(stored)]
     notes = list(details.notes)
     if "Q" in axes:
         unnamed = ", ".join(str(n) for n, axis in enumerate(axes) if axis == "Q")
         notes.append(f"What lies along axis {unnamed} (Q) is not stored: time, depth or channels?")
-    if without := [axis for axis in axes if axis in "ZYX" and axis not in pixel_size]:
-        notes.append(f"No pixel size is stored along {', '.join(without)}.")
+    without = [axis for axis in axes if axis in "ZYX" and axis not in pixel_size]
+    if without or not pixel_size:
+        notes.append(f"No pixel size is stored{' along ' * bool(without)}{', '.join(without)}.")
     if "C" in axes and not channels:
         notes.append("The channels have no names.")
     if len(images) > 1:

@@ -24,8 +24,9 @@ from course_helpers._engine.tiff_pieces import decoding, images_of, tiff_reader
 UNITS = {1: "um µm μm micron microns micrometer", 1e-3: "nm nanometer", 1e3: "mm millimeter", 1e4: "cm centimeter"}
 UNITS |= {1e6: "m meter", 1e-4: "å angstrom", 1e-6: "pm picometer", 25400: "inch"}
 MICROMETRES = {name: size for size, names in UNITS.items() for name in names.split()}
-LETTERS = {"t": "T", "time": "T", "c": "C", "ch": "C", "channel": "C", "z": "Z", "y": "Y", "x": "X"}
-# A resolution per inch or centimetre is that of a print or screen (72 dpi: 353 micrometres), unless it is as fine as this.
+WORDS = {"T": "t tp time timepoint frame", "C": "c ch channel", "Z": "z slice", "Y": "y", "X": "x"}
+LETTERS = {name: letter for letter, names in WORDS.items() for name in names.split()}
+# In inches and centimetres, resolutions of prints and screens are stored (72 dpi: 353 micrometres): only finer ones count.
 LARGEST_PIXEL = 20
 
 
@@ -64,13 +65,19 @@ def package(module, name, kind):
 def in_micrometres(sizes):
     """Return a dict axis -> micrometres of (axis, size, unit), without those whose size or unit says nothing."""
     units = [str(unit).strip().lower().replace("\\u00b5", "µ").replace("metre", "meter") for _, _, unit in sizes]
-    known = [(axis, float(size or 0), MICROMETRES.get(unit)) for (axis, size, _), unit in zip(sizes, units)]
-    return {axis: size * unit for axis, size, unit in known if unit and 0 < size < np.inf}
+    known = [(axis, float(size or 0), MICROMETRES.get(unit, 0)) for (axis, size, _), unit in zip(sizes, units)]
+    limits = {1e4: LARGEST_PIXEL, 25400: LARGEST_PIXEL}
+    return {axis: size * unit for axis, size, unit in known if 0 < size * unit < limits.get(unit, np.inf)}
 
 
 def listed(value):
     """Return what XML holds at a place, once, more than once or not at all, as a list."""
     return value if isinstance(value, list) else [value] if value else []
+
+
+def lengths(region):
+    """Return the shape of a region."""
+    return tuple(part.stop - part.start for part in region)
 
 
 @contextmanager
@@ -107,15 +114,14 @@ def tiff_details(image, number):
         described = listed(xml2dict(image.parent.ome_metadata)["OME"]["Image"])
         same_name = [one for one in described if one.get("Name") == image.name]
         pixels = (same_name[0] if len(same_name) == 1 else described[number])["Pixels"]
-        sizes = [
-            (axis, pixels.get(f"PhysicalSize{axis}"), pixels.get(f"PhysicalSize{axis}Unit", "um")) for axis in "ZYX"
-        ]
+        said = {axis: f"PhysicalSize{axis}" for axis in "ZYX"}
+        sizes = [(axis, pixels.get(name), pixels.get(f"{name}Unit", "um")) for axis, name in said.items()]
         channels = [str(one.get("Name", "")) for one in listed(pixels.get("Channel"))]
     return Details(image.axes.replace("I", "Q"), read, pieces, in_micrometres(sizes), channels, notes)
 
 
 def tiff_sizes(image):
-    """Return (axis, size, unit) as tags, ImageJ or Aperio say them; a resolution of a print is left out."""
+    """Return (axis, size, unit) as tags, ImageJ or Aperio say them."""
     page, said = image.keyframe, image.parent.imagej_metadata
     tags = {axis: page.tags.valueof(f"{axis}Resolution") or (0, 1) for axis in "YX"}
     lengths = [(axis, per / count if count else 0) for axis, (count, per) in tags.items()]
@@ -125,8 +131,7 @@ def tiff_sizes(image):
         lengths.append(("Z", said.get("spacing")))
         return [(axis, size, said.get(f"{axis.lower()}unit", said.get("unit"))) for axis, size in lengths]
     unit = {2: "inch", 3: "cm"}.get(page.tags.valueof("ResolutionUnit", default=2))
-    sizes = in_micrometres([(axis, size, unit) for axis, size in lengths])
-    return [(axis, size, "um") for axis, size in sizes.items() if size < LARGEST_PIXEL]
+    return [(axis, size, unit) for axis, size in lengths]
 
 
 @contextmanager
@@ -142,10 +147,10 @@ def folder(path):
     varying = [place for place in range(1, len(parts[0]), 2) if len({int(part[place]) for part in parts}) > 1]
     values = [sorted({int(part[place]) for part in parts}) for place in varying]
     places = [tuple(numbers.index(int(part[place])) for numbers, place in zip(values, varying)) for part in parts]
-    file_at, lengths = dict(zip(places, names)), tuple(map(len, values))
-    if len(file_at) != len(names) or prod(lengths) != len(names) or any(len(set(np.diff(one))) > 1 for one in values):
+    file_at, counts = dict(zip(places, names)), tuple(map(len, values))
+    if len(file_at) != len(names) or prod(counts) != len(names) or any(len(set(np.diff(one))) > 1 for one in values):
         raise StorageError(
-            f"between {names[0]} and {names[-1]} a file is missing, or two have one number. Complete them."
+            f"between {names[0]} and {names[-1]} a file is missing, or a number is twice. Complete them."
         )
     words = [re.search(r"[a-z]*(?=[^a-z]*$)", parts[0][place - 1].lower())[0] for place in varying]
 
@@ -160,7 +165,7 @@ def folder(path):
     (shape, dtype, _), outer = first[0], len(varying)
 
     def read(region):
-        result = np.empty([part.stop - part.start for part in region], dtype)
+        result = np.empty(lengths(region), dtype)
         for place in np.ndindex(result.shape[:outer]):
             name = file_at[tuple(part.start + step for part, step in zip(region, place))]
             with tiff(f"{path}/{name}") as images:
@@ -172,13 +177,10 @@ def folder(path):
             one = images[0].details()
         axes, pieces = "".join(LETTERS.get(word, "Q") for word in words) + one.axes, (1,) * outer + tuple(one.pieces)
         steps = [", ".join(map(str, numbers[:3])) + " ..." * (len(numbers) > 3) for numbers in values]
-        notes = [
-            f"It is made of {len(names)} files, {names[0]} to {names[-1]}, numbers {'; '.join(steps)}.",
-            *one.notes,
-        ]
-        return one._replace(axes=axes, read=read, pieces=pieces, notes=notes)
+        note = f"It is made of {len(names)} files, {names[0]} to {names[-1]}, numbers {'; '.join(steps)}."
+        return one._replace(axes=axes, read=read, pieces=pieces, notes=[note, *one.notes])
 
-    yield [Stored(Path(path).name, lengths + shape, dtype, details)]
+    yield [Stored(Path(path).name, counts + shape, dtype, details)]
 
 
 @contextmanager
@@ -218,10 +220,8 @@ def zarr_details(array, scales, omero):
     """Return the details of a Zarr array, with what OME-Zarr says about it."""
     datasets = scales.get("datasets", [{}])
     names = getattr(array.metadata, "dimension_names", None) or array.attrs.get("_ARRAY_DIMENSIONS")
-    default = (
-        list("tczyx"[-array.ndim :]) if scales else names or [""] * array.ndim
-    )  # OME-Zarr 0.1 and 0.2 name no axes
-    axes = [axis if isinstance(axis, dict) else {"name": axis} for axis in scales.get("axes", default)]
+    names = list("tczyx"[-array.ndim :]) if scales else names or [""] * array.ndim  # for OME-Zarr 0.1 and 0.2
+    axes = [axis if isinstance(axis, dict) else {"name": axis} for axis in scales.get("axes", names)]
     letters = [LETTERS.get(str(axis["name"]).lower(), "Q") for axis in axes]
     steps = scales.get("coordinateTransformations", []) + datasets[0].get("coordinateTransformations", [])
     scale = np.prod([np.ones(array.ndim), *(step["scale"] for step in steps if "scale" in step)], axis=0)
@@ -264,17 +264,13 @@ def hdf5_details(node):
 def nd2(path):
     """Nikon's ND2: each position of the stage is an image."""
     library = package("nd2", "nd2", "ND2")
-    with (
-        FileHandle(path) as handle,
-        library.ND2File(handle) as file,
-    ):  # not mapped, as that would count as memory in use
+    # From a handle the file is read, not mapped: all that was read so far would count as memory in use.
+    with FileHandle(path) as handle, library.ND2File(handle) as file:
 
         def missing(index=0):
-            raise StorageError(
-                "the ND2 file lacks planes that it announces. Copy it again, or choose other time points"
-            )
+            raise StorageError("the ND2 file lacks a plane that it announces. Copy it again, or choose others.")
 
-        file._rdr._missing_frame = missing  # else they are zeros
+        file._rdr._missing_frame = missing  # which gives zeros otherwise
         axes = [axis for axis in file.sizes if axis != "P"]
         shape = tuple(file.sizes[axis] for axis in axes)
         yield [
@@ -286,26 +282,21 @@ def nd2(path):
 def nd2_details(file, axes, position):
     """Return the details of a position in an ND2 file."""
     loops = [axis for axis in file.sizes if axis not in "CYXS"]  # a frame has the other axes
-    outer = [axis for axis in loops if axis != "P"]
+    outer, counts = [axis for axis in loops if axis != "P"], [file.sizes[axis] for axis in loops]
+    frames = np.arange(prod(counts)).reshape(counts)
 
     def read(region):
-        result = np.empty([part.stop - part.start for part in region], file.dtype)
+        result = np.empty(lengths(region), file.dtype)
         for place in np.ndindex(result.shape[: len(outer)]):
             at = {axis: part.start + step for axis, part, step in zip(outer, region, place)} | {"P": position}
-            frame = 0
-            for axis in loops:
-                frame = frame * file.sizes[axis] + at[axis]
-            result[place] = file.read_frame(frame)[region[len(outer) :]]
+            result[place] = file.read_frame(frames[tuple(at[axis] for axis in loops)])[region[len(outer) :]]
         return result
 
     known = file.metadata.channels[0].volume.axesCalibrated
-    sizes = in_micrometres(
-        [(axis, size * is_known, "um") for axis, size, is_known in zip("XYZ", file.voxel_size(), known)]
-    )
+    sizes = [(axis, size * is_known, "um") for axis, size, is_known in zip("XYZ", file.voxel_size(), known)]
     channels = [channel.channel.name for channel in file.metadata.channels]
-    return Details(
-        "".join(axes), read, tuple(1 if axis in outer else file.sizes[axis] for axis in axes), sizes, channels
-    )
+    pieces = tuple(1 if axis in outer else file.sizes[axis] for axis in axes)
+    return Details("".join(axes), read, pieces, in_micrometres(sizes), channels)
 
 
 @contextmanager
@@ -315,16 +306,12 @@ def czi(path):
         blocks = []
         file.enumerate_subblocks(lambda index, block: blocks.append(block) or True)
         scenes = file.scenes_bounding_rectangle_no_pyramid or {None: file.total_bounding_rectangle_no_pyramid}
-        yield [
-            Stored(
-                f"scene {scene or 0}",
-                shape,
-                dtype,
-                partial(czi_details, file, scene, blocks, axes, starts, shape, place),
-            )
-            for scene, place in scenes.items()
-            for axes, starts, shape, dtype in [czi_layout(file, place)]
-        ]
+        images = []
+        for scene, place in scenes.items():
+            axes, starts, shape, dtype = czi_layout(file, place)
+            details = partial(czi_details, file, scene, blocks, axes, starts, shape, place)
+            images.append(Stored(f"scene {scene or 0}", shape, dtype, details))
+        yield images
 
 
 def czi_layout(file, place):
@@ -332,11 +319,13 @@ def czi_layout(file, place):
     kinds, box = sorted(set(file.pixel_types.values())), file.total_bounding_box_no_pyramid
     dtypes = {"Gray8": "u1", "Gray16": "u2", "Gray32Float": "f4", "Bgr24": "u1", "Bgr48": "u2", "Bgr96Float": "f4"}
     if len(kinds) > 1 or kinds[0] not in dtypes:
-        raise StorageError(f"the CZI file has pixels of {kinds}, but must have one kind of {list(dtypes)}. Export it")
+        raise StorageError(
+            f"the CZI file has pixels of {kinds}, but must have one kind of {list(dtypes)}. Export it as OME-TIFF."
+        )
     axes = [axis for axis in "VHIRBTZC" if axis == "C" or box.get(axis, (0, 1))[1] > 1]
-    starts, lengths = zip(*(box.get(axis, (0, 1)) for axis in axes))
+    starts, counts = zip(*(box.get(axis, (0, 1)) for axis in axes))
     colours = (3,) * kinds[0].startswith("Bgr")
-    return "".join(axes) + "YXS"[: 2 + len(colours)], starts, (*lengths, place.h, place.w, *colours), dtypes[kinds[0]]
+    return "".join(axes) + "YXS"[: 2 + len(colours)], starts, (*counts, place.h, place.w, *colours), dtypes[kinds[0]]
 
 
 def czi_details(file, scene, blocks, axes, starts, shape, place):
@@ -345,29 +334,28 @@ def czi_details(file, scene, blocks, axes, starts, shape, place):
     blocks = [(block.coordinate.to_dict(), block.logicalRect) for block in blocks if block.get_zoom() == 1]
     blocks = [(at, box) for at, box in blocks if scene is None or at.get("S", 0) == scene]
     tiles = [tuple(at.get(axis, 0) for axis in outer) for at, _ in blocks]
-    if len(set(tiles)) < prod(shape[: len(outer)]):
+    planes = prod(shape[: len(outer)])
+    if len(set(tiles)) < planes:
         raise StorageError(
-            f"the CZI file lacks {prod(shape[: len(outer)]) - len(set(tiles))} planes. Copy or export it again"
+            f"the CZI file lacks {planes - len(set(tiles))} of {planes} planes. Copy or export it again."
         )
 
     def read(region):
         columns, rows = region[len(outer) + 1], region[len(outer)]
         roi = (place.x + columns.start, place.y + rows.start, columns.stop - columns.start, rows.stop - rows.start)
-        numbers = np.ndindex(*(part.stop - part.start for part in region[: len(outer)]))
+        numbers = np.ndindex(lengths(region[: len(outer)]))
         at = [[part.start + first + n for part, first, n in zip(region, starts, number)] for number in numbers]
         with lock:
             planes = np.stack([file.read(roi, dict(zip(outer, one)), scene) for one in at])
         planes = planes[..., ::-1][..., region[-1]] if axes[-1] == "S" else planes  # stored blue, green, red
-        return planes.reshape([part.stop - part.start for part in region])
+        return planes.reshape(lengths(region))
 
     said = file.metadata["ImageDocument"]["Metadata"]
-    lengths = listed(((said.get("Scaling") or {}).get("Items") or {}).get("Distance"))
-    sizes = in_micrometres([(one["@Id"], one.get("Value"), "m") for one in lengths])
+    distances = listed(((said.get("Scaling") or {}).get("Items") or {}).get("Distance"))
+    sizes = in_micrometres([(one["@Id"], one.get("Value"), "m") for one in distances])
     channels = (said["Information"]["Image"].get("Dimensions") or {}).get("Channels") or {}
     channels = [one.get("@Name", "") for one in listed(channels.get("Channel"))]
-    notes = (
-        ["A mosaic: where tiles overlap, one is shown; where there is none, 0."] if len(tiles) > len(set(tiles)) else []
-    )
+    notes = ["A mosaic: where tiles overlap, one is shown; where there is none, 0."] if len(tiles) > planes else []
     pieces = max(box.h for _, box in blocks), max(box.w for _, box in blocks)
     return Details(axes, read, (*[1] * len(outer), *pieces, *shape[len(outer) + 2 :]), sizes, channels, notes)
 
@@ -419,7 +407,7 @@ class Pixels:
                 if self.number not in known:
                     known[self.number] = stored[self.number].details()
             pixels = np.asarray(known[self.number].read(region), self.dtype)
-            if pixels.shape != tuple(part.stop - part.start for part in region):
+            if pixels.shape != lengths(region):
                 raise StorageError(f"{self.path} has shape {pixels.shape} at [{where}]. It may be damaged.")
         return pixels
 
