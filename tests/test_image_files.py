@@ -158,6 +158,7 @@ def test_all_formats_say_the_same_also_in_another_process(name, tmp_path):
         ((40, 1000, 1000), {"rowsperstrip": 1}, (1, 1000, 1000)),  # no task for a row
         ((9000, 4000), {"rowsperstrip": 100}, (3200, 4000)),
         ((9000, 9000, 3), {"tile": (256, 256), "photometric": "rgb"}, (2048, 2048, 3)),
+        ((3, 2000, 2000), {"planarconfig": "separate", "photometric": "rgb"}, (3, 2000, 2000)),
         ((9000, 9000), {"rowsperstrip": 9000}, (9000, 9000)),
     ],
 )
@@ -188,6 +189,14 @@ def test_companions_need_not_be_chosen_and_several_images_must(tmp_path):
     with pytest.raises(ValueError, match="a.czi holds 2 images. .*1: scene 1"):
         open_image(tmp_path / "a.czi")
     assert (open_image(tmp_path / "a.czi", 1).array.compute() == PIXELS).all()
+
+
+def test_colours_of_czi_are_red_green_blue(tmp_path):
+    with pytest.importorskip("pylibCZIrw.czi").create_czi(str(tmp_path / "a.czi")) as file:
+        file.write(np.full((40, 50, 3), (1, 2, 3), np.uint8), plane={"C": 0})  # blue, green, red
+        file.write_metadata("a")
+    image = open_image(tmp_path / "a.czi")
+    assert image.axes == "CYXS" and (image.array.compute() == (3, 2, 1)).all()
 
 
 def test_what_is_lost_or_changes_is_no_silent_zero(tmp_path, monkeypatch):

@@ -1,7 +1,6 @@
 """What is in a microscope file, format by format, and how a region of it is read."""
 
 import atexit
-import json
 import os
 import re
 from contextlib import ExitStack, contextmanager
@@ -247,8 +246,6 @@ def hdf5(path):
 def hdf5_details(node):
     """Return the details of a data set; `element_size_um`, as Fiji and others write it, is in the order z, y, x."""
     names, sizes = [one.label for one in node.dims], list(node.attrs.get("element_size_um", []))
-    if "axistags" in node.attrs:  # of ilastik
-        names = [axis["key"] for axis in json.loads(node.attrs["axistags"])["axes"]]
     axes = "".join(LETTERS.get(name.lower(), "Q") for name in names)
     if set(axes) == {"Q"} and 2 <= len(sizes) <= min(3, node.ndim):
         axes = axes[: -len(sizes)] + "ZYX"[-len(sizes) :]
