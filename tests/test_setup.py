@@ -310,7 +310,7 @@ def test_commands_lead_somewhere_and_pass_arguments_on(course, monkeypatch):
     assert course.COMMANDS["lab"][-1] == "--ServerApp.root_dir=" + os.path.join(course.ROOT, "notebooks")
     everything = course.main(["test", "-x", "--all"])
     assert everything == ["-m", "pytest", "course_helpers", "tests", "notebooks/solutions", "-x"]
-    assert set(course.GROUPS) | {"all"} == set(PROJECT["dependency-groups"])
+    assert set(course.GROUPS) | {"all", "formats"} == set(PROJECT["dependency-groups"])  # installed from a notebook
 
 
 def test_jupyterlab_starts_for_root_and_says_so(course, monkeypatch, capsys):

@@ -1,6 +1,8 @@
 """Reading a TIFF image in pieces that fit into memory, and going on where an interrupted conversion stopped."""
 
+import logging
 import os
+import re
 from contextlib import contextmanager
 from itertools import product
 from math import prod
@@ -15,38 +17,47 @@ from course_helpers._engine.safe_writing import StorageError, Verified, fitting,
 
 
 @contextmanager
-def decoding(where=""):
-    """Let all that goes wrong with the content of a TIFF file be a StorageError."""
+def decoding(where="", what="the TIFF file"):
+    """Let all that goes wrong with the content of a file be a StorageError."""
     try:
         yield
     except (FileNotFoundError, PermissionError, StorageError):
         raise
     except Exception as error:  # each format and compression has errors of its own
         raise StorageError(
-            f"the TIFF file cannot be read{where}: {error}. It may be damaged. If its compression is not known here, "
+            f"{what} cannot be read{where}: {error}. It may be damaged. If its compression is not known here, "
             "install the package that is named, or save the file again without compression or with zlib (deflate)."
         ) from error
 
 
 @contextmanager
 def images_of(tiff_path):
-    """Open a TIFF file and give the list of its images."""
-    with decoding():
-        file = TiffFile(tiff_path)
-    with file:
+    """Open a TIFF file and give the list of its images; raise StorageError if it says that there should be more."""
+    found = []
+    handler, log = logging.Handler(logging.ERROR), logging.getLogger("tifffile")
+    handler.emit = lambda record: found.append(record.getMessage())
+    log.addHandler(handler)  # tifffile goes on without the pages that it does not find, and only logs it
+    try:
         with decoding():
+            file = TiffFile(tiff_path)
             images = file.series
+    finally:
+        log.removeHandler(handler)
+    with file:
+        lost = [text for text in found if re.search("invalid (page offset|offset to)|corrupted file", text)]
+        if lost:
+            raise StorageError(f"the TIFF file is damaged or cut off: {lost[0]}. Copy or save it again.")
         yield images
 
 
-def chosen(images, number):
-    """Return one of the images of a TIFF file; raise TypeError or ValueError if there is no such, or several to choose."""
+def chosen(images, number, name="series", what="the TIFF file"):
+    """Return one of the images of a file; raise TypeError or ValueError if there is no such, or several to choose."""
     if not images:
-        raise StorageError("the TIFF file holds no image.")
+        raise StorageError(f"{what} holds no image. It may be empty or cut off: save it again.")
     if number is None and len(images) > 1:
         listed = "; ".join(f"{n}: {image.name or 'image'} {image.shape}" for n, image in enumerate(images))
-        raise ValueError(f"the TIFF file holds {len(images)} images. Choose one, such as series=0, of {listed}.")
-    return images[whole_number(number or 0, "series", 0, len(images) - 1)]
+        raise ValueError(f"{what} holds {len(images)} images. Choose one, such as {name}=0, of {listed}.")
+    return images[whole_number(number or 0, name, 0, len(images) - 1)]
 
 
 def tiff_reader(series):

@@ -1,0 +1,115 @@
+"""Open microscope files of any format, without loading them."""
+
+import os
+from contextlib import ExitStack
+from dataclasses import dataclass
+from math import prod
+
+import dask.array as da
+import numpy as np
+
+from course_helpers._engine.image_formats import Pixels, format_of
+from course_helpers._engine.safe_writing import StorageError
+from course_helpers._engine.tiff_pieces import chosen, decoding
+
+SMALL, LARGE = 2**20, 2**24  # bytes: tiles of a plane are joined up to LARGE, and planes up to SMALL
+
+
+@dataclass(frozen=True, repr=False)
+class Image:
+    """An image in a file, as `open_image` describes it."""
+
+    array: da.Array
+    axes: str
+    pixel_size: dict
+    channels: list
+    images: list
+    notes: list
+
+    def __repr__(self):
+        size, lines = self.array.nbytes / 2**20, [f"axes {self.axes} shape {self.array.shape} dtype {self.array.dtype}"]
+        lines.append(f"{size:.1f} MiB, once it is loaded")
+        if self.pixel_size:
+            sizes = ", ".join(f"{axis} {size:.5g}" for axis, size in self.pixel_size.items())
+            lines.append(f"pixel size in micrometres: {sizes}")
+        if self.channels:
+            lines.append(f"channels: {', '.join(self.channels)}")
+        return "\n".join(lines + [f"- {note}" for note in self.notes])
+
+
+def open_image(path, number=None):
+    """Open an image in a file of a microscope, lazily: what is known about it is read, but no pixel.
+
+    Parameters
+    ----------
+    path : str or Path
+        A file in TIFF, BigTIFF, OME-TIFF, SVS, CZI, ND2 or HDF5; a folder of TIFF files whose names differ in numbers alone,
+        such as one file for each time point; or a Zarr 2, Zarr 3 or OME-Zarr store, or a group in one.
+    number : int, optional
+        Which image of a file that holds several (series, scenes, positions, wells, data sets), from 0.
+
+    Returns
+    -------
+    Image
+        ``array``: dask array of the file's numbers and dtype, with chunks of whole tiles, strips or planes.
+        ``axes``: a letter per axis: T time, C channel, Z, Y, X, S colours of a pixel, Q not named in the file.
+        ``pixel_size``: dict axis -> micrometres, where the file says so. A resolution per inch or centimetre counts only
+        if it means less than 20 micrometres: 72 dpi is that of a screen.
+        ``channels``: their names, if stored. ``images``: all images in the file. ``notes``: what is missing or unusual.
+
+    Raises
+    ------
+    FileNotFoundError, TypeError, ValueError
+        If there is no such file or image, its format is not known, or one of several images must be chosen.
+    StorageError
+        If a file cannot be decoded or lacks parts, or the package that reads it is not installed. When pixels are read, also
+        if the file has changed.
+    """
+    path = os.path.abspath(path)
+    open_format = format_of(path)
+    with ExitStack() as closing:
+        with decoding(what=path):
+            stored = closing.enter_context(open_format(path))
+        main = [n for n, one in enumerate(stored) if not one.aside]
+        number = main[0] if number is None and len(main) == 1 else number
+        one, number = chosen(stored, number, "number", path), int(number or 0)
+        with decoding(what=path):
+            details = one.details()
+    shape, dtype, axes = tuple(map(int, one.shape)), np.dtype(one.dtype).newbyteorder("="), details.axes
+    if len(axes) != len(shape) or 0 in shape:
+        raise StorageError(f"{path} names the axes {axes} of an image of shape {shape}. Save it again.")
+    chunks = _chunks(shape, dtype.itemsize, details.pieces, axes)
+    array = da.from_array(Pixels(path, number, shape, dtype), chunks, name=False, getitem=Pixels.read)
+    pixel_size = {axis: details.pixel_size[axis] for axis in axes if axis in "ZYX" and axis in details.pixel_size}
+    channels = details.channels if any(details.channels) else []
+    images = [" ".join(f"{n}: {one.name} {tuple(one.shape)} {one.dtype}".split()) for n, one in enumerate(stored)]
+    notes = list(details.notes)
+    if "Q" in axes:
+        unnamed = ", ".join(str(n) for n, axis in enumerate(axes) if axis == "Q")
+        notes.append(f"What lies along axis {unnamed} (Q) is not stored: time, depth or channels?")
+    without = [axis for axis in axes if axis in "ZYX" and axis not in pixel_size]
+    if without or not pixel_size:
+        notes.append(f"No pixel size is stored{' along ' * bool(without)}{', '.join(without)}.")
+    if "C" in axes and not channels:
+        notes.append("The channels have no names.")
+    if len(images) > 1:
+        notes.append(f"This is image {number} of {len(images)}, which `images` lists.")
+    if (size := dtype.itemsize * prod(chunks)) > 4 * LARGE:
+        notes.append(
+            f"It is stored in pieces of {size / 2**20:.0f} MiB, read as a whole. Store it anew in smaller chunks."
+        )
+    return Image(array, axes, pixel_size, channels, images, notes)
+
+
+def _chunks(shape, itemsize, pieces, axes):
+    """Return a chunk shape: pieces of the file, joined to tiles of a plane, and small planes to blocks."""
+    sizes = [size if axis == "S" else min(size, piece) for axis, size, piece in zip(axes, shape, pieces)]
+    *others, row, column = [n for n, axis in enumerate(axes) if axis != "S"]
+    for group, limit in (((row, column), LARGE), (others, SMALL)):
+        while growing := [n for n in group if sizes[n] < shape[n]]:
+            n = min(growing, key=sizes.__getitem__) if group == (row, column) else growing[-1]
+            longer = min(shape[n], 2 * sizes[n])
+            if itemsize * prod(sizes) // sizes[n] * longer > limit:
+                break
+            sizes[n] = longer
+    return tuple(sizes)

@@ -1,0 +1,255 @@
+"""Microscope files of all formats are opened as they are, or refused with a sentence."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from functools import partial
+from pathlib import Path
+
+import cloudpickle
+import numpy as np
+import pytest
+import tifffile
+import zarr
+
+from course_helpers._engine.safe_writing import StorageError
+from course_helpers.image_files import open_image
+
+REAL = Path(os.environ.get("COURSE_TEST_IMAGES", "")) / "real"
+FACTS = json.loads((REAL / "facts.json").read_text()) if (REAL / "facts.json").is_file() else []
+# Of each real file, as facts.json says in words: axes, pixel sizes, channels, a sentence in its notes.
+SAID = {
+    "nuclei_zyx_8bit": ("ZYX", {"Z": 4.0, "Y": 0.82864, "X": 0.82864}, [], ""),
+    "mito_zcyx_8bit": ("ZCYX", {"Z": 0.054455, "Y": 0.27228, "X": 0.27228}, [], "colour table"),
+    "mitosis_tzcyx": ("TZCYX", {"Y": 0.0885, "X": 0.0885}, [], "No pixel size is stored along Z."),
+    "migration_time_qyx": ("QYX", {}, [], r"along axis 0 \(Q\) is not stored"),
+    "histology_jpeg": ("YXS", {"Y": 0.499, "X": 0.499}, [], "image 0 of 4"),
+    "mosaic_two_tiles": ("CYX", {"Y": 1.0833, "X": 1.0833}, ["EGFP"], "mosaic"),
+    "time_z_channels": ("TZCYX", {"Z": 0.5, "Y": 0.16781, "X": 0.16781}, ["5-FAM/pH 9.0", "FM 4-64/2% CHAPS"], ""),
+    "ovule_raw_and_labels": ("ZYX", {"Z": 0.235, "Y": 0.15, "X": 0.15}, [], "of 2"),
+    "plate_v04": (
+        "CYX",
+        {"Y": 2.7336, "X": 2.7336},
+        [f"{kind}_FITC_05" for kind in ("Maximum-Projection", "Best-Focus-Projection", "Maximum-Projection")],
+        "3 levels",
+    ),
+    "tczyx_v05": ("TCZYX", {}, ["lynEGFP", "NLStdTomato", "lynEGFP"], "No pixel size is stored along Z, Y, X."),
+    "heart_zarr2_no_ome": ("QQQ", {}, [], "No pixel size is stored."),
+}
+SEVERAL = {"ovule_raw_and_labels": ["label", "raw"], "plate_v04": ["facts", "facts_E08"]}
+
+
+def total(image):
+    return image.array.sum(dtype="f8" if image.array.dtype.kind == "f" else None).compute(num_workers=4)
+
+
+@pytest.mark.parametrize("file", FACTS, ids=lambda file: file["file"])
+def test_real_files(file):
+    path, name = REAL / file["file"], file["file"].split(".")[0].strip("/")
+    axes, pixel_size, channels, note = SAID.get(
+        name, (file["axes"].split()[0], {}, [], "No pixel size is stored along")
+    )
+    for number, key in enumerate(SEVERAL.get(name, [None])):
+        image, facts = (
+            open_image(path, number if key else None),
+            file.get(key) or file["facts"].get(key) or file["facts"],
+        )
+        assert (image.array.shape, image.array.dtype, image.axes) == (tuple(facts["shape"]), facts["dtype"], axes)
+        assert total(image) == pytest.approx(facts["sum"], rel=1e-12 if image.array.dtype.kind == "f" else 0, abs=0)
+        assert image.pixel_size == pytest.approx(pixel_size, rel=1e-4) and image.channels == channels
+        assert re.search(note, repr(image))
+    if name in SEVERAL:
+        with pytest.raises(ValueError, match="holds 2 images. Choose one, such as number=0, of 0: "):
+            open_image(path)
+        with pytest.raises(ValueError, match="number is 2, but must be a whole number from 0 to 1"):
+            open_image(path, 2)
+
+
+@pytest.mark.parametrize(
+    "name", [file["file"] for file in FACTS if file.get("size", 0) > 1000 and file["file"][-1] != "/"]
+)
+def test_real_files_that_are_cut_off_are_refused(name, tmp_path):
+    (tmp_path / name).write_bytes((REAL / name).read_bytes()[: int(0.6 * (REAL / name).stat().st_size)])
+    with pytest.raises(StorageError, match="damaged|cut off"):
+        total(open_image(tmp_path / name, 0))
+
+
+PIXELS = np.random.default_rng(0).integers(0, 60000, (3, 2, 40, 50), np.uint16)
+
+
+def tiff(path, pixels=PIXELS, **options):
+    tifffile.imwrite(path, pixels, **{"photometric": "minisblack"} | options)
+
+
+def ome(path):
+    said = {"axes": "ZCYX", "Channel": {"Name": ["DAPI", "GFP"]}, "PhysicalSizeX": 250, "PhysicalSizeXUnit": "nm"}
+    tiff(path, compression="lzw", tile=(16, 16), metadata=said | {"PhysicalSizeY": 0.25, "PhysicalSizeZ": 2})
+
+
+def imagej(path):
+    tiff(path, imagej=True, resolution=(4, 4), metadata={"axes": "ZCYX", "unit": "um", "spacing": 2})
+
+
+def folder(path, change=None):
+    path.mkdir()
+    for z in range(3):
+        tiff(path / f"a_z{z + 9}.tif", PIXELS[z], metadata={"axes": "CYX"}, compression="zstd")
+    if change == "gap":
+        (path / "a_z11.tif").rename(path / "a_z12.tif")
+    elif change:
+        tiff(path / change, PIXELS[0, :, :20], metadata={"axes": "CYX"})
+
+
+def ome_zarr(path, version):
+    group = zarr.open_group(path, mode="w", zarr_format=2 if version == "0.4" else 3)
+    group.create_array("0", data=PIXELS, chunks=(1, 1, 40, 25))
+    axes = [{"name": name, "type": "space", "unit": "nanometer"} for name in "zcyx"]
+    dataset = {"path": "0", "coordinateTransformations": [{"type": "scale", "scale": [2000, 1, 250, 250]}]}
+    said = {"multiscales": [{"axes": axes, "datasets": [dataset]}]}
+    said |= {"omero": {"channels": [{"label": "DAPI"}, {"label": "GFP"}]}}
+    group.attrs.update(said if version == "0.4" else {"ome": said})
+    labels = group.create_group("labels", attributes={"labels": ["nuclei"]})
+    labels.create_array("nuclei", data=PIXELS // 2, chunks=(1, 1, 40, 25))
+
+
+def hdf5(path):
+    with pytest.importorskip("h5py").File(path, "w") as file:
+        data = file.create_dataset("a/b", data=PIXELS, chunks=(1, 1, 20, 50), compression="gzip")
+        data.attrs["element_size_um"] = [2, 0.25, 0.25]
+        for dimension, name in zip(data.dims, "zcyx"):
+            dimension.label = name
+
+
+def czi(path, scenes=1, without=()):
+    with pytest.importorskip("pylibCZIrw.czi").create_czi(str(path)) as file:
+        for scene, z, c in set(np.ndindex(scenes, 3, 2)) - set(without):
+            plane, location = {"Z": z, "C": c, "T": 0}, (99 * scene, 0)
+            file.write(PIXELS[z, c, ..., None], plane=plane, scene=scene, location=location)
+        file.write_metadata("a", {0: "DAPI", 1: "GFP"}, scale_x=0.25e-6, scale_y=0.25e-6, scale_z=2e-6)
+
+
+WRITERS = {"a.ome.tif": ome, "imagej.tif": imagej, "series": folder, "a.h5": hdf5, "a.czi": czi}
+WRITERS |= {f"a{version}.zarr": partial(ome_zarr, version=version) for version in ("0.4", "0.5")}
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_all_formats_say_the_same_also_in_another_process(name, tmp_path):
+    WRITERS[name](tmp_path / name)
+    image = open_image(tmp_path / name)
+    assert image.axes == "ZCYX" and image.array.dtype == np.uint16 and (image.array.compute() == PIXELS).all()
+    assert (image.array[1, ::-1, 7, ::3].compute() == PIXELS[1, ::-1, 7, ::3]).all()
+    assert image.pixel_size == ({} if name == "series" else pytest.approx({"Z": 2, "Y": 0.25, "X": 0.25}))
+    assert image.channels == ([] if name in ("imagej.tif", "series", "a.h5") else ["DAPI", "GFP"])
+    (tmp_path / "pickled").write_bytes(cloudpickle.dumps(image))
+    code = "import pickle, sys; print(pickle.load(open(sys.argv[1], 'rb')).array.sum().compute())"
+    run = subprocess.run(
+        [sys.executable, "-c", code, tmp_path / "pickled"], capture_output=True, text=True, cwd=tmp_path
+    )
+    assert run.stdout.strip() == str(PIXELS.sum()), run.stderr
+
+
+@pytest.mark.parametrize(
+    ("shape", "options", "chunks"),
+    [
+        ((40, 100, 100), {}, (40, 100, 100)),  # small planes together
+        ((40, 1000, 1000), {"rowsperstrip": 1}, (1, 1000, 1000)),  # no task for a row
+        ((9000, 4000), {"rowsperstrip": 100}, (3200, 4000)),
+        ((9000, 9000, 3), {"tile": (256, 256), "photometric": "rgb"}, (2048, 2048, 3)),
+        ((3, 2000, 2000), {"planarconfig": "separate", "photometric": "rgb"}, (3, 2000, 2000)),
+        ((9000, 9000), {"rowsperstrip": 9000}, (9000, 9000)),
+    ],
+)
+def test_chunks_are_made_of_whole_pieces(shape, options, chunks, tmp_path):
+    tiff(tmp_path / "a.tif", np.zeros(shape, np.uint8), compression="zlib", **options)
+    image = open_image(tmp_path / "a.tif")
+    assert image.array.chunksize == chunks and ("in pieces of 77 MiB" in repr(image)) == (chunks == (9000, 9000))
+
+
+@pytest.mark.parametrize(
+    ("unit", "count", "size"), [("INCH", 72, {}), ("CENTIMETER", 2e4, {"Y": 0.5, "X": 0.5}), ("NONE", 2, {})]
+)
+def test_resolutions_of_screens_are_no_pixel_sizes(unit, count, size, tmp_path):
+    tiff(tmp_path / "a.tif", PIXELS[0, 0], resolution=(count, count), resolutionunit=unit)
+    assert open_image(tmp_path / "a.tif").pixel_size == pytest.approx(size)
+
+
+def test_companions_need_not_be_chosen_and_several_images_must(tmp_path):
+    with tifffile.TiffWriter(tmp_path / "a.tif") as file:
+        for step in (2, 1):
+            file.write(PIXELS[0, 0, ::step, ::step], metadata=None)
+    image = open_image(tmp_path / "a.tif")
+    assert image.array.shape == (40, 50) and "image 1 of 2" in repr(image) and len(image.images) == 2
+    assert open_image(tmp_path / "a.tif", 0).array.shape == (20, 25)
+    ome_zarr(tmp_path / "a.zarr", "0.5")
+    assert (open_image(tmp_path / "a.zarr", 1).array.compute() == PIXELS // 2).all()
+    czi(tmp_path / "a.czi", scenes=2)
+    with pytest.raises(ValueError, match="a.czi holds 2 images. .*1: scene 1"):
+        open_image(tmp_path / "a.czi")
+    assert (open_image(tmp_path / "a.czi", 1).array.compute() == PIXELS).all()
+
+
+def test_colours_of_czi_are_red_green_blue(tmp_path):
+    with pytest.importorskip("pylibCZIrw.czi").create_czi(str(tmp_path / "a.czi")) as file:
+        file.write(np.full((40, 50, 3), (1, 2, 3), np.uint8), plane={"C": 0})  # blue, green, red
+        file.write_metadata("a")
+    image = open_image(tmp_path / "a.czi")
+    assert image.axes == "CYXS" and (image.array.compute() == (3, 2, 1)).all()
+
+
+def test_what_is_lost_or_changes_is_no_silent_zero(tmp_path, monkeypatch):
+    ome_zarr(tmp_path / "a.zarr", "0.4")
+    (tmp_path / "a.zarr/0/0.0.0.0").unlink()
+    assert "1 of 12 chunks are not stored" in repr(open_image(tmp_path / "a.zarr"))
+    (tmp_path / "a.zarr/0/1.0.0.0").write_bytes(b"no")
+    with pytest.raises(StorageError, match=r"a.zarr cannot be read at \[0:3, .*damaged"):
+        open_image(tmp_path / "a.zarr").array.compute()
+    tiff(tmp_path / "a.tif")
+    image = open_image(tmp_path / "a.tif")
+    tiff(tmp_path / "a.tif", PIXELS[:2])
+    with pytest.raises(StorageError, match="has changed since it was opened"):
+        image.array.compute()
+    if FACTS and pytest.importorskip("nd2"):
+        image = open_image(shutil.copy(REAL / "time_z_channels.nd2", tmp_path))
+        reader = sys.modules["nd2._readers"].ModernReader
+        monkeypatch.setattr(reader, "_frame_offsets", {})
+        with pytest.raises(StorageError, match="lacks a plane"):
+            image.array.compute()
+
+
+def part_of_ome(path):
+    tiff(path, PIXELS[0, :1], metadata={"axes": "CYX"}, ome=True)
+    text = tifffile.tiffcomment(path).replace('SizeC="1"', 'SizeC="2"')
+    tifffile.tiffcomment(path, text)
+
+
+REFUSED = {
+    "gone.tif": (lambda path: None, FileNotFoundError, "there is no file or folder .*gone.tif. Check"),
+    "text.tif": (lambda path: path.write_text("text"), ValueError, "begins with b'text', but must be TIFF"),
+    "empty": (lambda path: path.mkdir(), StorageError, "holds no TIFF file, but must be"),
+    "gap": (lambda path: folder(path, "gap"), StorageError, "a file is missing"),
+    "mixed": (lambda path: folder(path, "a_z10.tif"), StorageError, "a_z10.tif holds .* one image like a_z9.tif"),
+    "name": (lambda path: folder(path, "b.tif"), StorageError, "differ in numbers alone"),
+    "part.ome.tif": (part_of_ome, StorageError, "lacks 1 of 2 planes"),
+    "part.czi": (lambda path: czi(path, without=[(0, 1, 1)]), StorageError, "lacks 1 of 6 planes"),
+}
+BEGINNINGS = {"h5py": b"\x89HDF", "nd2": b"\xda\xce\xbe\n", "pylibCZIrw": b"ZISR"}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_cannot_be_opened_is_refused_with_a_remedy(name, tmp_path):
+    make, error, message = REFUSED[name]
+    make(tmp_path / name)
+    with pytest.raises(error, match=message):
+        open_image(tmp_path / name)
+
+
+@pytest.mark.parametrize("package", BEGINNINGS)
+def test_missing_packages_are_named_with_the_line_that_installs_them(package, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, package, None)
+    monkeypatch.setitem(sys.modules, f"{package}.czi", None)
+    (tmp_path / "a").write_bytes(BEGINNINGS[package])
+    with pytest.raises(StorageError, match=f"not installed. Run in a cell: %pip install {package}. If"):
+        open_image(tmp_path / "a")
