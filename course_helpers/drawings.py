@@ -99,6 +99,41 @@ def draw_overlap(axes, name, largest, distance, blur):
     axes.axis("off")
 
 
+def draw_cluster(axes):
+    """Draw the roles of a cluster on one machine, in frames for its processes, and what goes from one to another."""
+    own = "a process of its own"
+    for left, low, wide, high, text in (
+        (0, 0, 5, 4, "process of this notebook"),
+        (6.6, 0, 2.9, 1.6, own),
+        (6.6, 2.4, 2.9, 1.6, own),
+    ):
+        axes.add_patch(Rectangle((left, low), wide, high, fill=False, linestyle="--", edgecolor="0.4"))
+        axes.text(left + 0.1, low + high - 0.1, text, va="top", color="0.3")
+    roles = [("client", 0.8, 2), ("scheduler", 3.9, 2), ("nanny", 3.9, 3.2), ("nanny", 3.9, 0.8)]
+    for name, column, row in (*roles, ("worker 1", 8.8, 2.9), ("worker 2", 8.8, 0.5)):
+        axes.text(column, row, name, ha="center", va="center", bbox={"boxstyle": "round", "facecolor": "lavender"})
+    for text, start, stop, arrow in (
+        ("graph", (1.4, 2.15), (3.1, 2.15), "->"),
+        ("result", (1.4, 1.7), (3.1, 1.7), "<-"),
+        ("task", (4.7, 2.1), (8.1, 2.9), "->"),
+        ("task", (4.7, 1.9), (8.1, 0.7), "->"),
+        ("watches", (4.4, 3.2), (8.1, 3.1), "->"),
+        ("watches", (4.4, 0.8), (8.1, 0.5), "->"),
+        ("data", (8.8, 2.6), (8.8, 0.8), "<->"),
+    ):
+        axes.annotate("", stop, start, arrowprops={"arrowstyle": arrow})
+        axes.text(
+            *np.add(start, stop) / 2,
+            text,
+            ha="center",
+            va="center",
+            size=9,
+            bbox={"facecolor": "white", "edgecolor": "none", "pad": 1},
+        )
+    axes.set(xlim=(-0.1, 9.6), ylim=(-0.1, 4.1))
+    axes.axis("off")
+
+
 def mark_labels(axes, labels, names, marker):
     """Draw a white marker in the middle of each of these labels, and inside of the picture."""
     places = np.clip(ndi.center_of_mass(labels > 0, labels, names), 3, np.array(labels.shape) - 4)
