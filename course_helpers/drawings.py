@@ -2,9 +2,11 @@
 
 import matplotlib.pyplot as plt
 import numpy as np
-from matplotlib.colors import ListedColormap
+from matplotlib.colors import BoundaryNorm, ListedColormap
 from matplotlib.patches import Circle, Ellipse, Rectangle
 from scipy import ndimage as ndi
+
+from course_helpers.recording import COUNTED, LOADED, PREPROCESSED, memory_of
 
 
 def draw_graph(plan):
@@ -132,6 +134,26 @@ def draw_cluster(axes):
         )
     axes.set(xlim=(-0.1, 9.6), ylim=(-0.1, 4.1))
     axes.axis("off")
+
+
+def draw_plan(above, below, name, plan):
+    """Draw what lies in memory in each step of a plan of `ways_through`, with a letter, and below the sum of the bytes."""
+    steps, frames, _ = plan.shape
+    letters = {LOADED: "L", PREPROCESSED: "P", COUNTED: "C"}
+    colours = ListedColormap(["white", "lightsteelblue", "cornflowerblue", "orange"])
+    above.pcolormesh(plan.reshape(steps, -1).T, cmap=colours, norm=BoundaryNorm([0, 1, 3, 6.5, 8], 4))
+    above.hlines(range(0, 4 * frames + 1, 4), 0, steps, color="0.6", linewidth=0.8)
+    for step, t, quarter in np.argwhere(plan):
+        complete = plan[step, t].all()  # one letter for the time point, else one for the quarter
+        if quarter == 0 or not complete:
+            place = 4 * t + (2 if complete else quarter + 0.5)
+            style = {"size": 9 if complete else 5, "ha": "center", "va": "center"}
+            above.text(step + 0.5, place, letters[plan[step, t, quarter]], **style)
+    above.set(title=name, ylim=(4 * frames, 0), yticks=[])
+    if name == "two computers":
+        above.hlines(2 * frames, 0, steps, color="black", linewidth=3)
+    below.stairs(memory_of(name, plan) / 2**20, fill=True, color="0.7", edgecolor="black")
+    below.set(xlabel="step", xlim=(0, steps), ylim=(0, 130))
 
 
 def mark_labels(axes, labels, names, marker):
