@@ -196,14 +196,19 @@ def draw_shares(axes, labels, side, rule):
     axes.set(xticks=[], yticks=[])
 
 
-def draw_labels(axes, labels, title, numbers=None):
+def draw_labels(axes, labels, title, numbers=None, like=None):
     """Draw labels, each in a colour, with the cuts between the tiles of a dask array.
 
-    In a small array, `numbers` are written into the pixels of the objects: the labels by default, and none in a mask.
+    In a small array, `numbers` are written into the pixels of the objects: the labels by default, and none in a mask. Each
+    object takes the colour that its first pixel would have in the labels `like`, if there are some.
     """
     chunks, labels = getattr(labels, "chunks", ((), ())), np.asarray(labels)
     (rows, columns), small = labels.shape, labels.size < 200
     places = np.searchsorted(np.unique(labels), labels)  # 0, the background, is among the labels
+    if like is not None:
+        _, first, of_pixels = np.unique(labels, return_index=True, return_inverse=True)
+        _, others = np.unique(np.asarray(like), return_inverse=True)
+        places = others.ravel()[first][of_pixels].reshape(labels.shape)
     named, others = plt.get_cmap("tab20").colors, np.random.default_rng(0).uniform(0.3, 1, (places.max(), 3))
     axes.imshow(np.vstack([(0, 0, 0), named[::2], named[1::2], others])[places], interpolation="nearest")
     axes.set(title=title, xticks=range(columns * small), yticks=range(rows * small))
