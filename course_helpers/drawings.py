@@ -2,9 +2,11 @@
 
 import matplotlib.pyplot as plt
 import numpy as np
-from matplotlib.colors import ListedColormap
+from matplotlib.colors import BoundaryNorm, ListedColormap
 from matplotlib.patches import Circle, Ellipse, Rectangle
 from scipy import ndimage as ndi
+
+from course_helpers.recording import COUNTED, LOADED, PREPROCESSED, memory_of
 
 
 def draw_graph(plan):
@@ -99,6 +101,61 @@ def draw_overlap(axes, name, largest, distance, blur):
     axes.axis("off")
 
 
+def draw_cluster(axes):
+    """Draw the roles of a cluster on one machine, in frames for its processes, and what goes from one to another."""
+    own = "a process of its own"
+    for left, low, wide, high, text in (
+        (0, 0, 5, 4, "process of this notebook"),
+        (6.6, 0, 2.9, 1.6, own),
+        (6.6, 2.4, 2.9, 1.6, own),
+    ):
+        axes.add_patch(Rectangle((left, low), wide, high, fill=False, linestyle="--", edgecolor="0.4"))
+        axes.text(left + 0.1, low + high - 0.1, text, va="top", color="0.3")
+    roles = [("client", 0.8, 2), ("scheduler", 3.9, 2), ("nanny", 3.9, 3.2), ("nanny", 3.9, 0.8)]
+    for name, column, row in (*roles, ("worker 1", 8.8, 2.9), ("worker 2", 8.8, 0.5)):
+        axes.text(column, row, name, ha="center", va="center", bbox={"boxstyle": "round", "facecolor": "lavender"})
+    for text, start, stop, arrow in (
+        ("graph", (1.4, 2.15), (3.1, 2.15), "->"),
+        ("result", (1.4, 1.7), (3.1, 1.7), "<-"),
+        ("task", (4.7, 2.1), (8.1, 2.9), "->"),
+        ("task", (4.7, 1.9), (8.1, 0.7), "->"),
+        ("watches", (4.4, 3.2), (8.1, 3.1), "->"),
+        ("watches", (4.4, 0.8), (8.1, 0.5), "->"),
+        ("data", (8.8, 2.6), (8.8, 0.8), "<->"),
+    ):
+        axes.annotate("", stop, start, arrowprops={"arrowstyle": arrow})
+        axes.text(
+            *np.add(start, stop) / 2,
+            text,
+            ha="center",
+            va="center",
+            size=9,
+            bbox={"facecolor": "white", "edgecolor": "none", "pad": 1},
+        )
+    axes.set(xlim=(-0.1, 9.6), ylim=(-0.1, 4.1))
+    axes.axis("off")
+
+
+def draw_plan(above, below, name, plan):
+    """Draw what lies in memory in each step of a plan of `ways_through`, with a letter, and below the sum of the bytes."""
+    steps, frames, _ = plan.shape
+    letters = {LOADED: "L", PREPROCESSED: "P", COUNTED: "C"}
+    colours = ListedColormap(["white", "lightsteelblue", "cornflowerblue", "orange"])
+    above.pcolormesh(plan.reshape(steps, -1).T, cmap=colours, norm=BoundaryNorm([0, 1, 3, 6.5, 8], 4))
+    above.hlines(range(0, 4 * frames + 1, 4), 0, steps, color="0.6", linewidth=0.8)
+    for step, t, quarter in np.argwhere(plan):
+        complete = plan[step, t].all()  # one letter for the time point, else one for the quarter
+        if quarter == 0 or not complete:
+            place = 4 * t + (2 if complete else quarter + 0.5)
+            style = {"size": 9 if complete else 5, "ha": "center", "va": "center"}
+            above.text(step + 0.5, place, letters[plan[step, t, quarter]], **style)
+    above.set(title=name, ylim=(4 * frames, 0), yticks=[])
+    if name == "two computers":
+        above.hlines(2 * frames, 0, steps, color="black", linewidth=3)
+    below.stairs(memory_of(name, plan) / 2**20, fill=True, color="0.7", edgecolor="black")
+    below.set(xlabel="step", xlim=(0, steps), ylim=(0, 130))
+
+
 def mark_labels(axes, labels, names, marker):
     """Draw a white marker in the middle of each of these labels, and inside of the picture."""
     places = np.clip(ndi.center_of_mass(labels > 0, labels, names), 3, np.array(labels.shape) - 4)
@@ -139,14 +196,19 @@ def draw_shares(axes, labels, side, rule):
     axes.set(xticks=[], yticks=[])
 
 
-def draw_labels(axes, labels, title, numbers=None):
+def draw_labels(axes, labels, title, numbers=None, like=None):
     """Draw labels, each in a colour, with the cuts between the tiles of a dask array.
 
-    In a small array, `numbers` are written into the pixels of the objects: the labels by default, and none in a mask.
+    In a small array, `numbers` are written into the pixels of the objects: the labels by default, and none in a mask. Each
+    object takes the colour that its first pixel would have in the labels `like`, if there are some.
     """
     chunks, labels = getattr(labels, "chunks", ((), ())), np.asarray(labels)
     (rows, columns), small = labels.shape, labels.size < 200
     places = np.searchsorted(np.unique(labels), labels)  # 0, the background, is among the labels
+    if like is not None:
+        _, first, of_pixels = np.unique(labels, return_index=True, return_inverse=True)
+        _, others = np.unique(np.asarray(like), return_inverse=True)
+        places = others.ravel()[first][of_pixels].reshape(labels.shape)
     named, others = plt.get_cmap("tab20").colors, np.random.default_rng(0).uniform(0.3, 1, (places.max(), 3))
     axes.imshow(np.vstack([(0, 0, 0), named[::2], named[1::2], others])[places], interpolation="nearest")
     axes.set(title=title, xticks=range(columns * small), yticks=range(rows * small))

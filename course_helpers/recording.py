@@ -11,6 +11,7 @@ FRAMES = 74  # time points; the recording that the model stands for has 50 times
 SHAPE = (25, 512, 256)  # planes, rows, columns of a time point; along each axis a quarter of 100, 2048, 1024
 DTYPE = np.uint16
 BACKGROUND = 100  # grey values that the camera adds to the light, before noise
+LOADED, PREPROCESSED, COUNTED = 2, 2 + 4, 2 + 4 + 1  # bytes per pixel in memory, of plans
 
 
 def load_time_point(t, window=np.s_[:, :, :]):
@@ -70,3 +71,35 @@ def _light(centre, radius, bounds, part):
     """How bright a cell is in this part of a window, from 0 at its edge to 1 in its centre."""
     distances = np.arange(part.start, part.stop) + (bounds[0] - centre)
     return np.cos(np.pi / 2 / radius * distances) ** 2
+
+
+def ways_through(time_points):
+    """Plans of five ways through a recording, by their names: bytes per pixel, in axes of steps, time points, four quarters.
+
+    A step of the first way loads, preprocesses or counts one time point; one of the others does all three to its pieces, and
+    the plan has its fullest moment.
+    """
+    times, half, whole = range(time_points), time_points // 2, slice(4)
+    plans = {"all at once": np.zeros((3 * time_points, time_points, 4), int)}
+    for t in times:
+        for first_step, size in ((t, LOADED), (time_points + t, PREPROCESSED)):
+            plans["all at once"][first_step:, t] = size  # and kept from now on
+        plans["all at once"][2 * time_points + t, t] = COUNTED
+    ways = {
+        "time point by time point": [[(t, whole)] for t in times],
+        "two in parallel": [[(t, whole), (t + 1, whole)] for t in times[::2]],
+        "tile by tile": [[(t, quarter)] for t in times for quarter in range(4)],
+        "two computers": [[(t, whole), (t + half, whole)] for t in times[:half]],
+    }
+    for name, steps in ways.items():
+        plans[name] = np.zeros((len(steps), time_points, 4), int)
+        for step, pieces in enumerate(steps):
+            for t, quarters in pieces:
+                plans[name][step, t, quarters] = COUNTED
+    return plans
+
+
+def memory_of(name, plan):
+    """Bytes in memory in each step of a plan; of two computers, each with half of the time points, on the fuller one."""
+    computers = 2 if name == "two computers" else 1
+    return plan.reshape(len(plan), computers, -1).sum(axis=2).max(axis=1) * (math.prod(SHAPE) // 4)

@@ -47,7 +47,7 @@ def draw_stream(axis, records, title=""):
         if bars:
             rows, lefts, widths = np.transpose(bars)
             height = 0.4 if hatch else 0.9
-            style = {"color": colour, "hatch": hatch, "edgecolor": "white", "linewidth": 0.3}
+            style = {"color": colour, "hatch": hatch, "edgecolor": "black", "linewidth": 0.3}
             axis.barh(rows, widths, left=lefts, height=height, label=kind, **style)
     count = len({worker for worker, *_ in records})
     axis.set(yticks=range(count), yticklabels=[f"worker {n + 1}" for n in range(count)], title=title)

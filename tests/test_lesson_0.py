@@ -113,6 +113,10 @@ def test_0_1_accepts_approximations(line_of):
     assert "approximately right. This is about what one measures" in line_of("0.1", 38.6)
 
 
+def test_0_2_tells_who_returns_the_mean_in_a_list(line_of):
+    assert "returns the mean within a list" in line_of("0.2", lambda times: [lesson_0.mean_of(times, dtype=np.float32)])
+
+
 def test_0_4_the_right_ways_are_the_first_that_work():
     """From the sizes: what fits, and what would be too slow even with as many workers as fit."""
     screen, brain = 96 * 2048 * 2048 * lesson_0.BYTES_PER_PIXEL, 20_000 * 10_000 * 2_000 * lesson_0.BYTES_PER_PIXEL

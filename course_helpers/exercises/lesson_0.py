@@ -123,6 +123,7 @@ MISCOUNTED = {  # bytes per pixel that somebody may have counted, and what is wr
     18: TWO_FLOATS,
     19: TWO_FLOATS,
     20: TWO_FLOATS,
+    21: TWO_FLOATS,
     22: NBYTES,
     24: f"{THREE_FLOATS} Or did you multiply frame.nbytes, which holds the 2 bytes of each pixel already?",
     25: f"{THREE_FLOATS} And does the mask exist with them?",
@@ -145,6 +146,11 @@ def in_millions(found):
     """What is wrong with the bytes per pixel that somebody counted who divided by a million."""
     count = next((count for count in MISCOUNTED if close(found, count * PIXELS / 1e6)), None)
     return count and {"count": count, "says": MISCOUNTED[count]}
+
+
+def many_floats(found):
+    """How many arrays of float64 somebody may have counted, and the bytes per pixel."""
+    return 21 < found / mib(1) < 65 and {"count": found / mib(1), "floats": int(found / mib(8))}
 
 
 def bytes_per_pixel_instead(found):
@@ -191,7 +197,7 @@ EXERCISES["0.1"] = Value(
         "so much would all time points together need. The function has one.": FRAMES * PEAK,
         "the answer is {found:g}, but the function needs some memory.": seen(0, lambda found: found <= 0),
         "{found:g} looks like bytes per pixel. MiB are asked for: multiply by the number of pixels, divide by 2**20.": seen(
-            BYTES_AT_PEAK, lambda found: found in range(1, 21)
+            BYTES_AT_PEAK, lambda found: found in range(1, 22)
         ),
         "{found:.5g} would be {count} bytes per pixel in MB, of a million bytes. Divide by 2**20. And {count} {says}": seen(
             11 * PIXELS / 1e6, in_millions
@@ -201,6 +207,10 @@ EXERCISES["0.1"] = Value(
             PEAK * 1024, lambda found: 3000 < found <= 100_000
         ),
         "this looks like bytes. Divide by 2**20 to get MiB.": seen(11 * PIXELS, lambda found: found > 100_000),
+        "{found:.5g} MiB are {count:.4g} bytes per pixel, room for {floats} arrays of 8 bytes. Only scaled is float64: print the "
+        "dtype of frame - frame.min(). Or did you multiply frame.nbytes, which holds the 2 bytes of each pixel already?": seen(
+            mib(35), many_floats
+        ),
     },
     otherwise=less_or_more,
     praise=praise_of_peak,
@@ -278,6 +288,10 @@ EXERCISES["0.4"] = Parts(
                 // (TIME_POINT * 2),
                 "so many fit with 4 bytes per pixel. Processing takes 7.": FREE * 7 // (TIME_POINT * 4),
                 "so many fit with one byte per pixel. Processing takes 7.": FREE * 7 // TIME_POINT,
+                "so many fit with 14 bytes per pixel. The 2 bytes of a loaded pixel are part of the 7.": FREE
+                // (TIME_POINT * 2),
+                "so many would fit into 16 GiB, if time points were loaded only. Processing takes 7 bytes per pixel, and 10 "
+                "GiB are free.": 16 * GIB * 7 // (TIME_POINT * 2),
                 "so many would fit into 16 GiB. How much of it is free?": 16 * GIB // TIME_POINT,
                 "so many would fit into the 6 GiB that are not free.": 6 * GIB // TIME_POINT,
                 f"{take(6)}. Is there room for one more? (A GiB is 2**30 bytes: with 10 GB, of 10**9, one gets 6.)": 6,
@@ -570,6 +584,11 @@ def compare(answer, times, found, window):
     """Wrong, with the first difference, if a result is not the mean of these time points."""
     begin("comparing your results")
     if found.shape != SHAPE:
+        if found.shape == (1, *SHAPE):
+            raise Wrong(
+                f"for {times} your function returns the mean within a list, or with an axis more: its shape is {found.shape}. "
+                "Return the array alone."
+            )
         what = f"an array of shape {found.shape}" if found.ndim else "one number"
         what = f"{len(found)} arrays of the shape of a time point" if found.shape[1:] == SHAPE else what
         raise Wrong(f"for {times} your function returns {what}, but a time point has shape {SHAPE}.")
@@ -639,6 +658,10 @@ EXERCISES["0.2"] = Checked(
                 operator.iadd, (load_time_point(t) / len(times) for t in times), load_time_point(3)
             ),
             lambda error: "Cannot cast ufunc" in error,
+        ),
+        "your function raises {error}. Square brackets take a part of an array. A function is called with round ones: "
+        "load_time_point(t).": seen(
+            lambda times: load_time_point[times[0]], lambda error: "'function' object is not subscriptable" in error
         ),
         "your function raises {error}. NumPy does not go through a generator, as in np.mean(load_time_point(t) for t in "
         "times): write a loop.": seen(

@@ -88,6 +88,12 @@ EXERCISES["6.1"] = Parts(
             mistakes={
                 "this is right if corners do not connect. Here they do.": OBJECTS_WITHOUT_CORNERS,
                 "these are the pieces. Which of them belong together?": sum(PIECES),
+                "one is left out, or two are taken for one. Do those at the lower edge touch, and is the bar at the left edge "
+                "among yours?": OBJECTS - 1,
+                f"so many are left of the pieces after {{joined}} of {sum(PIECES) - OBJECTS} joins across a cut. Follow the "
+                "cuts from end to end, also past corners.": seen(
+                    OBJECTS + 3, lambda found: OBJECTS + 1 < found < sum(PIECES) and {"joined": sum(PIECES) - found}
+                ),
             },
             otherwise=many_or_few(
                 "Follow each object across cuts: what touches there is one.",
@@ -173,6 +179,19 @@ EXERCISES["6.3"] = Function(
     mistakes={
         "it is one less. Count pixels from 1, because 0 is the background.": lambda *case: name(*case) - 1,
         "it is one more. How many pixels come before the first pixel of the image?": lambda *case: name(*case) + 1,
+        "number is added where 1 belongs, which counts the pixel itself.": (
+            lambda labels, number, *where: name(labels, number, *where) - 1 + number
+        ),
+        "number is added. It says which object to look for, and is no part of the name.": (
+            lambda labels, number, *where: name(labels, number, *where) + number
+        ),
+        "this is the pixel with the largest label: labels.argmax() does not use number. Look for labels == number.": {
+            "number": lambda labels: labels.max()
+        },
+        "argmax gives one number, which counts the pixels of the window. Make a row and a column of it, with the columns of "
+        "the window.": (
+            lambda labels, number, start, shape: (start[0] + int((labels == number).argmax())) * shape[1] + start[1] + 1
+        ),
         "this goes by the 12 columns of tiny. Take the columns of the image from shape.": {"shape": (8, 12)},
         "this takes the two numbers in start for each other. The first is the row.": {
             "start": lambda start: start[::-1]
@@ -347,6 +366,12 @@ def on_both_sides(table, side):
     return table
 
 
+def first_with_enough(table, side, at_least):
+    """The first of the squares that have enough nuclei."""
+    sizes = table.groupby([table[name] // side for name in ("centroid-0", "centroid-1")]).size()
+    return tuple(map(int, sizes.index[sizes >= at_least][0]))
+
+
 def count_in(found, table, side):
     """How many nuclei are in a square."""
     return ((table["centroid-0"] // side == found[0]) & (table["centroid-1"] // side == found[1])).sum()
@@ -374,7 +399,9 @@ def square(answer):
     except Wrong as reason:
         more = ""
         if isinstance(answer, np.ndarray):
-            more = " Of a Series, its idxmin() is asked for."
+            more = (
+                " These are values, such as those of iloc[0]. Where the smallest mean is, tells idxmin() of the means."
+            )
         elif isinstance(answer, float):
             more = " Is it an area? idxmin() tells its place."
         elif isinstance(answer, (int, np.integer)):
@@ -390,6 +417,17 @@ EXERCISES["6.4"] = Function(
     mistakes={
         "no square is left to choose from. Compare the number of nuclei with at_least; the parameters are table, side, "
         "at_least.": seen(lambda *case: pd.Series([], dtype=float).idxmin(), lambda error: "empty sequence" in error),
+        "there is no column size: .size() counts the rows of each group, and agg makes columns.": (
+            seen(lambda table, *_: table["area"]["size"], lambda error: error == "KeyError: 'size'")
+        ),
+        'a point, as in .size, gives something else than the column: write ["size"].': seen(
+            lambda table, side, at_least: table["area"][table.size >= at_least], lambda error: error == "KeyError: True"
+        ),
+        "it is a method: call it, .size().": seen(
+            lambda table, side, at_least: table.groupby("label").size >= at_least,
+            lambda error: "instances of 'method' and" in error,
+        ),
+        "that is the first square with enough nuclei. Where is the smallest mean among them?": first_with_enough,
         "this is the place in the lesson's table. Go by the one that is given.": lambda *case: (0, 18),
         "the row is made of centroid-1. It is centroid-0.": {
             "table": lambda table: table.assign(**{"centroid-0": table["centroid-1"]})
@@ -582,6 +620,15 @@ EXERCISES["6.5"] = Function(
         "the first row meets the last one. Does np.roll, or an index, go round the end?": {"around": True},
         "the first row meets the last one. A row of -1 exists in Python: which one is it?": (
             lambda left, right: touching(left, right) | touching(left, right, (-1,), slice(1), around=True)
+        ),
+        "you take the last column of both tiles. Of right it is the first one that meets left.": {
+            "right": lambda right: right[:, ::-1]
+        },
+        "you take the first column of both tiles. Of left it is the last one that meets right.": {
+            "left": lambda left: left[:, ::-1]
+        },
+        "a pair of equal labels is missing. Labels restart in every tile, so equal ones are two objects as well.": (
+            lambda left, right: {(a, b) for a, b in touching(left, right) if a != b}
         ),
         "a pair is missing: one pixel may touch two labels. Does your loop stop at the first of them?": (
             first_partner_of_each_pixel

@@ -622,6 +622,16 @@ EXERCISES["7.1"] = Parts(
         "C": cause("tasks too small"),
         "D": cause("data moves"),
     },
+    mistakes={
+        "A and D are exchanged. Orange, dotted bars are the disk; red, hatched ones are data from another worker.": seen(
+            {"A": "data moves", "B": "one task too long", "C": "tasks too small", "D": "memory full"},
+            lambda A, D: (A, D) == ("data moves", "memory full"),
+        ),
+        "B and C are exchanged. In C there is white between all bars, which are short; in B one bar goes on alone.": seen(
+            {"A": "memory full", "B": "tasks too small", "C": "one task too long", "D": "data moves"},
+            lambda B, C: (B, C) == ("tasks too small", "one task too long"),
+        ),
+    },
     praise=(
         "Remedies: A smaller chunks or fewer threads, B tiles of equal work, C larger tiles, D let workers read their data, or "
         "smaller margins."
