@@ -133,9 +133,8 @@ def tiff_sizes(image):
     return [(axis, size, unit) for axis, size in lengths]
 
 
-@contextmanager
-def folder(path):
-    """A folder of TIFF files of one shape, whose names differ in numbers alone: an axis for each number that varies."""
+def numbered_files(path):
+    """Return of a folder of TIFF files whose names differ in numbers alone: a dict place -> name, numbers and words per axis."""
     names = natural_sorted(name for name in os.listdir(path) if re.search(r"(?i)^[^.].*\.tiff?$", name))
     parts = [re.split(r"(\d+)", name) for name in names]  # text and numbers in turn
     if len({tuple(part[::2]) for part in parts}) != 1:
@@ -146,12 +145,23 @@ def folder(path):
     varying = [place for place in range(1, len(parts[0]), 2) if len({int(part[place]) for part in parts}) > 1]
     values = [sorted({int(part[place]) for part in parts}) for place in varying]
     places = [tuple(numbers.index(int(part[place])) for numbers, place in zip(values, varying)) for part in parts]
-    file_at, counts = dict(zip(places, names)), tuple(map(len, values))
-    if len(file_at) != len(names) or prod(counts) != len(names) or any(len(set(np.diff(one))) > 1 for one in values):
+    file_at = dict(zip(places, names))
+    if (
+        len(file_at) != len(names)
+        or prod(map(len, values)) != len(names)
+        or any(len(set(np.diff(one))) > 1 for one in values)
+    ):
         raise StorageError(
             f"between {names[0]} and {names[-1]} a file is missing, or a number is twice. Complete them."
         )
-    words = [re.search(r"[a-z]*(?=[^a-z]*$)", parts[0][place - 1].lower())[0] for place in varying]
+    return file_at, values, [re.search(r"[a-z]*(?=[^a-z]*$)", parts[0][place - 1].lower())[0] for place in varying]
+
+
+@contextmanager
+def folder(path):
+    """A folder of TIFF files of one shape, whose names differ in numbers alone: an axis for each number that varies."""
+    file_at, values, words = numbered_files(path)
+    names, counts, outer = list(file_at.values()), tuple(map(len, values)), len(values)
 
     def layout(name):
         with tiff(f"{path}/{name}") as images:
@@ -161,7 +171,7 @@ def folder(path):
     others = [name for name in names if layout(name) != first or len(first) > 1]
     if others:
         raise StorageError(f"{others[0]} holds {layout(others[0])}, but must hold one image like {names[0]}: {first}.")
-    (shape, dtype, _), outer = first[0], len(varying)
+    shape, dtype, _ = first[0]
 
     def read(region):
         result = np.empty(lengths(region), dtype)

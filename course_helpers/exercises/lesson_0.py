@@ -580,18 +580,20 @@ def kept_of_each(few, many):
     return max(added / 20, set_aside / (len(many) - len(few)))
 
 
+def about_shape(found):
+    """What is returned in another shape than that of a time point, in words."""
+    if found.shape == (1, *SHAPE):
+        return f"the mean within a list, or with an axis more: its shape is {found.shape}. Return the array alone."
+    what = f"an array of shape {found.shape}" if found.ndim else "one number"
+    what = f"{len(found)} arrays of the shape of a time point" if found.shape[1:] == SHAPE else what
+    return f"{what}, but a time point has shape {SHAPE}."
+
+
 def compare(answer, times, found, window):
     """Wrong, with the first difference, if a result is not the mean of these time points."""
     begin("comparing your results")
     if found.shape != SHAPE:
-        if found.shape == (1, *SHAPE):
-            raise Wrong(
-                f"for {times} your function returns the mean within a list, or with an axis more: its shape is {found.shape}. "
-                "Return the array alone."
-            )
-        what = f"an array of shape {found.shape}" if found.ndim else "one number"
-        what = f"{len(found)} arrays of the shape of a time point" if found.shape[1:] == SHAPE else what
-        raise Wrong(f"for {times} your function returns {what}, but a time point has shape {SHAPE}.")
+        raise Wrong(f"for {times} your function returns {about_shape(found)}")
     expected = right_mean(times, window == SOME_PLANES)
     different = ~(np.abs(found[window] - expected) <= 0.01)
     if not different.any():
