@@ -59,7 +59,6 @@ EQUIVALENT = """
 5.3 | excluded = np.union1d(labels[:, -1], labels[-1]) | a union
 6.4 | column = (table['centroid-1'] / side).astype(int) | no centre is negative
 6.4 | row = (table['centroid-0'] / side).astype(int) | no centre is negative
-6.4 | squares = table['area'].groupby([row, column]).agg(['mean', 'size']) | columns have names
 6.5 | downwards = zip(a[:], b[1:]) | zip ends with the shorter one
 6.5 | upwards = zip(a[1:], b[:]) | zip ends with the shorter one
 6.5 | pairs = {(i, int(j)) for group in (side_by_side, downwards, upwards) for i, j in group} | a number of NumPy
