@@ -55,9 +55,10 @@ def compare(title, works, folder, megabytes):
 def throughput(folder):
     """Write, convert and read one image in several ways."""
     pixels = nuclei_slide(SHAPE, chunks=(1024, 1024)).compute()
-    writing(folder, da.from_array(pixels, chunks=CHUNKS))
+    image = da.from_array(pixels, chunks=CHUNKS)
+    writing(folder, image)
     converting(folder, pixels)
-    reading(folder, da.from_array(pixels, chunks=CHUNKS))
+    reading(folder, image)
 
 
 def writing(folder, image):

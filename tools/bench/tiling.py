@@ -94,10 +94,11 @@ def compare_tilings(name, procedure):
     print("extra: processed pixels / pixels of the image. Then time / time for the whole image, and in brackets what")
     print("is spent outside the procedure, in percent of the time inside. The same: whether all results agree.")
     print("overlap   tile   extra   tiled (ours)      map_overlap   apply_parallel    the same")
+    image = np.random.default_rng(0).integers(0, 256, SHAPE, dtype=np.uint8)
     beyond_pixels, beyond_procedure = [], []
     for overlap in OVERLAPS:
         for tile in TILES:
-            ratio, extra, added = compare_tiling(procedure, overlap, tile)
+            ratio, extra, added = compare_tiling(procedure, image, overlap, tile)
             if tile == 512:
                 beyond_pixels.append(ratio / extra - 1)
                 beyond_procedure.append(added)
@@ -108,9 +109,8 @@ def compare_tilings(name, procedure):
     print(f"outside the procedure by {', '.join(f'{share:+.0%}' for share in beyond_procedure)}.")
 
 
-def compare_tiling(procedure, overlap, tile):
+def compare_tiling(procedure, image, overlap, tile):
     """Print a line of the table; return of ours the time and the pixels, per those of the whole image, and the share outside."""
-    image = np.random.default_rng(0).integers(0, 256, SHAPE, dtype=np.uint8)
     blocks, meter = da.from_array(image, chunks=tile), {"pixels": 0, "seconds": 0}
 
     def metered(pixels):
