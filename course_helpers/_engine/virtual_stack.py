@@ -38,9 +38,9 @@ def render(bounds, time, channel, seed):
     nuclei = nuclei_within([(a - far, b + far) for a, b, far in zip(start, stop, REACH)], time, seed)
     level = nuclei["marker" if channel else "brightness"]
     lit = np.column_stack([nuclei["centre"], nuclei["diameter"] / 2, level])[level > 0]
-    _fill_light(light, start, np.multiply(time, DRIFT), lit, _hash(np.uint64(seed), 3), channel == 0)
+    _fill_light(light, start, np.multiply(time, DRIFT), lit, np.uint64(seed), channel == 0)
     picture = np.empty(light.shape, np.uint16)
-    _photograph(light, start, _hash(_hash(_hash(np.uint64(seed), 2), time), channel), picture)
+    _photograph(light, start, time, channel, np.uint64(seed), picture)
     return picture
 
 
@@ -48,7 +48,7 @@ def render(bounds, time, channel, seed):
 def _abundance(row, col):
     """Return the probability that something grows here: in round clumps, with single nuclei between them."""
     x, y = row / 420 + 0.05, col / 460 + 0.1
-    return 0.02 + 0.9 * max(0.0, _wave(x) + _wave(y) - 0.55)
+    return 0.006 + max(0.0, _wave(x) + _wave(y) - 0.7)
 
 
 @njit(nogil=True, cache=True)
@@ -105,8 +105,9 @@ def _nuclei_between(start, stop, seed):
 
 
 @njit(nogil=True, cache=True)
-def _fill_light(light, start, drift, nuclei, key, textured):
+def _fill_light(light, start, drift, nuclei, seed, textured):
     """Add the light of nuclei, each given by centre, radius and level: brightness times soft edge times texture."""
+    key = _hash(seed, 3)
     for number in range(len(nuclei)):
         plane, row, col, radius, level = nuclei[number]
         low = [max(np.int64(nuclei[number, axis]) - REACH[axis] - start[axis], 0) for axis in range(3)]
@@ -125,8 +126,9 @@ def _fill_light(light, start, drift, nuclei, key, textured):
 
 
 @njit(nogil=True, cache=True)
-def _photograph(light, start, key, picture):
+def _photograph(light, start, time, channel, seed, picture):
     """Fill `picture` (uint16) with what the camera makes of the light."""
+    key = _hash(_hash(_hash(seed, 2), time), channel)
     for i in range(light.shape[0]):
         for j in range(light.shape[1]):
             line = _hash(_hash(key, start[0] + i), start[1] + j)
