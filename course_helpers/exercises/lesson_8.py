@@ -7,7 +7,7 @@ import numpy as np
 from skimage.filters import threshold_otsu
 
 from course_helpers.exercises.form import Function, Parts, Value, array, entries, number, seen, whole_numbers
-from course_helpers.exercises.running import Wrong
+from course_helpers.exercises.running import Wrong, names_used
 
 EXERCISES = {}
 
@@ -351,16 +351,21 @@ def with_bins(bins, end, centres=lambda edges: (edges[:-1] + edges[1:]) / 2):
 
 
 def grey_tiles():
-    """Tiles of one image: small and large ones, dark, bright and empty ones."""
+    """Tiles of one image: small and large ones, dark, bright and empty ones.
+
+    Grey levels come in steps, so that the best threshold is clearly better than the next one, however it is computed.
+    """
     random = np.random.default_rng(83)
 
-    def tile(*shape, scale=60, objects=0.0, light=2500):
-        dark = 300 + random.gamma(2, scale, shape)
-        return (dark + (random.random(shape) < objects) * random.gamma(2, light / 2, shape)).astype(np.uint16)
+    def tile(*shape, scale=60, objects=0.0, light=2500, step=40):
+        light_there = (random.random(shape) < objects) * random.gamma(2, light / 2, shape)
+        return ((300 + random.gamma(2, scale, shape) + light_there) // step * step + 3).astype(np.uint16)
 
     yield ([tile(40, 50, objects=0.5, light=900), tile(120, 150), tile(90, 30, objects=0.1, light=4000)],)
     yield ([tile(100, 80, objects=0.3), np.zeros((64, 64), np.uint16), tile(30, 20, scale=900), tile(5, 200)],)
-    yield ([tile(20, 30, 40, objects=0.2), tile(10, 30, 40, objects=0.6, light=12_000), tile(9, 8, 7)],)
+    yield (
+        [tile(20, 30, 40, objects=0.2), tile(10, 30, 40, objects=0.6, light=6000), np.array([0, 65_535], np.uint16)],
+    )
     yield ([np.array([[255, 255, 254], [7, 3, 0]], np.uint16), np.array([[250, 9], [4, 0]], np.uint16)],)
     yield ([np.array([[65_534, 65_535, 65_535]], np.uint16), np.array([[65_534], [65_534]], np.uint16)],)
     yield ([tile(64, 64, objects=0.3)],)
@@ -381,6 +386,17 @@ def a_threshold(answer):
         raise Wrong(f"{reason}{more}") from None
 
 
+def about_joining(answer):
+    """The praise, with a word on tiles that are joined to one array."""
+    joins = " and ".join(sorted({"concatenate", "concat", "hstack"} & names_used(answer)))
+    more = (
+        f" Yours uses {joins}, which takes memory for all pixels. Where there is too little, add up histograms."
+        if joins
+        else ""
+    )
+    return f"However many tiles an image has, its histogram has {LEVELS.size:,} numbers.{more}"
+
+
 EXERCISES["8.3"] = Function(
     right=threshold_for_all,
     cases=grey_tiles,
@@ -391,7 +407,9 @@ EXERCISES["8.3"] = Function(
         "histograms of different lengths cannot be added. minlength gives all of them the same.": lambda tiles: sum(
             np.bincount(tile.ravel()) for tile in tiles
         ),
-        "np.bincount takes one axis. .ravel() puts all pixels of a tile into one.": lambda tiles: np.bincount(tiles[0]),
+        "np.bincount takes one axis. .ravel() puts all pixels of a tile into one.": seen(
+            lambda tiles: np.bincount(tiles[0]), lambda error: "object too deep" in error
+        ),
         "tiles of different shapes cannot be put into one array. Add up their histograms, which have one length.": seen(
             lambda tiles: np.stack(tiles),
             lambda error: any(text in error for text in ("same shape", "inhomogeneous", "array dimensions")),
@@ -482,7 +500,7 @@ EXERCISES["8.3"] = Function(
         lambda tiles: threshold_for_all(tiles, lambda tile: counts_of(tile) / sum(tile.size for tile in tiles)),
         lambda tiles: np.array([threshold_for_all(tiles, levels=LEVELS.astype(float))]),
     ),
-    praise="However many tiles there are, their histogram has 65,536 numbers.",
+    praise=about_joining,
     hints=[
         "begin with 65,536 zeros, and add the histogram of each tile to them. The threshold is made once, after the loop.",
         "np.bincount(tile.ravel(), minlength=65536) counts how often each of the grey levels 0 to 65,535 occurs in a tile.",
@@ -585,8 +603,8 @@ def coarse_pictures():
     yield picture(13, 22, bright=0.01), 40, 24, 100
     yield picture(3, 5, at=[(0, 4)]), 64, 16, 100
     yield picture(21, 16, bright=0.02), 24, 0, 100
-    yield picture(10, 17, at=[(9, 0)]), 16, 40, 100
-    yield picture(30, 41, bright=0.004), 48, 16, 99.5
+    yield picture(10, 17, at=[(9, 0)]), 16, 56, 100
+    yield picture(30, 41, bright=0.004, at=[np.s_[3:20, 5:26]]), 64, 16, 99.5
     yield picture(8, 8), 32, 8, 100
 
 
