@@ -1,7 +1,7 @@
 """Exercises of lesson 8, "Measure your own image"."""
 
 import re
-from math import ceil, isclose
+from math import ceil, isclose, log10
 
 import numpy as np
 from skimage.filters import threshold_otsu
@@ -93,6 +93,13 @@ EXERCISES["8.1"] = Parts(
                 "you divide by the magnification twice.": CAMERA / OBJECTIVE**2,
                 "you subtract. An objective multiplies and divides.": one_of(OBJECTIVE - CAMERA, CAMERA - OBJECTIVE),
                 "you add. An objective multiplies and divides.": OBJECTIVE + CAMERA,
+                "this is rounded so much that all areas would be wrong by some per cent. Take three digits.": one_of(
+                    0.33, 0.3
+                ),
+                "the digits are right. Where is the point?": seen(
+                    10 * CAMERA / OBJECTIVE,
+                    lambda found, expected: found > 0 and isclose(log10(found / expected) % 1, 0, abs_tol=1e-3),
+                ),
                 "a size is above 0.": seen(-1, lambda found: found <= 0),
             },
             otherwise=lambda found, expected: (
@@ -164,7 +171,7 @@ EXERCISES["8.1"] = Parts(
         },
     },
     also_right=(("t, y, x", 0.325, ["C", "Y", "X"], 4), (("T", "Y", "X"), np.float32(0.326), "cyx", np.array([4]))),
-    praise="None of the four files raised an error. Only who recorded them could tell.",
+    praise="No file raised an error, and two of them not even a note. Only who recorded them could tell.",
     hints=[
         "for A and C, ask what differs between the first plane and the second: T is time, C channel (stain), Z focus.",
         "for B, think of a picture on the camera: the objective makes the sample that many times larger. How much of the "
@@ -205,6 +212,8 @@ def per_axis(answer):
     """Five whole numbers as a tuple, also from a dictionary of the letters of the axes."""
     if isinstance(answer, dict) and set(answer) == set(AXES):
         answer = [answer[axis] for axis in AXES]
+    if isinstance(answer, (list, tuple)) and any(isinstance(part, float) and part % 1 for part in answer):
+        raise Wrong("whole numbers are asked for: a part of a voxel cannot be looked at.")
     return whole_numbers(", ".join(AXES))(answer)
 
 
@@ -261,11 +270,16 @@ EXERCISES["8.2"] = Parts(
         "reach": distances(
             REACH,
             {
-                "this takes sigma = 1 for voxels. It is in micrometres; how many voxels is that along each axis?": reach_of(
-                    CUBES
+                "this takes sigma = 1 for voxels. It is in micrometres; how many voxels is that along each axis?": one_of(
+                    reach_of(CUBES), reach_of(CUBES, neighbours=0)
                 ),
                 "you multiply by the size of a voxel. How many voxels fit into sigma?": reach_of(INVERSE),
-                "the blur looks further than sigma: SciPy cuts it off at 4 sigma.": reach_of(truncate=1),
+                "the blur looks further than sigma: SciPy cuts it off at 4 sigma.": one_of(
+                    reach_of(truncate=1), reach_of(truncate=1, neighbours=0)
+                ),
+                "this is how wide the surroundings are from end to end. How far do they reach on one side?": tuple(
+                    2 * size - 1 if size else 0 for size in REACH
+                ),
                 "the direct neighbours are 1 voxel away, not 1 micrometre.": one_of(
                     (0, 0, 3, 20, 20), (0, 0, 2, 20, 20)
                 ),
@@ -310,7 +324,7 @@ EXERCISES["8.2"] = Parts(
         (list(REACH), np.array(OVERLAP)),
         (dict(zip(AXES, REACH)), dict(zip(reversed(AXES), reversed(OVERLAP)))),
     ),
-    praise="As micrometres they are nearly the same along Z, Y and X; as voxels they are not.",
+    praise=f"The same length has {VOXEL[0] / VOXEL[1]:g} times as many voxels along Y and X as along Z.",
     hints=[
         "along T and C, ask what the segmentation looks at there. Along the others, how long is a voxel?",
         "along each of Z, Y and X, divide sigma by the length of a voxel, put it into int(4 * sigma + 0.5), and add the "
@@ -350,6 +364,19 @@ def with_bins(bins, end, centres=lambda edges: (edges[:-1] + edges[1:]) / 2):
     return lambda tiles: threshold_for_all(tiles, lambda tile: np.histogram(tile, edges)[0], centres(edges))
 
 
+def by_own_bins(tiles):
+    """Thresholds by bins that are others in each tile."""
+    for bins in (256, LEVELS.size):
+        edges = np.histogram_bin_edges(tiles[-1], bins)
+        for levels in (np.arange(bins), edges[:-1], (edges[:-1] + edges[1:]) / 2):
+            yield threshold_for_all(tiles, lambda tile: np.histogram(tile, bins)[0], levels)
+
+
+def raising(example, pattern):
+    """A row for exceptions whose words match."""
+    return seen(example, lambda error: re.search(pattern, error))
+
+
 def grey_tiles():
     """Tiles of one image: small and large ones, dark, bright and empty ones.
 
@@ -362,7 +389,7 @@ def grey_tiles():
         return ((300 + random.gamma(2, scale, shape) + light_there) // step * step + 3).astype(np.uint16)
 
     yield ([tile(40, 50, objects=0.5, light=900), tile(120, 150), tile(90, 30, objects=0.1, light=4000)],)
-    yield ([tile(100, 80, objects=0.3), np.zeros((64, 64), np.uint16), tile(30, 20, scale=900), tile(5, 200)],)
+    yield ([tile(100, 80, objects=0.3), np.zeros((300, 300), np.uint16), tile(30, 20, scale=900), tile(5, 200)],)
     yield (
         [tile(20, 30, 40, objects=0.2), tile(10, 30, 40, objects=0.6, light=6000), np.array([0, 65_535], np.uint16)],
     )
@@ -404,19 +431,36 @@ EXERCISES["8.3"] = Function(
     reads=a_threshold,
     same=lambda found, right: isclose(found, right, abs_tol=1e-6),
     mistakes={
-        "histograms of different lengths cannot be added. minlength gives all of them the same.": lambda tiles: sum(
-            np.bincount(tile.ravel()) for tile in tiles
+        "there is one level more than counts, or one less. How many bins are there?": raising(
+            lambda tiles: threshold_otsu(hist=(sum(map(counts_of, tiles)), np.arange(65_537))),
+            r"shapes \(6553\d,\) \(6553\d,\)",
         ),
-        "np.bincount takes one axis. .ravel() puts all pixels of a tile into one.": seen(
-            lambda tiles: np.bincount(tiles[0]), lambda error: "object too deep" in error
+        "histograms of different lengths cannot be added. With minlength, or with bins and range, all have the same.": raising(
+            lambda tiles: sum(np.bincount(tile.ravel()) for tile in tiles), r"shapes \(\d+,\)"
         ),
-        "tiles of different shapes cannot be put into one array. Add up their histograms, which have one length.": seen(
-            lambda tiles: np.stack(tiles),
-            lambda error: any(text in error for text in ("same shape", "inhomogeneous", "array dimensions")),
+        "tiles of different shapes cannot be added. Their histograms can, which have one length.": raising(
+            sum, r"shapes \(\d+,\d+"
         ),
-        "hist is given one number more of levels than of counts, or the other way round. How many bins are there?": seen(
-            lambda tiles: threshold_otsu(hist=(sum(map(counts_of, tiles)), np.arange(65_537))[::-1]),
-            lambda error: "could not be broadcast" in error,
+        "tiles of different shapes cannot be put into one array. Add up their histograms, which have one length.": raising(
+            np.stack, "same shape|inhomogeneous|array dimensions"
+        ),
+        "np.bincount takes one axis. .ravel() puts all pixels of a tile into one.": raising(
+            lambda tiles: np.bincount(tiles[0]), "object too deep"
+        ),
+        "tiles is a list of arrays. Take them one after the other.": raising(threshold_otsu, "'list' object has no"),
+        "the array that you add to cannot hold these numbers. Begin with np.zeros(65536, int).": raising(
+            lambda tiles: np.add(*map(counts_of, tiles[:2]), out=np.zeros(LEVELS.size, np.uint16)), "Cannot cast"
+        ),
+        "this is the most frequent grey level. threshold_otsu makes a threshold of the counts.": lambda tiles: (
+            np.argmax(sum(map(counts_of, tiles)))
+        ),
+        "there are more than 65,535 pixels of one grey level, and counts of uint16 begin again with 0 then.": {
+            "count": lambda: lambda tile: counts_of(tile).astype(np.uint16)
+        },
+        "your bins go from the smallest to the largest pixel of each tile, so that the same bin is another grey level in "
+        "another tile. Does np.histogram know the range?": seen(
+            lambda tiles: threshold_for_all(tiles, lambda tile: np.histogram(tile, LEVELS.size)[0]),
+            lambda tiles, found: found in by_own_bins(tiles),
         ),
         "this is the mean of the thresholds of the tiles. A dark tile has one, too, in its noise. Add up histograms "
         "instead.": from_tiles(np.mean),
