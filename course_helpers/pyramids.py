@@ -113,11 +113,10 @@ def write_labels(labels, path, name, overwrite=False):
             with written_beside(folder / name, overwrite) as partial:
                 more = {"image-label": {"source": {"image": "../../"}}}
                 _store(labels, _create(partial, labels.shape, labels.dtype, more, *layout), labels=True)
-            new = {"version": "0.5", "labels": [name]}
-            group = zarr.open_group(folder, mode="a", attributes={"ome": new})  # Zarr replaces zarr.json as a whole
-            ome = group.attrs.get("ome", new)
-            if name not in ome["labels"]:
-                group.attrs["ome"] = ome | {"labels": [*ome["labels"], name]}
+            group = zarr.open_group(folder, mode="a", attributes={"ome": {"version": "0.5", "labels": [name]}})
+            listed = group.attrs.get("ome", {}).get("labels", [])
+            if name not in listed:  # Zarr replaces zarr.json as a whole
+                group.attrs["ome"] = {"version": "0.5", "labels": [*listed, name]}
         finally:
             with suppress(OSError):
                 folder.rmdir()  # which it only does when there is nothing in it, after an error

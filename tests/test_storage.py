@@ -879,6 +879,7 @@ def test_labels_lie_where_an_image_of_another_program_lies(tmp_path):
     group = zarr.create_group(tmp_path / "a", attributes={"ome": said})
     for name, side in [("full", 20), ("half", 10)]:
         group.create_array(name, shape=(3, 2, side, side), chunks=(1, 1, 8, 8), dtype="u1", dimension_names=[*"tcyx"])
+    group.create_group("labels")  # which lists none
     written = write_labels(np.ones((3, 20, 20), "u1"), tmp_path / "a", "nuclei")
     assert listed(tmp_path / "a") == ["labels/nuclei"] and written[0].chunks == (1, 8, 8)
     path = tmp_path / "a" / "labels" / "nuclei"
