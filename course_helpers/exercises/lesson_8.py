@@ -1,7 +1,7 @@
 """Exercises of lesson 8, "Measure your own image"."""
 
 import re
-from math import ceil, isclose, log10
+from math import ceil, floor, isclose, log10
 
 import numpy as np
 from skimage.filters import threshold_otsu
@@ -19,7 +19,6 @@ def one_of(*answers):
 
 # --- 8.1: what do the files say? ---
 
-SHAPES = {"A": (40, 256, 256), "B": (256, 256), "C": (2, 256, 256), "D": (20, 256, 256)}
 CAMERA, OBJECTIVE = 6.5, 20
 SAID, TRUE_STEP = 0.5, 2  # micrometres, of file D: by the file along all axes, by the person along Z
 
@@ -281,7 +280,7 @@ EXERCISES["8.2"] = Parts(
                     2 * size - 1 if size else 0 for size in REACH
                 ),
                 "the direct neighbours are 1 voxel away, not 1 micrometre.": one_of(
-                    (0, 0, 3, 20, 20), (0, 0, 2, 20, 20)
+                    *((0, 0, *(rounding((4 * SIGMA + 1) / size) for size in VOXEL)) for rounding in (ceil, floor))
                 ),
                 "these are the direct neighbours. The blur comes before them.": reach_of(truncate=0),
                 "this is the largest nucleus. How far does the segmentation look beyond a voxel?": longest_of(),
@@ -571,22 +570,16 @@ def tiles_with_signal(brightest, side, radius, threshold, look=np.max, exceeds=n
     return found
 
 
-def windows_of(brightest, side, radius):
-    """Tile, where its window begins (perhaps before the image) and ends, in pixels of the coarse picture."""
-    side, radius = side // FACTOR, radius // FACTOR
-    for tile in np.ndindex(*(ceil(size / side) for size in brightest.shape)):
-        yield tile, [at * side - radius for at in tile], [(at + 1) * side + radius for at in tile]
-
-
 def from_windows(make):
-    """A wrong function: what `make` gives for the picture, the first and the last row and column of each window."""
+    """A wrong function: what `make` gives for the picture, where each window begins (perhaps below 0) and ends, and more."""
 
     def wrong(brightest, side, radius, threshold):
         shape = [ceil(size * FACTOR / side) for size in brightest.shape]
-        windows = windows_of(brightest, side, radius)
-        return np.array([make(brightest, *window, radius // FACTOR, threshold) for _, *window in windows]).reshape(
-            shape
+        side, radius = side // FACTOR, radius // FACTOR
+        windows = (
+            ([n * side - radius for n in tile], [(n + 1) * side + radius for n in tile]) for tile in np.ndindex(*shape)
         )
+        return np.array([make(brightest, *window, radius, threshold) for window in windows]).reshape(shape)
 
     return wrong
 
