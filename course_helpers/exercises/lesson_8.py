@@ -1,7 +1,7 @@
 """Exercises of lesson 8, "Measure your own image"."""
 
 import re
-from math import ceil, isclose, log10
+from math import ceil, floor, isclose, log10
 
 import numpy as np
 from skimage.filters import threshold_otsu
@@ -19,7 +19,6 @@ def one_of(*answers):
 
 # --- 8.1: what do the files say? ---
 
-SHAPES = {"A": (40, 256, 256), "B": (256, 256), "C": (2, 256, 256), "D": (20, 256, 256)}
 CAMERA, OBJECTIVE = 6.5, 20
 SAID, TRUE_STEP = 0.5, 2  # micrometres, of file D: by the file along all axes, by the person along Z
 
@@ -281,7 +280,7 @@ EXERCISES["8.2"] = Parts(
                     2 * size - 1 if size else 0 for size in REACH
                 ),
                 "the direct neighbours are 1 voxel away, not 1 micrometre.": one_of(
-                    (0, 0, 3, 20, 20), (0, 0, 2, 20, 20)
+                    *((0, 0, *(rounding((4 * SIGMA + 1) / size) for size in VOXEL)) for rounding in (ceil, floor))
                 ),
                 "these are the direct neighbours. The blur comes before them.": reach_of(truncate=0),
                 "this is the largest nucleus. How far does the segmentation look beyond a voxel?": longest_of(),
@@ -571,22 +570,16 @@ def tiles_with_signal(brightest, side, radius, threshold, look=np.max, exceeds=n
     return found
 
 
-def windows_of(brightest, side, radius):
-    """Tile, where its window begins (perhaps before the image) and ends, in pixels of the coarse picture."""
-    side, radius = side // FACTOR, radius // FACTOR
-    for tile in np.ndindex(*(ceil(size / side) for size in brightest.shape)):
-        yield tile, [at * side - radius for at in tile], [(at + 1) * side + radius for at in tile]
-
-
 def from_windows(make):
-    """A wrong function: what `make` gives for the picture, the first and the last row and column of each window."""
+    """A wrong function: what `make` gives for the picture, where each window begins (perhaps below 0) and ends, and more."""
 
     def wrong(brightest, side, radius, threshold):
         shape = [ceil(size * FACTOR / side) for size in brightest.shape]
-        windows = windows_of(brightest, side, radius)
-        return np.array([make(brightest, *window, radius // FACTOR, threshold) for _, *window in windows]).reshape(
-            shape
+        side, radius = side // FACTOR, radius // FACTOR
+        windows = (
+            ([n * side - radius for n in tile], [(n + 1) * side + radius for n in tile]) for tile in np.ndindex(*shape)
         )
+        return np.array([make(brightest, *window, radius, threshold) for window in windows]).reshape(shape)
 
     return wrong
 
@@ -598,6 +591,29 @@ def from_end(brightest, first, last, radius, threshold):
 
 def empty_maximum(brightest, first, last, radius, threshold):
     return bool(brightest[first[0] : last[0], first[1] : last[1]].max() > threshold)
+
+
+def ending(further):
+    """With windows that end so many squares further."""
+    return lambda brightest, first, last, radius, threshold: from_end(
+        brightest, np.maximum(first, 0), np.add(last, further), radius, threshold
+    )
+
+
+def as_long_as(margins):
+    """With windows that are a tile and so many margins long, wherever they begin."""
+
+    def look(brightest, first, last, radius, threshold):
+        begins = np.maximum(first, 0)
+        return from_end(brightest, begins, begins + last - first - (2 - margins) * radius, radius, threshold)
+
+    return look
+
+
+def only_the_first(*case):
+    found = tiles_with_signal(*case)
+    found.flat[1:] = False
+    return found
 
 
 def number_bright(brightest, first, last, radius, threshold):
@@ -652,20 +668,15 @@ def coarse_pictures():
     yield picture(8, 8), 32, 8, 100
 
 
-def first_other(found, expected):
-    """The first tile where an answer is another."""
-    row, column = np.argwhere(found != expected)[0].tolist()
-    return {"row": row, "column": column, "answer": bool(found[row, column])}
-
-
 def about_tile(found, expected):
-    facts = first_other(found, expected)
-    return "the tile in row {row} and column {column} is {answer}. {more}".format(
-        more="Is anything in it, or within radius of it, brighter than threshold? Count from 0, in squares of 8 pixels."
-        if facts["answer"]
-        else "What is the largest value in it and within radius of it? Count from 0, in squares of 8 pixels.",
-        **facts,
+    """A sentence about the first tile where an answer is another."""
+    row, column = np.argwhere(found != expected)[0].tolist()
+    asks = (
+        "Is anything in it, or within radius of it, brighter than threshold?"
+        if found[row, column]
+        else "What is the largest value of brightest in it, and within radius of it?"
     )
+    return f"the tile in row {row} and column {column} (from 0) is {found[row, column]}. {asks}"
 
 
 EXERCISES["8.4"] = Function(
@@ -675,13 +686,13 @@ EXERCISES["8.4"] = Function(
     reads=array,
     same=lambda found, right: found.dtype == right.dtype and np.array_equal(found, right),
     mistakes={
-        "a window is empty: at the upper or left edge its slice begins below 0, and Python counts that from the end. Begin at "
-        "max(..., 0).": from_windows(empty_maximum),
+        "a window is empty. Does its slice begin behind the last square, or below 0, which Python counts from the end? "
+        "max(..., 0) prevents that.": from_windows(empty_maximum),
         "at the upper or left edge, a slice begins below 0, and Python counts that from the end. Begin at max(..., 0).": (
             from_windows(from_end)
         ),
-        "slices need whole numbers. / gives a float; // divides without a rest.": seen(
-            lambda brightest, side, *more: brightest[: side / FACTOR], lambda error: "slice indices" in error
+        "slices, ranges and shapes need whole numbers. / gives a float; // divides and leaves out the rest.": raising(
+            lambda brightest, side, *more: brightest[: side / FACTOR], "slice indices|'float' object"
         ),
         "the radius is left out. What is bright beside a tile is blurred into it.": {"radius": 0},
         "a tile that has the threshold as its brightest pixel is not above it.": {"exceeds": lambda: np.greater_equal},
@@ -710,15 +721,15 @@ EXERCISES["8.4"] = Function(
         },
         "the radius is in it twice.": {"radius": lambda radius: 2 * radius},
         "a whole tile further is looked at. How far does the blur look?": {"radius": lambda side: side},
-        "one square too far is looked at. The end of a slice is not part of it.": (
-            lambda brightest, side, radius, threshold: (
-                tiles_with_signal(
-                    brightest, side, radius, threshold, after=[(radius + FACTOR) / (radius or np.nan)] * 2
-                )
-                if radius
-                else tiles_with_signal(brightest, side, FACTOR, threshold, before=(0, 0))
-            )
+        "one square too far is looked at. The end of a slice is not part of it.": from_windows(ending(1)),
+        "the last square of the margin is missing below and to the right. The end of a slice is not part of it.": (
+            from_windows(ending(-1))
         ),
+        "the margin is missing below and to the right. Count where a window ends from the tile, not from where the window "
+        "begins.": from_windows(as_long_as(1)),
+        "at the upper and left edge, windows end too late. Count where a window ends from the tile, not from where the window "
+        "begins.": from_windows(as_long_as(2)),
+        "only the first tile is looked at. Does return end your loop?": only_the_first,
         "this is the other way round. True means that a tile has to be computed.": lambda *case: (
             ~tiles_with_signal(*case)
         ),
@@ -728,14 +739,16 @@ EXERCISES["8.4"] = Function(
         "corners are cut off. A window is the tile and a margin on all sides, with its corners.": from_windows(
             in_rounded_window
         ),
-        "all tiles are the same. Look at the window of each alone.": lambda brightest, *case: np.full_like(
-            tiles_with_signal(brightest, *case), brightest.max() > case[-1]
+        "all tiles are True. Is it the largest value of each window that you compare with threshold? (A sum of many dark ones "
+        "may exceed it, and any number but 0 counts as True.)": lambda *case: np.ones_like(tiles_with_signal(*case)),
+        "all tiles get the same here: whether anything in the whole picture is bright.": lambda *case: np.full_like(
+            tiles_with_signal(*case), case[0].max() > case[-1]
         ),
         "these are the squares of brightest that exceed the threshold. One value for each tile is asked for.": (
             lambda brightest, side, radius, threshold: brightest > threshold
         ),
         "these are numbers of bright squares. True or False is asked for: is there any?": from_windows(number_bright),
-        "it has the dtype {kind}, and bool is asked for: 0 and 1 choose by position, False and True choose tiles.": seen(
+        "it has the dtype {kind}, and bool is asked for. False and True choose tiles, where numbers choose by position.": seen(
             lambda *case: tiles_with_signal(*case).astype(float),
             lambda found: found.dtype != bool and {"kind": found.dtype},
         ),
