@@ -11,12 +11,11 @@ VOXEL_SIZE = dict(zip("ZYX", virtual_stack.VOXEL))  # micrometres
 CHANNELS = ["nuclei", "marker"]
 
 
-def nuclei_stack(shape=(2, 2, 32, 240, 360), chunks=(1, 1, 16, 120, 180), seed=0):
+def nuclei_stack(shape=(2, 2, 32, 240, 360), chunks=(1, 1, 16, 120, 180)):
     """Return a lazy recording of nuclei: in channel 0 their DNA, in channel 1 a marker that comes up in some of them.
 
-    Nuclei grow in clumps, and single ones between them; all drift with time. A voxel is `VOXEL_SIZE` large. A pixel depends
-    on its position and the seed only: a small stack is the first corner of a large one. Nuclei whose centre lies outside reach
-    in.
+    Nuclei grow in clumps, and single ones between them; all drift with time. A voxel is `VOXEL_SIZE` large. It depends on its
+    position only: a small stack is the first corner of a large one. Nuclei whose centre lies outside reach in.
 
     Parameters
     ----------
@@ -24,8 +23,6 @@ def nuclei_stack(shape=(2, 2, 32, 240, 360), chunks=(1, 1, 16, 120, 180), seed=0
         Time points, channels (1 or 2), planes, rows and columns.
     chunks : int, tuple or str
         Anything that dask accepts as chunks.
-    seed : int
-        0 or more.
 
     Returns
     -------
@@ -37,29 +34,29 @@ def nuclei_stack(shape=(2, 2, 32, 240, 360), chunks=(1, 1, 16, 120, 180), seed=0
     TypeError, ValueError
         If an argument cannot be used.
     """
-    shape, seed = per_axis(shape, "shape", 5, 1), whole_number(seed, "seed", 0)
+    shape = per_axis(shape, "shape", 5, 1)
     whole_number(shape[1], "the number of channels", 1, len(CHANNELS))
     chunks = normalize_chunks(chunks, shape, dtype=np.uint16)
     edges = [np.cumsum((0, *sizes), dtype=np.int64) for sizes in chunks]
     meta = np.empty((0,) * 5, np.uint16)
-    return da.map_blocks(_render_chunk, chunks=chunks, meta=meta, token="nuclei_stack", edges=edges, seed=seed)
+    return da.map_blocks(_render_chunk, chunks=chunks, meta=meta, token="nuclei_stack", edges=edges)
 
 
-def _render_chunk(block_id, edges, seed):
+def _render_chunk(block_id, edges):
     """Render a chunk of a stack."""
     times, channels, *bounds = [axis[i : i + 2] for i, axis in zip(block_id, edges)]
     return np.stack(
-        [[virtual_stack.render(bounds, time, channel, seed) for channel in range(*channels)] for time in range(*times)]
+        [[virtual_stack.render(bounds, time, channel) for channel in range(*channels)] for time in range(*times)]
     )
 
 
-def true_stack_nuclei(shape=(2, 2, 32, 240, 360), time=0, seed=0):
+def true_stack_nuclei(shape=(2, 2, 32, 240, 360), time=0):
     """Return all nuclei whose centre lies on a voxel of the stack at a time point; nothing is rendered.
 
-    `shape` and `seed` are as for `nuclei_stack`. Returns a structured array of shape (n,) with the float64 fields ``centre``
+    `shape` is as for `nuclei_stack`. Returns a structured array of shape (n,) with the float64 fields ``centre``
     (n, 3): plane, row and column in voxels; ``diameter`` in micrometres, at half the brightness; and ``brightness`` and
     ``marker``, the grey levels above the background in channels 0 and 1. TypeError or ValueError if an argument cannot be used.
     """
-    shape, seed = per_axis(shape, "shape", 5, 1), whole_number(seed, "seed", 0)
+    shape = per_axis(shape, "shape", 5, 1)
     time = whole_number(time, "time", 0, shape[0] - 1)
-    return virtual_stack.nuclei_within([(0, size) for size in shape[2:]], time, seed)
+    return virtual_stack.nuclei_within([(0, size) for size in shape[2:]], time)

@@ -10,6 +10,7 @@ from numba import njit
 
 from course_helpers._engine.virtual_slide import _chromatin, _gaussian, _hash, _uniform, _wave
 
+SEED = np.uint64(0)
 VOXEL = (1.5, 0.5, 0.5)  # micrometres
 CELL = (8, 22, 22)  # voxels; a nucleus touches nuclei of the 26 neighbouring cells only
 REACH = (5, 13, 13)  # voxels from its centre that the largest nucleus can light up, soft edge included
@@ -20,10 +21,10 @@ OFFSET, READ_NOISE, GAIN = 100, 6.0, 0.5  # grey levels that the camera adds; st
 NUCLEUS = np.dtype([("centre", float, 3), ("diameter", float), ("brightness", float), ("marker", float)])
 
 
-def nuclei_within(bounds, time, seed):
+def nuclei_within(bounds, time):
     """Return the nuclei whose centre is within (start, stop) along all axes at a time point: NUCLEUS, (n,)."""
     start, stop = np.transpose(bounds) - 0.5
-    found = _nuclei_between(start - np.multiply(time, DRIFT), stop - np.multiply(time, DRIFT), np.uint64(seed))
+    found = _nuclei_between(start - np.multiply(time, DRIFT), stop - np.multiply(time, DRIFT), SEED)
     nuclei = np.empty(len(found), NUCLEUS)
     nuclei["centre"] = found[:, :3] + np.multiply(time, DRIFT)
     nuclei["diameter"], nuclei["brightness"] = found[:, 3], found[:, 4]
@@ -31,16 +32,16 @@ def nuclei_within(bounds, time, seed):
     return nuclei[((nuclei["centre"] >= start) & (nuclei["centre"] < stop)).all(axis=1)]
 
 
-def render(bounds, time, channel, seed):
+def render(bounds, time, channel):
     """Render the voxels within (start, stop) along all axes: uint16."""
     start, stop = np.transpose(bounds)
     light = np.zeros(stop - start, np.float32)
-    nuclei = nuclei_within([(a - far, b + far) for a, b, far in zip(start, stop, REACH)], time, seed)
+    nuclei = nuclei_within([(a - far, b + far) for a, b, far in zip(start, stop, REACH)], time)
     level = nuclei["marker" if channel else "brightness"]
     lit = np.column_stack([nuclei["centre"], nuclei["diameter"] / 2, level])[level > 0]
-    _fill_light(light, start, np.multiply(time, DRIFT), lit, np.uint64(seed), channel == 0)
+    _fill_light(light, start, np.multiply(time, DRIFT), lit, SEED, channel == 0)
     picture = np.empty(light.shape, np.uint16)
-    _photograph(light, start, time, channel, np.uint64(seed), picture)
+    _photograph(light, start, time, channel, SEED, picture)
     return picture
 
 
