@@ -4,6 +4,7 @@ import json
 import os
 import re
 from contextlib import suppress
+from itertools import cycle
 from pathlib import Path
 
 import dask.array as da
@@ -18,6 +19,7 @@ from course_helpers._engine.tiff_pieces import chunk_shape
 from course_helpers._engine.windows import check_integer
 
 UNITS = yaozarrs.v05.SpaceAxis.model_json_schema()["properties"]["unit"]["anyOf"][0]["enum"]
+COLOURS = ("00FFFF", "FF00FF", "FFFF00", "00FF00", "FF0000", "FFFFFF")  # of channels, red, green and blue
 SMALLEST_LEVEL = 256  # pixels along the longer side of a pyramid's coarsest level, at most
 
 
@@ -41,9 +43,8 @@ def write_pyramid(
         gives it. An axis that is not in it gets no unit.
     axes : str
         A letter per axis of `image`: of T, C and Z those that it has, in this order, then YX.
-    channels : list of dict, optional
-        What viewers show of each channel, as OME-Zarr says under "omero": {"label": "nuclei", "color": "00FFFF", "window":
-        {"start": 0, "end": 900, "min": 0, "max": 65535}}.
+    channels : list of pairs, optional
+        Of each channel its name, and the grey level that viewers show brightest, such as ``[("nuclei", 900)]``.
     unit : str
         A length unit that OME-NGFF knows, such as "micrometer" or "nanometer".
     chunks : tuple of int
@@ -178,17 +179,19 @@ def _layout_of_labels(path, shape):
 
 
 def _omero(channels, count):
-    """Return channels as OME-Zarr describes them; raise ValueError if they are not as many, or cannot be used."""
-    cause = None
+    """Return channels as OME-Zarr describes them; raise ValueError if they are not as many, or no pairs."""
     try:
-        if len(channels) == count:
-            return yaozarrs.v05.Omero(channels=channels)
-    except (TypeError, ValueError) as error:
-        cause = error
-    example = {"label": "nuclei", "color": "00FFFF", "window": {"start": 0, "end": 900, "min": 0, "max": 65535}}
-    raise ValueError(
-        f"channels is {channels!r}, but must be a list of {count} dicts, one per channel: {example}."
-    ) from cause
+        pairs = [(str(name), real_number(level, "level")) for name, level in channels]
+    except (TypeError, ValueError):
+        pairs = []
+    if len(pairs) != count:
+        raise ValueError(
+            f'channels is {channels!r}, but must hold {count} pairs, one per channel, such as ("nuclei", 900): its name, and '
+            "the grey level that viewers show brightest."
+        )
+    windows = [{"min": 0, "start": 0, "end": level, "max": level} for _, level in pairs]
+    described = zip(pairs, cycle(COLOURS), windows)
+    return {"channels": [{"label": name, "color": colour, "window": window} for (name, _), colour, window in described]}
 
 
 def _create(path, shape, dtype, more, axes, scale, origin, chunks, least=1):

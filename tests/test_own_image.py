@@ -25,7 +25,7 @@ from course_helpers.examples import same_objects
 from course_helpers.image_files import Image, open_image
 from course_helpers.nuclei import segment_blobs
 from course_helpers.objects import count_in_tiles, label_in_tiles, measure_in_tiles
-from course_helpers.own_image import summed_histogram, write_record
+from course_helpers.own_image import mean_in_objects, summed_histogram, write_record
 from course_helpers.stack import nuclei_stack
 from course_helpers.tiling import overlap_needed
 from tools import build as builder
@@ -106,6 +106,20 @@ def test_what_has_no_histogram_is_refused():
     for wrong in (np.nan, np.inf):
         with pytest.raises(ValueError, match="but must be finite"):
             summed_histogram(da.from_array(np.array([0, 1, wrong]), chunks=1))
+
+
+@for_any_seed(20)
+def test_means_in_objects_are_those_of_the_whole(seed):
+    rng = np.random.default_rng(seed)
+    shape = tuple(rng.integers(1, 9, size=rng.integers(1, 5)).tolist())
+    labels, pixels = rng.integers(0, 7, shape) * 10**9, rng.integers(0, 65536, shape).astype("u2")
+    tiles = [da.from_array(array, chunks=random_chunks(rng, shape)) for array in (labels, pixels)]
+    found = mean_in_objects(*tiles)
+    names = [name for name in np.unique(labels) if name]
+    assert found.index.tolist() == names
+    assert np.allclose(found, [pixels[labels == name].mean() for name in names])
+    with pytest.raises(ValueError, match="but must have that of labels"):
+        mean_in_objects(tiles[0], tiles[1][None])
 
 
 # --- blobs ---

@@ -353,7 +353,7 @@ REFUSED = [
     (ValueError, "shape .120, 170. and axes 'CYX'", lambda image: write_pyramid(image, "a", 1, "CYX")),
     (ValueError, "pixel_size is {'T': 1}, but must be", lambda image: write_pyramid(image, "a", {"T": 1})),
     (ValueError, "pixel_size is 0, but must be", lambda image: write_pyramid(image, "a", {"Y": 0})),
-    (ValueError, "channels is .*, but .* 1 dicts", lambda image: write_pyramid(image, "a", 1, channels=CHANNELS)),
+    (ValueError, "channels is .*, but .* 1 pairs", lambda image: write_pyramid(image, "a", 1, channels=CHANNELS)),
     (ValueError, "channels is .'GFP'., but must be", lambda image: write_pyramid(image, "a", 1, channels=["GFP"])),
     (ValueError, "name is '../b', but must be letters", lambda image: write_labels(image, "ome.zarr", "../b")),
     (ValueError, "group.zarr is no OME-Zarr 0.5 image", lambda image: write_labels(image, "group.zarr", "b")),
@@ -364,7 +364,7 @@ REFUSED = [
     (FileExistsError, "nuclei exists. .* overwrite=True", lambda image: write_labels(image, "ome.zarr", "nuclei")),
 ]
 WINDOW = {"start": 0, "end": 9, "min": 0, "max": 9}
-CHANNELS = [{"label": label, "color": "00FFFF", "window": WINDOW} for label in "abc"]
+CHANNELS = [(name, 900) for name in "abc"]
 
 
 def test_what_cannot_be_written_or_read_is_refused(tmp_path, image, monkeypatch):
@@ -783,7 +783,7 @@ def test_images_and_labels_of_any_axes_come_back_with_all_that_is_known(tmp_path
     tiles = [da.from_array(pixels, random_chunks(rng, pixels.shape, most=2)) for pixels in (image, labels)]
     levels = write_pyramid(tiles[0], path, pixel_size, axes, channels, chunks=chunks, overwrite=True)
     assert levels[0].chunks == tuple(map(min, (1,) * (len(axes) - len(chunks)) + chunks, shape))
-    expect(path, 0, image, levels, axes, pixel_size, [channel["label"] for channel in channels])
+    expect(path, 0, image, levels, axes, pixel_size, [name for name, _ in channels])
     levels = write_labels(tiles[1], path, "nuclei")
     expect(path / "labels" / "nuclei", 0, labels, levels, axes.replace("C", ""), pixel_size, [])
     expect(path, 1, labels, levels, axes.replace("C", ""), pixel_size, [])
