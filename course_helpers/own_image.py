@@ -111,7 +111,7 @@ def write_record(path, source, image, **settings):
     Parameters
     ----------
     path : str or Path
-        The file to write, new.
+        The file to write, new. What lies beside it are the results, whose checksums are written, too.
     source : str or Path
         The file or folder that `image` comes from. All of its bytes go into the checksum.
     image : Image
@@ -121,7 +121,8 @@ def write_record(path, source, image, **settings):
 
     Returns
     -------
-    dict of what was written: when, the source with its size in bytes and SHA-256, the image, the settings, the versions
+    dict of what was written: when, the source with its size in bytes and SHA-256, the image, the settings, the results, the
+    versions
 
     Raises
     ------
@@ -133,6 +134,7 @@ def write_record(path, source, image, **settings):
         "source": {"path": os.path.abspath(source), **_checksum(Path(source))},
         "image": {name: getattr(image, name) for name in ("axes", "pixel_size", "channels", "notes")},
         "settings": settings,
+        "results": {result.name: _checksum(result) for result in sorted(Path(path).parent.iterdir())},
         "versions": {"python": platform.python_version()} | {name: version(name) for name in PACKAGES},
     }
     record["image"] |= {"shape": image.array.shape, "dtype": str(image.array.dtype)}

@@ -212,6 +212,7 @@ def test_record_holds_what_repeats_a_result(tmp_path):
         "path": str(tmp_path / "image.bin"), "bytes": 6, "sha256": hashlib.sha256(b"pixels").hexdigest()
     }  # fmt: skip
     assert record["settings"] == {"threshold": 2.5, "overlap": [1, 2], "tile": [3, 4]}
+    assert record["results"] == {"image.bin": {"bytes": 6, "sha256": record["source"]["sha256"]}}  # what lies beside it
     assert record["image"]["axes"] == "YX" and record["image"]["shape"] == [2, 3]
     assert record["versions"]["numpy"] == np.__version__
     with pytest.raises(FileExistsError):
@@ -285,7 +286,7 @@ def test_the_lesson_measures_ones_own_file(axes, tmp_path, monkeypatch):
         "time"
     ).size().tolist()
     volumes = np.concatenate([np.bincount(volume.ravel())[1:] for volume in labels.array.compute()])
-    assert np.allclose(volumes * np.prod(values["spacing"]), found["volume_um3"])
+    assert np.allclose(volumes * np.prod(values["spacing"]), found["volume_um3" if "Z" in axes else "area_um2"])
     channel = values["recording"][:, values["MARKER"]].compute()
     expected = [ndi.mean(channel[t], labels.array[t].compute(), n) for t, n in zip(found["time"], found["label"])]
     assert np.allclose(found["marker"], expected)

@@ -354,7 +354,11 @@ REFUSED = [
     (ValueError, "pixel_size is {'T': 1}, but must be", lambda image: write_pyramid(image, "a", {"T": 1})),
     (ValueError, "pixel_size is 0, but must be", lambda image: write_pyramid(image, "a", {"Y": 0})),
     (ValueError, "channels is .*, but .* 1 pairs", lambda image: write_pyramid(image, "a", 1, channels=CHANNELS)),
-    (ValueError, "channels is .'GFP'., but must be", lambda image: write_pyramid(image, "a", 1, channels=["GFP"])),
+    (
+        ValueError,
+        "channels is .'GFP'., but must hold 1 pairs",
+        lambda image: write_pyramid(image, "a", 1, channels=["GFP"]),
+    ),
     (ValueError, "name is '../b', but must be letters", lambda image: write_labels(image, "ome.zarr", "../b")),
     (ValueError, "group.zarr is no OME-Zarr 0.5 image", lambda image: write_labels(image, "group.zarr", "b")),
     (ValueError, "nothing is no OME-Zarr 0.5 image", lambda image: write_labels(image, "nothing", "b")),
