@@ -14,9 +14,10 @@ import zarr
 from yaozarrs.write.v05 import prepare_image
 
 from course_helpers._arguments import dask_array, per_axis, real_number
-from course_helpers._engine.safe_writing import held, store_verified, written_beside, zarr_dtype
+from course_helpers._engine.safe_writing import Verified, held, store_verified, written_beside, zarr_dtype
 from course_helpers._engine.tiff_pieces import chunk_shape
 from course_helpers._engine.windows import check_integer
+from course_helpers.tiling import compute_in_patches
 
 UNITS = yaozarrs.v05.SpaceAxis.model_json_schema()["properties"]["unit"]["anyOf"][0]["enum"]
 COLOURS = ("00FFFF", "FF00FF", "FFFF00", "00FF00", "FF0000", "FFFFFF")  # of channels, red, green and blue
@@ -73,7 +74,8 @@ def write_pyramid(
     image = dask_array(da.asanyarray(image), "image")
     with written_beside(path, overwrite) as partial:
         levels = create_pyramid(partial, image.shape, image.dtype, pixel_size, axes, channels, unit, chunks, labels)
-        _store(image, levels, labels)
+        store_verified(image, levels[0])
+        _shrink(levels, labels)
     return open_pyramid(path)
 
 
@@ -113,7 +115,9 @@ def write_labels(labels, path, name, overwrite=False):
         try:
             with written_beside(folder / name, overwrite) as partial:
                 more = {"image-label": {"source": {"image": "../../"}}}
-                _store(labels, _create(partial, labels.shape, labels.dtype, more, *layout), labels=True)
+                levels = _create(partial, labels.shape, labels.dtype, more, *layout)
+                compute_in_patches(labels, out=Verified(levels[0]))  # what finds labels looks at many chunks around
+                _shrink(levels, labels=True)
             group = zarr.open_group(folder, mode="a", attributes={"ome": {"version": "0.5", "labels": [name]}})
             listed = group.attrs.get("ome", {}).get("labels", [])
             if name not in listed:  # Zarr replaces zarr.json as a whole
@@ -210,10 +214,10 @@ def _create(path, shape, dtype, more, axes, scale, origin, chunks, least=1):
     return [arrays[str(level)] for level in range(len(shapes))]
 
 
-def _store(image, levels, labels):
-    """Write an image into the finest level, and each other level from the one below."""
-    for below, level in zip([None, *levels], levels):
-        store_verified(image if below is None else _halved(da.from_zarr(below), labels), level)
+def _shrink(levels, labels):
+    """Write each level from the one below."""
+    for below, level in zip(levels, levels[1:]):
+        store_verified(_halved(da.from_zarr(below), labels), level)
 
 
 def _factors(shape, level):
