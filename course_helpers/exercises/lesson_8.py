@@ -468,10 +468,8 @@ EXERCISES["8.3"] = Function(
     reads=a_threshold,
     same=lambda found, right: isclose(found, right, abs_tol=1e-6),
     mistakes={
-        "two arrays have different lengths: the histograms of two tiles, or counts and levels. Each has one entry for each of "
-        "the 65,536 levels.": raising(
-            lambda tiles: sum(np.bincount(tile.ravel()) for tile in tiles), r"shapes \(\d+,\)"
-        ),
+        "two arrays have different lengths. The histogram of a tile, the counts and the levels have one entry for each of the "
+        "65,536 levels.": raising(lambda tiles: sum(np.bincount(tile.ravel()) for tile in tiles), r"shapes \(\d+,\)"),
         "does hist get several arrays of counts, one for each tile? It takes their sum.": raising(
             lambda tiles: threshold_otsu(hist=([*map(counts_of, tiles)], LEVELS)), "truth value of an array"
         ),
@@ -739,8 +737,8 @@ EXERCISES["8.4"] = Function(
     same=lambda found, right: found.dtype == right.dtype and np.array_equal(found, right),
     share=1,  # few tiles are True, so that different mistakes often give the same
     mistakes={
-        "a window is empty. Does its slice begin behind the last square, or below 0, which Python counts from the end? "
-        "max(..., 0) prevents that.": raising(from_windows(empty_maximum), "zero-size array"),
+        "a window is empty. Where do its slices begin and end? (Below 0, Python counts from the end. max(..., 0) prevents "
+        "that.)": raising(from_windows(empty_maximum), "zero-size array"),
         "at the upper or left edge, a slice begins below 0, and Python counts that from the end. Begin at max(..., 0).": (
             from_windows(from_end)
         ),
