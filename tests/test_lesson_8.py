@@ -61,6 +61,17 @@ def test_8_2_reach_is_how_far_a_voxel_is_seen():
     assert lesson_8.EXERCISES["8.2"].parts["overlap"].right == (0, 0, 9, 65, 65)
 
 
+def test_8_2_names_a_mistake_along_one_axis_alone(line_of):
+    for reach, says in [
+        ((0, 0, 5, 17, 17), "along Z, this takes sigma = 1 for voxels."),
+        ((0, 0, 3, 13, 13), ": the blur looks further"),
+        ((0, 0, 3, 17, 16), "along X, it is one too small."),
+        ((0, 0, 1, 17, 18), "it is too large along X and too small along Z."),
+        ((3, 0, 0, 17, 17), "these are the right numbers in another order."),
+    ]:
+        assert says in line_of("8.2", reach, lesson_8.OVERLAP)
+
+
 def test_8_3_is_the_threshold_of_the_whole_image():
     for (tiles,) in lesson_8.grey_tiles():
         whole = threshold_otsu(np.concatenate([tile.ravel() for tile in tiles]))
@@ -81,6 +92,14 @@ def test_8_3_tells_that_a_tile_is_changed(line_of):
     assert "the result is right" in (line := line_of("8.3", smoothed)) and "your function changes tiles" in line
 
 
+def test_8_3_names_no_mistake_that_raises_the_same_for_another_reason(line_of):
+    """Here, the counts end before the last level."""
+    line = line_of(
+        "8.3", lambda tiles: threshold_otsu(hist=(sum(map(lesson_8.counts_of, tiles))[:-1], lesson_8.LEVELS))
+    )
+    assert "empty sequence: your counts have one grey level here" in line
+
+
 @pytest.mark.parametrize("side, radius", [(16, 8), (40, 24), (72, 0)])
 def test_8_4_leaves_out_no_tile_in_which_the_blur_exceeds(side, radius):
     """A blur of this radius is never above the brightest pixel that it looks at."""
@@ -91,3 +110,14 @@ def test_8_4_leaves_out_no_tile_in_which_the_blur_exceeds(side, radius):
     needed = lesson_8.tiles_with_signal(brightest, side, radius, threshold)
     for row, column in np.argwhere(~needed) * side:
         assert blurred[row : row + side, column : column + side].max() <= threshold
+
+
+def test_8_4_tells_of_the_bright_square_that_is_nearest(line_of):
+    """Where no mistake gives the same in all cases, though one of them does in most."""
+
+    def by_blur(brightest, side, radius, threshold):
+        return lesson_8.tiles_with_signal(ndi.gaussian_filter(brightest.astype(float), radius / 32), side, 0, threshold)
+
+    assert "column 2 (from 0) is False, but brightest[3, 9] is 4000, and lies 1 square away" in line_of("8.4", by_blur)
+    too_far = lesson_8.ending(lambda last: last + 2)
+    assert "is True, but the nearest value above threshold is brightest[3, 9], 2 squares" in line_of("8.4", too_far)

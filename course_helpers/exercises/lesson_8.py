@@ -4,9 +4,10 @@ import re
 from math import ceil, floor, isclose, log10
 
 import numpy as np
+from scipy.ndimage import maximum_filter, uniform_filter
 from skimage.filters import threshold_otsu
 
-from course_helpers.exercises.form import Function, Parts, Value, array, entries, number, seen, whole_numbers
+from course_helpers.exercises.form import Function, Parts, Value, array, entries, number, seen, told, whole_numbers
 from course_helpers.exercises.running import Wrong, names_used
 
 EXERCISES = {}
@@ -225,14 +226,34 @@ def too_far_or_short(found, expected):
     return f"it is {' and '.join(says)}."
 
 
+def along_some(mistakes, right):
+    """A row for what gives one of these mistakes along Z alone, or along Y or X, and is right along the others."""
+
+    def when(found):
+        wrong = [at for at in range(len(AXES)) if found[at] != right[at]]
+        for says, answers in mistakes.items():
+            if any(all(found[at] == answer[at] for at in wrong) for answer in answers):
+                return {"axes": " and ".join(AXES[at] for at in wrong), "says": says}
+        return None
+
+    _, [first, *_] = next(iter(mistakes.items()))
+    return {"along {axes}, {says}": seen((*right[:2], first[2], *right[3:]), when)}
+
+
 def distances(right, mistakes):
-    """A part that asks for one distance along each of the five axes."""
+    """A part that asks for one distance along each of the five axes. Mistakes come as {sentence: [wrong answers]}."""
     *_, planes, rows, columns = right
+    along_each = {
+        "it is one too small. Is everything in it that looks further?": [tuple(max(size - 1, 0) for size in right)],
+        "it is one too large. Is something counted twice, or rounded up?": [tuple(size + (size > 0) for size in right)],
+        "half of it would do. A margin of this width comes on both sides anyway.": [tuple(2 * size for size in right)],
+        **mistakes,
+    }
     return Value(
         right=right,
         reads=per_axis,
         mistakes={
-            **mistakes,
+            **{says: one_of(*answers) for says, answers in along_each.items()},
             "it is the same along Z as along Y and X. Is a voxel as long along Z?": (0, 0, rows, rows, columns),
             "it is the same along Y and X as along Z. Is a voxel as long along Y and X?": (
                 0,
@@ -241,20 +262,17 @@ def distances(right, mistakes):
                 planes,
                 planes,
             ),
-            "these are the numbers of X, Y, Z. The order is T, C, Z, Y, X.": (0, 0, columns, rows, planes),
-            "these are Z, Y and X in front. The order is T, C, Z, Y, X.": (planes, rows, columns, 0, 0),
-            "Z and C are exchanged. The order is T, C, Z, Y, X.": (0, planes, 0, rows, columns),
-            "one is too small along Z, Y and X. Is everything in it that looks further?": (
-                *right[:2],
-                *(size - 1 for size in right[2:]),
+            "the number of Z is that of Y and X, and theirs is that of Z. Along which axis are voxels longer?": (
+                0,
+                0,
+                rows,
+                planes,
+                planes,
             ),
-            "one is too large along Z, Y and X. Is something counted twice?": (
-                *right[:2],
-                *(size + 1 for size in right[2:]),
+            "these are the right numbers in another order. T, C, Z, Y, X is asked for.": seen(
+                (0, 0, columns, rows, planes), lambda found, expected: sorted(found) == sorted(expected)
             ),
-            "half of it would do. A margin of this width comes on both sides anyway.": tuple(
-                2 * size for size in right
-            ),
+            **along_some(along_each, right),
             "no distance is below 0.": seen((0, 0, -3, -17, -17), lambda found: min(found) < 0),
             "then a tile sees nothing but itself. How far does the blur look?": (0,) * 5,
             "this reaches into other time points or channels. The segmentation sees one time point and one channel at a "
@@ -269,52 +287,54 @@ EXERCISES["8.2"] = Parts(
         "reach": distances(
             REACH,
             {
-                "this takes sigma = 1 for voxels. It is in micrometres; how many voxels is that along each axis?": one_of(
-                    reach_of(CUBES), reach_of(CUBES, neighbours=0)
-                ),
-                "you multiply by the size of a voxel. How many voxels fit into sigma?": reach_of(INVERSE),
-                "the blur looks further than sigma: SciPy cuts it off at 4 sigma.": one_of(
-                    reach_of(truncate=1), reach_of(truncate=1, neighbours=0)
-                ),
-                "this is how wide the surroundings are from end to end. How far do they reach on one side?": tuple(
-                    2 * size - 1 if size else 0 for size in REACH
-                ),
-                "the direct neighbours are 1 voxel away, not 1 micrometre.": one_of(
-                    *((0, 0, *(rounding((4 * SIGMA + 1) / size) for size in VOXEL)) for rounding in (ceil, floor))
-                ),
-                "these are the direct neighbours. The blur comes before them.": reach_of(truncate=0),
-                "this is the largest nucleus. How far does the segmentation look beyond a voxel?": longest_of(),
-                "this is the overlap. How far does the segmentation look beyond a voxel?": OVERLAP,
+                "this takes sigma = 1 for voxels. It is in micrometres; how many voxels is that?": [
+                    reach_of(CUBES),
+                    reach_of(CUBES, neighbours=0),
+                ],
+                "these are the direct neighbours. The blur comes before them.": [reach_of(truncate=0)],
+                "you multiply by the size of a voxel. How many voxels fit into sigma?": [reach_of(INVERSE)],
+                "the blur looks further: SciPy cuts it off at 4 sigma.": [
+                    reach_of(truncate=truncate, neighbours=neighbours)
+                    for truncate in (3, 2, 1)
+                    for neighbours in (1, 0)
+                ],
+                "this is how wide the surroundings are from end to end. How far do they reach on one side?": [
+                    tuple(2 * size - 1 if size else 0 for size in REACH)
+                ],
+                "the direct neighbours are 1 voxel away, not 1 micrometre.": [
+                    (0, 0, *(rounding((4 * SIGMA + 1) / size) for size in VOXEL)) for rounding in (ceil, floor)
+                ],
+                "this is the largest nucleus. How far does the segmentation look beyond a voxel?": [longest_of()],
+                "this is the overlap. How far does the segmentation look beyond a voxel?": [OVERLAP],
             },
         ),
         "overlap": distances(
             OVERLAP,
             {
-                "this is the largest nucleus alone. Where its last voxel lies, the segmentation still looks further.": (
+                "this is the largest nucleus alone. Where its last voxel lies, the segmentation still looks further.": [
                     longest_of()
-                ),
-                "this is the reach alone. A tile must also see the whole nucleus.": REACH,
-                "reach is in it twice.": added(longest_of(), REACH, REACH),
-                "half of the largest nucleus is in it. A nucleus may have no more than one voxel in the tile.": added(
-                    longest_of(longest=LONGEST / 2), REACH
-                ),
-                "the largest nucleus is in it twice.": added(longest_of(longest=2 * LONGEST), REACH),
-                "this takes micrometres for voxels, in sigma and in the nucleus.": added(
-                    longest_of(CUBES), reach_of(CUBES)
-                ),
-                "the nucleus is still in micrometres. How many voxels is it long along each axis?": added(
-                    longest_of(CUBES), REACH
-                ),
-                "sigma is still in micrometres. How many voxels is it along each axis?": added(
-                    longest_of(), reach_of(CUBES)
-                ),
-                "you multiply the nucleus by the size of a voxel. How many voxels fit into it?": added(
-                    longest_of(INVERSE), REACH
-                ),
-                "you multiply by the size of a voxel. How many voxels fit into a nucleus, and into sigma?": added(
-                    longest_of(INVERSE), reach_of(INVERSE)
-                ),
-                "4 is left out: SciPy cuts the blur off at 4 sigma.": added(longest_of(), reach_of(truncate=1)),
+                ],
+                "this is the reach alone. A tile must also see the whole nucleus.": [REACH],
+                "reach is in it twice.": [added(longest_of(), REACH, REACH)],
+                "half of reach is in it. reach is already what lies on one side.": [
+                    added(longest_of(), tuple(rounding(size / 2) for size in REACH)) for rounding in (floor, ceil)
+                ],
+                "half of the largest nucleus is in it. A nucleus may have no more than one voxel in the tile.": [
+                    added(longest_of(longest=LONGEST / 2), REACH)
+                ],
+                "this takes micrometres for voxels, in sigma and in the nucleus.": [
+                    added(longest_of(CUBES), reach_of(CUBES))
+                ],
+                "the nucleus is still in micrometres. How many voxels is it long?": [added(longest_of(CUBES), REACH)],
+                "sigma is still in micrometres. How many voxels is it?": [added(longest_of(), reach_of(CUBES))],
+                "the largest nucleus is in it twice.": [added(longest_of(longest=2 * LONGEST), REACH)],
+                "you multiply the nucleus by the size of a voxel. How many voxels fit into it?": [
+                    added(longest_of(INVERSE), REACH)
+                ],
+                "you multiply by the size of a voxel. How many voxels fit into a nucleus, and into sigma?": [
+                    added(longest_of(INVERSE), reach_of(INVERSE))
+                ],
+                "4 is left out: SciPy cuts the blur off at 4 sigma.": [added(longest_of(), reach_of(truncate=1))],
             },
         ),
     },
@@ -343,8 +363,9 @@ def counts_of(tile):
 
 
 def threshold_for_all(tiles, count=counts_of, levels=LEVELS):
-    """The Otsu threshold of all pixels, by the sum of the tiles' histograms."""
-    return threshold_otsu(hist=(sum(map(count, tiles)), levels))
+    """The Otsu threshold of all pixels, by the sum of the tiles' histograms; nan where they have one grey level."""
+    counts = sum(map(count, tiles))
+    return threshold_otsu(hist=(counts, levels)) if np.count_nonzero(counts) != 1 else np.nan
 
 
 def from_tiles(combine, weights=False):
@@ -357,17 +378,32 @@ def from_tiles(combine, weights=False):
     return wrong
 
 
-def with_bins(bins, end, centres=lambda edges: (edges[:-1] + edges[1:]) / 2):
+def middles(edges):
+    return (edges[:-1] + edges[1:]) / 2
+
+
+def firsts(edges):
+    return edges[:-1]
+
+
+def with_bins(bins, end, centres=middles):
     """A function that counts with np.histogram in so many bins from 0 to an end."""
     edges = np.histogram_bin_edges([], bins, (0, end))
     return lambda tiles: threshold_for_all(tiles, lambda tile: np.histogram(tile, edges)[0], centres(edges))
 
 
+def by_wide_bins(tiles):
+    """Thresholds by 256 bins."""
+    for end in (LEVELS.size, LEVELS[-1]):
+        for centres in (middles, firsts, lambda edges: edges[1:], lambda edges: LEVELS[:256]):
+            yield with_bins(256, end, centres)(tiles)
+
+
 def by_own_bins(tiles):
     """Thresholds by bins that are others in each tile."""
-    for bins in (256, LEVELS.size):
+    for bins in (10, 256, LEVELS.size):
         edges = np.histogram_bin_edges(tiles[-1], bins)
-        for levels in (np.arange(bins), edges[:-1], (edges[:-1] + edges[1:]) / 2):
+        for levels in (np.arange(bins), firsts(edges), middles(edges)):
             yield threshold_for_all(tiles, lambda tile: np.histogram(tile, bins)[0], levels)
 
 
@@ -407,6 +443,8 @@ def a_threshold(answer):
             more = " This is what is brighter than a threshold. Return the threshold itself."
         elif isinstance(answer, np.ndarray) and answer.size == LEVELS.size:
             more = " This may be the histogram. threshold_otsu makes a threshold of it."
+        elif isinstance(answer, (list, tuple)) and {isinstance(part, np.ndarray) for part in answer} == {True, False}:
+            more = " Return the threshold alone."
         elif isinstance(answer, (list, tuple, np.ndarray)):
             more = " Is it one for each tile? All pixels together have one."
         raise Wrong(f"{reason}{more}") from None
@@ -430,12 +468,13 @@ EXERCISES["8.3"] = Function(
     reads=a_threshold,
     same=lambda found, right: isclose(found, right, abs_tol=1e-6),
     mistakes={
-        "there is one level more than counts, or one less. How many bins are there?": raising(
-            lambda tiles: threshold_otsu(hist=(sum(map(counts_of, tiles)), np.arange(65_537))),
-            r"shapes \(6553\d,\) \(6553\d,\)",
+        "two arrays have different lengths. The histogram of a tile, the counts and the levels have one entry for each of the "
+        "65,536 levels.": raising(lambda tiles: sum(np.bincount(tile.ravel()) for tile in tiles), r"shapes \(\d+,\)"),
+        "does hist get several arrays of counts, one for each tile? It takes their sum.": raising(
+            lambda tiles: threshold_otsu(hist=([*map(counts_of, tiles)], LEVELS)), "truth value of an array"
         ),
-        "histograms of different lengths cannot be added. With minlength, or with bins and range, all have the same.": raising(
-            lambda tiles: sum(np.bincount(tile.ravel()) for tile in tiles), r"shapes \(\d+,\)"
+        "your counts have one grey level here, but the tiles have more. Does each level have a bin of its own?": (
+            raising(lambda tiles: threshold_otsu(hist=(counts_of(tiles[0] * 0), LEVELS)), "empty sequence")
         ),
         "tiles of different shapes cannot be added. Their histograms can, which have one length.": raising(
             sum, r"shapes \(\d+,\d+"
@@ -453,8 +492,11 @@ EXERCISES["8.3"] = Function(
         "this is the most frequent grey level. threshold_otsu makes a threshold of the counts.": lambda tiles: (
             np.argmax(sum(map(counts_of, tiles)))
         ),
-        "there are more than 65,535 pixels of one grey level, and counts of uint16 begin again with 0 then.": {
+        "counts of 16 bits are too small: one grey level has more than 65,535 pixels.": {
             "count": lambda: lambda tile: counts_of(tile).astype(np.uint16)
+        },
+        "counts of 8 bits are too small: one grey level has more than 255 pixels.": {
+            "count": lambda: lambda tile: counts_of(tile).astype(np.uint8)
         },
         "your bins go from the smallest to the largest pixel of each tile, so that the same bin is another grey level in "
         "another tile. Does np.histogram know the range?": seen(
@@ -467,6 +509,7 @@ EXERCISES["8.3"] = Function(
             np.average, weights=True
         ),
         "this is the median of the thresholds of the tiles. Add up histograms instead.": from_tiles(np.median),
+        "this is the sum of the thresholds of the tiles. Add up histograms instead.": from_tiles(sum),
         "this is the smallest of the thresholds of the tiles. Add up histograms instead.": from_tiles(min),
         "this is the largest of the thresholds of the tiles. Add up histograms instead.": from_tiles(max),
         "this is the threshold of the first tile. Do you return inside of the loop?": from_tiles(lambda each: each[0]),
@@ -496,16 +539,14 @@ EXERCISES["8.3"] = Function(
             "levels": LEVELS + 1
         },
         "this is one grey level too low. Levels begin with 0.": {"levels": LEVELS - 1},
-        "the bins are 256 grey levels wide. One bin for each of the 65,536 levels is asked for.": with_bins(
-            256, 65_536
+        "the levels go from 0 to 1 here. They are the grey levels 0 to 65,535.": {"levels": LEVELS / LEVELS[-1]},
+        "the histograms are put one behind the other here, as if each tile had grey levels of its own. Add them up.": (
+            lambda tiles: threshold_otsu(
+                hist=(np.concatenate([*map(counts_of, tiles)]), np.arange(len(tiles) * LEVELS.size))
+            )
         ),
-        "the bins are 256 grey levels wide, and this is an edge of them. One bin for each of the 65,536 levels is asked "
-        "for.": with_bins(256, 65_536, lambda edges: edges[:-1]),
-        "with 256 bins, each is as wide as 256 grey levels. One bin for each of the 65,536 levels is asked for.": with_bins(
-            256, 65_535
-        ),
-        "with 256 bins, each is as wide as 256 grey levels, and this is an edge. One bin for each level is asked for.": (
-            with_bins(256, 65_535, lambda edges: edges[:-1])
+        "with 256 bins, each takes many grey levels. One bin for each of the 65,536 levels is asked for.": seen(
+            with_bins(256, 65_536), lambda tiles, found: found in by_wide_bins(tiles)
         ),
         "pixels above 255 are left out. uint16 goes up to 65,535.": {
             "count": lambda: lambda tile: counts_of(tile[tile < 256])
@@ -593,21 +634,25 @@ def empty_maximum(brightest, first, last, radius, threshold):
     return bool(brightest[first[0] : last[0], first[1] : last[1]].max() > threshold)
 
 
-def ending(further):
-    """With windows that end so many squares further."""
-    return lambda brightest, first, last, radius, threshold: from_end(
-        brightest, np.maximum(first, 0), np.add(last, further), radius, threshold
-    )
-
-
-def as_long_as(margins):
-    """With windows that are a tile and so many margins long, wherever they begin."""
+def ending(ends, begins=0):
+    """With windows that end where `ends` says, and begin no earlier than `begins`; None where one is empty."""
 
     def look(brightest, first, last, radius, threshold):
-        begins = np.maximum(first, 0)
-        return from_end(brightest, begins, begins + last - first - (2 - margins) * radius, radius, threshold)
+        begin = np.maximum(first, begins)
+        known = {"first": first, "last": last, "begin": begin, "radius": radius, "shape": brightest.shape}
+        end = told(ends, {name: np.array(value) for name, value in known.items()})
+        return None if (end <= begin).any() else from_end(brightest, begin, end, radius, threshold)
 
-    return look
+    return from_windows(look)
+
+
+def filtered(method):
+    """A wrong function: whether a value in a tile is above the threshold after a filter, which gets the margin."""
+
+    def wrong(brightest, side, radius, threshold):
+        return tiles_with_signal(method(brightest, radius // FACTOR), side, 0, threshold)
+
+    return wrong
 
 
 def only_the_first(*case):
@@ -659,24 +704,29 @@ def coarse_pictures():
         return image
 
     yield picture(12, 20, at=[(3, 9), (11, 19)]), 32, 8, 100
-    yield picture(9, 14, at=[(4, 3)]), 40, 16, 100
-    yield picture(13, 22, bright=0.01), 40, 24, 100
+    yield picture(9, 14, at=[(4, 3)]), 40, 16, 3500
+    yield picture(13, 22, bright=0.01, at=[(6, 3)]), 40, 24, 100
     yield picture(3, 5, at=[(0, 4)]), 64, 16, 100
-    yield picture(21, 16, bright=0.02), 24, 0, 100
+    yield picture(20, 17, bright=0.02), 24, 0, 100
     yield picture(10, 17, at=[(9, 0)]), 16, 56, 100
-    yield picture(30, 41, bright=0.004, at=[np.s_[3:20, 5:26]]), 64, 16, 99.5
-    yield picture(8, 8), 32, 8, 100
+    yield picture(30, 41, bright=0.004, at=[np.s_[3:20, 8:26]]), 64, 16, 99.5
+    yield picture(8, 8), 32, 8, 2000
 
 
-def about_tile(found, expected):
-    """A sentence about the first tile where an answer is another."""
-    row, column = np.argwhere(found != expected)[0].tolist()
-    asks = (
-        "Is anything in it, or within radius of it, brighter than threshold?"
-        if found[row, column]
-        else "What is the largest value of brightest in it, and within radius of it?"
-    )
-    return f"the tile in row {row} and column {column} (from 0) is {found[row, column]}. {asks}"
+def about_tile(brightest, side, threshold, found, expected):
+    """A sentence about the first tile where an answer is another, and the bright square that is nearest to it."""
+    row, column = tile = np.argwhere(found != expected)[0]
+    begin = tile * side // FACTOR
+    bright = np.argwhere(brightest > threshold)
+    says = f"the tile in row {row} and column {column} (from 0) is {found[row, column]}, but "
+    if not len(bright):
+        return says + "nothing in brightest is above threshold."
+    squares = np.maximum(begin - bright, bright - (begin + side // FACTOR - 1)).clip(0).max(axis=1)
+    away, at = min(zip(squares.tolist(), map(tuple, bright.tolist())))
+    far = f"{away} square{'s' * (away > 1)} away from it" if away else "in it"
+    if found[row, column]:
+        return f"{says}the nearest value above threshold is brightest[{at[0]}, {at[1]}], {far}."
+    return f"{says}brightest[{at[0]}, {at[1]}] is {brightest[at]}, and lies {far}."
 
 
 EXERCISES["8.4"] = Function(
@@ -685,9 +735,10 @@ EXERCISES["8.4"] = Function(
     given="brightest of shape {brightest.shape}, side={side}, radius={radius} and threshold={threshold}",
     reads=array,
     same=lambda found, right: found.dtype == right.dtype and np.array_equal(found, right),
+    share=1,  # few tiles are True, so that different mistakes often give the same
     mistakes={
-        "a window is empty. Does its slice begin behind the last square, or below 0, which Python counts from the end? "
-        "max(..., 0) prevents that.": from_windows(empty_maximum),
+        "a window is empty. Where do its slices begin and end? (Below 0, Python counts from the end. max(..., 0) prevents "
+        "that.)": raising(from_windows(empty_maximum), "zero-size array"),
         "at the upper or left edge, a slice begins below 0, and Python counts that from the end. Begin at max(..., 0).": (
             from_windows(from_end)
         ),
@@ -696,9 +747,20 @@ EXERCISES["8.4"] = Function(
         ),
         "the radius is left out. What is bright beside a tile is blurred into it.": {"radius": 0},
         "a tile that has the threshold as its brightest pixel is not above it.": {"exceeds": lambda: np.greater_equal},
+        "this is by the sum. Many dark squares may exceed the threshold together.": {"look": lambda: np.sum},
         "this is by the mean. One small bright object vanishes in it.": {"look": lambda: np.mean},
         "this is by the median. A small bright object vanishes in it.": {"look": lambda: np.median},
         "this is by the darkest square of each window. One bright one is enough.": {"look": lambda: np.min},
+        "this is by means, one around each square. One small bright object vanishes in them.": filtered(
+            lambda brightest, margin: uniform_filter(brightest.astype(float), 2 * margin + 1)
+        ),
+        "the size of maximum_filter goes from end to end, with the square itself between two margins.": filtered(
+            lambda brightest, margin: maximum_filter(brightest, max(margin, 1))
+        ),
+        "this is True where anything is not above the threshold. Is anything above it?": {
+            "look": lambda: np.min,
+            "exceeds": lambda: np.less_equal,
+        },
         "the radius is in pixels of the image. How many squares of brightest is that?": {
             "radius": lambda radius: FACTOR * radius
         },
@@ -719,16 +781,29 @@ EXERCISES["8.4"] = Function(
             "before": (1, 0),
             "after": (1, 0),
         },
+        "you multiply side by 8. It is in pixels of the image, and a square of brightest has 8 of them along each axis.": {
+            "side": lambda side: FACTOR**2 * side
+        },
+        "half of the radius is in it. It counts on each side of a tile.": {
+            "radius": lambda radius: radius // FACTOR // 2 * FACTOR
+        },
         "the radius is in it twice.": {"radius": lambda radius: 2 * radius},
         "a whole tile further is looked at. How far does the blur look?": {"radius": lambda side: side},
-        "one square too far is looked at. The end of a slice is not part of it.": from_windows(ending(1)),
-        "the last square of the margin is missing below and to the right. The end of a slice is not part of it.": (
-            from_windows(ending(-1))
+        "one square too far is looked at. The end of a slice is not part of it.": ending(lambda last: last + 1),
+        "the last square of the margin is missing below and to the right. The end of a slice is not part of it.": ending(
+            lambda last: last - 1
         ),
         "the margin is missing below and to the right. Count where a window ends from the tile, not from where the window "
-        "begins.": from_windows(as_long_as(1)),
+        "begins.": ending(lambda begin, first, last, radius: begin + last - first - radius),
         "at the upper and left edge, windows end too late. Count where a window ends from the tile, not from where the window "
-        "begins.": from_windows(as_long_as(2)),
+        "begins.": ending(lambda begin, first, last: begin + last - first),
+        "a window lies around the upper left corner of its tile. It goes on to the end of the tile, and the margin.": ending(
+            lambda first, radius: first + 2 * radius
+        ),
+        "the last row and column of brightest are never looked at. The end of a slice is not part of it.": ending(
+            lambda last, shape: np.minimum(last, shape - 1)
+        ),
+        "row 0 and column 0 of brightest are never looked at.": ending(lambda last: last, begins=1),
         "only the first tile is looked at. Does return end your loop?": only_the_first,
         "this is the other way round. True means that a tile has to be computed.": lambda *case: (
             ~tiles_with_signal(*case)
@@ -739,8 +814,8 @@ EXERCISES["8.4"] = Function(
         "corners are cut off. A window is the tile and a margin on all sides, with its corners.": from_windows(
             in_rounded_window
         ),
-        "all tiles are True. Is it the largest value of each window that you compare with threshold? (A sum of many dark ones "
-        "may exceed it, and any number but 0 counts as True.)": lambda *case: np.ones_like(tiles_with_signal(*case)),
+        "all tiles are True. Is it the largest value of each window that you compare with threshold? (Any number but 0 counts as "
+        "True.)": lambda *case: np.ones_like(tiles_with_signal(*case)),
         "all tiles get the same here: whether anything in the whole picture is bright.": lambda *case: np.full_like(
             tiles_with_signal(*case), case[0].max() > case[-1]
         ),
@@ -754,6 +829,17 @@ EXERCISES["8.4"] = Function(
         ),
         "rows of tiles and columns of tiles are asked for, an array with two axes.": seen(
             lambda *case: tiles_with_signal(*case).ravel(), lambda found: found.ndim != 2
+        ),
+        "there is one tile too many along an axis that side divides without a rest.": seen(
+            lambda brightest, side, *more: np.ones([size * FACTOR // side + 1 for size in brightest.shape], bool),
+            lambda brightest, side, found, expected: (
+                found.shape != expected.shape
+                and found.shape == tuple(size * FACTOR // side + 1 for size in brightest.shape)
+            ),
+        ),
+        "there are as many columns of tiles as rows. brightest.shape has a number for each.": seen(
+            lambda *case: np.ones([len(tiles_with_signal(*case))] * 2, bool),
+            lambda found, expected: found.shape != expected.shape and found.shape == (len(expected), len(expected)),
         ),
         "the image has {rows} x {columns} pixels. How many tiles of side {side} does it take, smaller ones at the end "
         "included?": seen(
