@@ -80,15 +80,13 @@ def segment_blobs(image, threshold, outline_sigma, spot_sigma):
             f"image is {image.dtype}, but must be of integers or floats. Convert it with .astype(np.uint8)."
         )
     threshold, precise = real_number(threshold, "threshold"), np.result_type(finite(image, "image"), np.float32)
-    names = {"outline_sigma": outline_sigma, "spot_sigma": spot_sigma}
-    outline, spots = [
-        ndi.gaussian_filter(image, per_axis(sigma, name, image.ndim, 0, real_number), mode="nearest", output=precise)
-        for name, sigma in names.items()
-    ]
-    foreground = outline > threshold
+    outline_sigma = per_axis(outline_sigma, "outline_sigma", image.ndim, 0, real_number)
+    spot_sigma = per_axis(spot_sigma, "spot_sigma", image.ndim, 0, real_number)
+    foreground = ndi.gaussian_filter(image, outline_sigma, mode="nearest", output=precise) > threshold
+    spots = ndi.gaussian_filter(image, spot_sigma, mode="nearest", output=precise)[foreground]
     # Ranks, because pixels of equal brightness must come in an order that does not depend on the picture around them.
     downhill = np.full(image.shape, image.size)
-    downhill[foreground] = np.argsort(np.argsort(-spots[foreground], kind="stable"))
+    downhill[foreground] = np.argsort(np.argsort(-spots, kind="stable"))
     return watershed(downhill, mask=foreground)
 
 
