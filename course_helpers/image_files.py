@@ -3,11 +3,12 @@
 import os
 from contextlib import ExitStack
 from dataclasses import dataclass
-from math import prod
+from math import inf, prod
 
 import dask.array as da
 import numpy as np
 
+from course_helpers._arguments import whole_number
 from course_helpers._engine.image_formats import Pixels, format_of
 from course_helpers._engine.safe_writing import StorageError
 from course_helpers._engine.tiff_pieces import chosen, decoding
@@ -35,6 +36,41 @@ class Image:
         if self.channels:
             lines.append(f"channels: {', '.join(self.channels)}")
         return "\n".join(lines + [f"- {note}" for note in self.notes])
+
+    def tczyx(self, **chosen):
+        """Return the array with the axes T, C, Z, Y, X: those it lacks have the size 1, and chunks the size 1 along T and C.
+
+        Of any other axis one number is chosen, from 0, such as ``tczyx(S=1)`` for the green of red, green, blue. ValueError if
+        one is left, or there is no such axis or number. To give an axis Q its name: ``dataclasses.replace(image, axes="TYX")``.
+        """
+        array, axes = self.array, self.axes
+        for axis, number in chosen.items():
+            if axis not in axes:
+                raise ValueError(f"there is no axis {axis}, but {axes}. Choose one of these.")
+            place = axes.index(axis)
+            whole_number(number, axis, 0, array.shape[place] - 1)
+            array, axes = array[(slice(None),) * place + (number,)], axes.replace(axis, "")
+        if left := [axis for axis in axes if axis not in "TCZYX"]:
+            raise ValueError(
+                f"axes are {self.axes}, but must be of T, C, Z, Y, X. Choose one along {left[0]}, as in tczyx({left[0]}=0), or name "
+                f"them: dataclasses.replace(image, axes=...) with {len(self.axes)} letters."
+            )
+        if len(axes) != array.ndim or len(set(axes)) < len(axes) or not set("YX") <= set(axes):
+            raise ValueError(f"axes are {axes}, but must be {array.ndim} letters, each once, Y and X among them.")
+        array = array.transpose([axes.index(axis) for axis in "TCZYX" if axis in axes])
+        return array[tuple(slice(None) if axis in axes else None for axis in "TCZYX")].rechunk({0: 1, 1: 1})
+
+    @property
+    def spacing(self):
+        """The side lengths of a voxel along Z, Y, X in micrometres; ValueError if one is not known. Without Z, its is 1."""
+        sizes = {"Z": 1.0} if "Z" not in self.axes else {}
+        sizes |= self.pixel_size
+        if missing := [axis for axis in "ZYX" if not 0 < sizes.get(axis, 0) < inf]:
+            raise ValueError(
+                f"pixel_size is {self.pixel_size}, but must hold the micrometres along {', '.join(missing)}, too. "
+                "Write them down: dataclasses.replace(image, pixel_size={...})."
+            )
+        return tuple(float(sizes[axis]) for axis in "ZYX")
 
 
 def open_image(path, number=None):

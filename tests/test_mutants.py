@@ -66,6 +66,9 @@ EQUIVALENT = """
 6.5 | pairs = {(int(i), int(j)) for group in (downwards, side_by_side, upwards) for i, j in group} | any order
 6.5 | pairs = {(int(i), int(j)) for group in (side_by_side, upwards, downwards) for i, j in group} | any order
 6.5 | return (pair for pair in pairs if 0 not in pair) | any order, and any kind of list
+8.3 | counts = np.zeros(65536) | floats count as well
+8.4 | top, left = (max(0, row * step - margin), max(column * step - margin, 0)) | the larger one of two
+8.4 | top, left = (max(row * step - margin, 0), max(0, column * step - margin)) | the larger one of two
 """
 
 

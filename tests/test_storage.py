@@ -25,7 +25,8 @@ from zarr.storage import MemoryStore, WrapperStore
 
 from course_helpers import storage, tiff
 from course_helpers._engine import safe_writing
-from course_helpers.pyramids import create_pyramid, open_pyramid, view_window, write_pyramid
+from course_helpers.image_files import open_image
+from course_helpers.pyramids import create_pyramid, open_pyramid, view_window, write_labels, write_pyramid
 from course_helpers.storage import CountingStore, StorageError, check_store, open_stored, write_verified
 from course_helpers.tiff import convert_tiff
 
@@ -348,7 +349,26 @@ REFUSED = [
     (ValueError, "unit is 'µm', but .* micrometer", lambda image: write_pyramid(image, "a", pixel_size=1, unit="µm")),
     (TypeError, "labels are float64, but must be", lambda image: write_pyramid(image / 2, "a", 1, labels=True)),
     (ValueError, "lists no multiscales", lambda image: open_pyramid("group.zarr")),
+    (ValueError, "axes 'ZCYX', but must be .*moveaxis", lambda image: write_pyramid(image[None, None], "a", 1, "ZCYX")),
+    (ValueError, "shape .120, 170. and axes 'CYX'", lambda image: write_pyramid(image, "a", 1, "CYX")),
+    (ValueError, "pixel_size is {'T': 1}, but must be", lambda image: write_pyramid(image, "a", {"T": 1})),
+    (ValueError, "pixel_size is 0, but must be", lambda image: write_pyramid(image, "a", {"Y": 0})),
+    (ValueError, "channels is .*, but .* 1 pairs", lambda image: write_pyramid(image, "a", 1, channels=CHANNELS)),
+    (
+        ValueError,
+        "channels is .'GFP'., but must hold 1 pairs",
+        lambda image: write_pyramid(image, "a", 1, channels=["GFP"]),
+    ),
+    (ValueError, "name is '../b', but must be letters", lambda image: write_labels(image, "ome.zarr", "../b")),
+    (ValueError, "group.zarr is no OME-Zarr 0.5 image", lambda image: write_labels(image, "group.zarr", "b")),
+    (ValueError, "nothing is no OME-Zarr 0.5 image", lambda image: write_labels(image, "nothing", "b")),
+    (FileNotFoundError, "there is no folder", lambda image: write_labels(image, os.path.join("nowhere", "a"), "b")),
+    (TypeError, "labels are bool, but must be", lambda image: write_labels(image > 9, "ome.zarr", "b")),
+    (ValueError, "shape .9, 170., but must have .120, 170.", lambda image: write_labels(image[:9], "ome.zarr", "b")),
+    (FileExistsError, "nuclei exists. .* overwrite=True", lambda image: write_labels(image, "ome.zarr", "nuclei")),
 ]
+WINDOW = {"start": 0, "end": 9, "min": 0, "max": 9}
+CHANNELS = [(name, 900) for name in "abc"]
 
 
 def test_what_cannot_be_written_or_read_is_refused(tmp_path, image, monkeypatch):
@@ -360,11 +380,13 @@ def test_what_cannot_be_written_or_read_is_refused(tmp_path, image, monkeypatch)
     write_images("two.tif", image[:16, :16], image)
     zarr.create_array("two.zarr", shape=(4,), dtype="u1", zarr_format=2)
     zarr.create_group("group.zarr").create_array("inner", shape=(4,), dtype="u1")
-    before = names(tmp_path)
+    write_pyramid(image, "ome.zarr", 1)
+    write_labels(image, "ome.zarr", "nuclei")
+    before = sorted(tmp_path.rglob("*"))
     for error, words, attempt in REFUSED:
         with pytest.raises(error, match=words):
             attempt(image)
-        assert names(tmp_path) == before
+        assert sorted(tmp_path.rglob("*")) == before
 
 
 # Check
@@ -749,6 +771,126 @@ def test_levels_hold_the_exact_means_or_the_first_pixels_of_the_level_below(tmp_
         assert [max(level.shape) > 256 for level in levels] == [True] * (len(levels) - 1) + [False]
         described = yaozarrs.validate_zarr_store(tmp_path / "a").ome_metadata()
         assert isinstance(described, yaozarrs.v05.LabelImage) == labels
+
+
+@for_any_seed(20)
+def test_images_and_labels_of_any_axes_come_back_with_all_that_is_known(tmp_path, seed):
+    rng, path = np.random.default_rng(seed), tmp_path / "a"
+    axes = "".join(axis for axis in "TCZ" if rng.random() < 0.6) + "YX"
+    sides = rng.permutation([rng.choice([1, 7, 60]), rng.choice([2, 257, 521])]).tolist()
+    shape = (*rng.integers(1, 3, size=len(axes) - 2).tolist(), *sides)
+    image = random_pixels(rng, shape, rng.choice([">u2", "i1", "u4"]))
+    labels = image.take(0, axes.index("C")) if "C" in axes else image
+    channels = CHANNELS[: dict(zip(axes, shape)).get("C", 1)]
+    pixel_size = {axis: rng.random() + 0.01 for axis in axes if axis in "ZYX" and rng.random() < 0.7}
+    chunks = tuple(rng.integers(60, 600, size=rng.integers(2, len(axes) + 1)).tolist())
+    tiles = [da.from_array(pixels, random_chunks(rng, pixels.shape, most=2)) for pixels in (image, labels)]
+    levels = write_pyramid(tiles[0], path, pixel_size, axes, channels, chunks=chunks, overwrite=True)
+    assert levels[0].chunks == tuple(map(min, (1,) * (len(axes) - len(chunks)) + chunks, shape))
+    expect(path, 0, image, levels, axes, pixel_size, [name for name, _ in channels])
+    levels = write_labels(tiles[1], path, "nuclei")
+    expect(path / "labels" / "nuclei", 0, labels, levels, axes.replace("C", ""), pixel_size, [])
+    expect(path, 1, labels, levels, axes.replace("C", ""), pixel_size, [])
+
+
+def expect(path, number, pixels, levels, axes, pixel_size, channels):
+    """Assert that an image and all that is known about it are stored."""
+    opened, described = open_image(path, number), yaozarrs.validate_zarr_store(path).ome_metadata()
+    assert (opened.axes, opened.pixel_size, opened.channels) == (axes, pixel_size, channels)
+    assert np.array_equal(opened.array.compute(), pixels) and levels[0].dtype == pixels.dtype.newbyteorder("=")
+    for below, level in zip(levels, levels[1:]):
+        even = np.pad(
+            below, [(0, size % 2 if axis in "YX" else 0) for axis, size in zip(axes, below.shape)], mode="edge"
+        )
+        fours = [even[..., row::2, column::2] for row in (0, 1) for column in (0, 1)]
+        assert np.array_equal(level, np.rint(np.mean(fours, axis=0)) if channels else fours[0])
+        assert max(below.shape[-2:]) > 256
+    assert max(levels[-1].shape[-2:]) <= 256
+    if not number:
+        assert {axis.name.upper() for axis in described.multiscales[0].axes if axis.unit} == set(pixel_size)
+        for number, steps in enumerate(transformations(path)):
+            sides = [2 ** (size - 1).bit_length() for size in pixels.shape]
+            factors = [min(2**number, side) if axis in "YX" else 1 for axis, side in zip(axes, sides)]
+            sizes = [pixel_size.get(axis, 1) for axis in axes]
+            assert steps[0] == [size * factor for size, factor in zip(sizes, factors)]
+            assert steps[1] == [size * (factor - 1) / 2 for size, factor in zip(sizes, factors)]
+
+
+def listed(path):
+    """The labels that an image lists, all of which are there and valid."""
+    yaozarrs.validate_zarr_store(path)
+    return [name.split()[1] for name in open_image(path, 0).images[1:]]
+
+
+def test_labels_are_listed_when_they_are_complete_and_one_at_a_time(tmp_path, image):
+    path, zeros = tmp_path / "a", da.zeros(image.shape, dtype=np.uint8)
+    failing = zeros.map_blocks(lambda block: 1 / 0, meta=image[:0, :0])
+    write_pyramid(image, path, 1)
+    before = sorted(path.rglob("*"))
+    with pytest.raises(ZeroDivisionError):
+        write_labels(failing, path, "a")
+    assert sorted(path.rglob("*")) == before and names(tmp_path) == ["a"]
+
+    def meddle(block):
+        assert listed(path) == []
+        for write in (lambda: write_labels(zeros, path, "b"), lambda: write_pyramid(zeros, path, 1, overwrite=True)):
+            with pytest.raises(FileExistsError, match="is being written by somebody else"):
+                write()
+        return block
+
+    write_labels(zeros.map_blocks(meddle, meta=image[:0, :0]), path, "a")
+    write_labels(zeros, path, "b")
+    with pytest.raises(ZeroDivisionError):
+        write_labels(failing, path, "a", overwrite=True)
+    assert write_labels(zeros + 7, path, "b", overwrite=True)[0][0, 0] == 7
+    assert listed(path) == ["labels/a", "labels/b"] and names(path / "labels") == ["a", "b", "zarr.json"]
+    assert names(tmp_path) == ["a"]
+
+
+KILLED_AT = """
+import os, sys
+import numpy as np
+from course_helpers import pyramids
+
+if sys.argv[2] == "pixels":
+    pyramids._halved = lambda *_: os._exit(9)  # between two levels
+else:
+    pyramids.zarr.open_group = lambda *_, **__: os._exit(9)  # before the labels are listed
+pyramids.write_labels(np.ones((300, 4), "u1"), sys.argv[1], "a")
+"""
+
+
+@pytest.mark.parametrize("moment", ["pixels", "list"])
+def test_labels_of_a_killed_run_are_not_listed_and_the_next_one_replaces_them(tmp_path, moment):
+    write_pyramid(np.ones((300, 4)), path := tmp_path / "a", 1)
+    command = [sys.executable, "-c", KILLED_AT, str(path), moment]
+    assert subprocess.run(command, cwd=Path(__file__).parents[1]).returncode == 9
+    assert (path / "labels").exists() and listed(path) == []
+    write_labels(np.zeros((300, 4), "u1"), path, "a", overwrite=True)
+    assert listed(path) == ["labels/a"] and names(path / "labels") == ["a", "zarr.json"]
+    assert names(tmp_path) == ["a"]
+
+
+def test_labels_lie_where_an_image_of_another_program_lies(tmp_path):
+    axes = [{"name": "t", "type": "time", "unit": "second"}, {"name": "c", "type": "channel"}]
+    axes += [{"name": name, "type": "space", "unit": "nanometer"} for name in "yx"]
+    both = [{"type": "scale", "scale": [1, 1, 2, 2]}, {"type": "translation", "translation": [0, 0, 3, 0]}]
+    levels = [
+        {"path": name, "coordinateTransformations": [{"type": "scale", "scale": [4, 1, size, size]}]}
+        for name, size in [("full", 5), ("half", 10)]
+    ]
+    said = {"version": "0.5", "multiscales": [{"axes": axes, "datasets": levels, "coordinateTransformations": both}]}
+    group = zarr.create_group(tmp_path / "a", attributes={"ome": said})
+    for name, side in [("full", 20), ("half", 10)]:
+        group.create_array(name, shape=(3, 2, side, side), chunks=(1, 1, 8, 8), dtype="u1", dimension_names=[*"tcyx"])
+    group.create_group("labels")  # which lists none
+    written = write_labels(np.ones((3, 20, 20), "u1"), tmp_path / "a", "nuclei")
+    assert listed(tmp_path / "a") == ["labels/nuclei"] and written[0].chunks == (1, 8, 8)
+    path = tmp_path / "a" / "labels" / "nuclei"
+    assert transformations(path) == [[[4, 10, 10], [0, 3, 0]], [[4, 20, 20], [0, 8, 5]]]
+    described = yaozarrs.validate_zarr_store(path).ome_metadata()
+    assert [axis.unit for axis in described.multiscales[0].axes] == ["second", "nanometer", "nanometer"]
+    assert described.image_label.source.image == "../../"
 
 
 def test_the_view_reads_only_what_the_screen_needs(pyramid):

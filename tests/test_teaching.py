@@ -136,14 +136,14 @@ def example(tmp_path_factory):
     for name in ("pyproject.toml", "README.md", "teachers_guide.md"):
         shutil.copy(ROOT / name, folder)
     files = re.findall(r"`((?:sources|course_helpers)/[\w/]+\.(?:md|py))`.*?^````\w+\n(.*?)^````$", GUIDE, re.M | re.S)
-    assert [name for name, _ in files] == ["sources/08_brightness.md", "course_helpers/exercises/lesson_8.py"]
+    assert [name for name, _ in files] == ["sources/09_brightness.md", "course_helpers/exercises/lesson_9.py"]
     for name, content in files:
         (folder / name).write_text(content, encoding="utf-8")
     listing = folder / "course_helpers" / "exercises" / "__init__.py"
-    line = re.search(r"^(    8: .+,)$", GUIDE, re.M)[1]
+    line = re.search(r"^(    9: .+,)$", GUIDE, re.M)[1]
     text = listing.read_text(encoding="utf-8")
     listing.write_text(text.replace("}\n_asked_for", f"{line}\n}}\n_asked_for"), encoding="utf-8")
-    command = re.search(r"^    python course.py build (08)$", GUIDE, re.M)
+    command = re.search(r"^    python course.py build (09)$", GUIDE, re.M)
     run_in(folder, "-m", "tools.build", command[1])
     return folder
 
@@ -158,26 +158,26 @@ def run_in(folder, *arguments):
 
 
 def test_the_example_answers(example):
-    solved = nbformat.read(example / "notebooks" / "solutions" / "08_brightness.ipynb", as_version=4)
+    solved = nbformat.read(example / "notebooks" / "solutions" / "09_brightness.ipynb", as_version=4)
     lines = [output.text for cell in solved.cells for output in cell.get("outputs", []) if "Exercise" in str(output)]
-    assert lines == ["✓ Exercise 8.1: correct. Your mean does not depend on the tiles.\n"]
+    assert lines == ["✓ Exercise 9.1: correct. Your mean does not depend on the tiles.\n"]
     script = """if True:
         import numpy as np
         from course_helpers.exercises import exercise, progress
-        exercise("8.1").check(...)
-        exercise("8.1").check(lambda tiles: np.mean([tile.mean().compute() for tile in tiles.blocks.ravel()]))
-        exercise("8.1").hint()
-        progress(8)"""
+        exercise("9.1").check(...)
+        exercise("9.1").check(lambda tiles: np.mean([tile.mean().compute() for tile in tiles.blocks.ravel()]))
+        exercise("9.1").hint()
+        progress(9)"""
     printed = run_in(example, "-c", script).splitlines()
-    assert printed[0].startswith("○ Exercise 8.1") and printed[1].startswith(
-        "✗ Exercise 8.1: for an image of (10, 10) pixels in tiles of (6, 10) you get 54.5: this is the mean of the means."
+    assert printed[0].startswith("○ Exercise 9.1") and printed[1].startswith(
+        "✗ Exercise 9.1: for an image of (10, 10) pixels in tiles of (6, 10) you get 54.5: this is the mean of the means."
     )
-    assert printed[2].startswith("Hint 1 of 2") and printed[3] == "8. Take the mean of an image in tiles  ○ 8.1"
+    assert printed[2].startswith("Hint 1 of 2") and printed[3] == "9. Take the mean of an image in tiles  ○ 9.1"
 
 
 def test_the_example_keeps_the_rules_for_lessons(example):
     """All but the number of exercises, as the guide says."""
-    rules = "08_ and not every_stored_check_is_passed"
+    rules = "09_ and not every_stored_check_is_passed"
     printed = run_in(
         example, "-m", "pytest", "-n0", "-q", "-p", "no:cacheprovider", "tests/test_notebooks.py", "-k", rules
     )

@@ -207,7 +207,7 @@ def zarr_images(node, name, aside=False):
     said = ome_of(node)
     for scales in said.get("multiscales", []):
         finest = node[scales["datasets"][0]["path"]]
-        details = partial(zarr_details, finest, scales, said.get("omero", {}))
+        details = partial(zarr_details, finest, scales, said.get("omero", {}), "image-label" in said)
         yield Stored(name or scales.get("name", ""), finest.shape, finest.dtype, details, aside)
     if "multiscales" in said:
         below = ["labels"] if "labels" in node else []
@@ -225,8 +225,8 @@ def ome_of(group):
     return group.attrs.get("ome", group.attrs)
 
 
-def zarr_details(array, scales, omero):
-    """Return the details of a Zarr array, with what OME-Zarr says about it."""
+def zarr_details(array, scales, omero, are_labels=False):
+    """Return the details of a Zarr array, with what OME-Zarr says about it. Where labels have no object, no chunk is stored."""
     datasets = scales.get("datasets", [{}])
     names = getattr(array.metadata, "dimension_names", None) or array.attrs.get("_ARRAY_DIMENSIONS")
     names = list("tczyx"[-array.ndim :]) if scales else names or [""] * array.ndim  # for OME-Zarr 0.1 and 0.2
@@ -236,7 +236,7 @@ def zarr_details(array, scales, omero):
     scale = np.prod([np.ones(array.ndim), *(step["scale"] for step in steps if "scale" in step)], axis=0)
     sizes = in_micrometres([(letter, size, axis.get("unit")) for letter, size, axis in zip(letters, scale, axes)])
     notes = [f"It has {len(datasets)} levels; this is the finest."] if len(datasets) > 1 else []
-    lost = array.nchunks - array.nchunks_initialized
+    lost = 0 if are_labels else array.nchunks - array.nchunks_initialized
     if lost:
         notes.append(f"{lost} of {array.nchunks} chunks are not stored and read as {array.fill_value}: empty, or lost.")
     channels = [str(channel.get("label", "")) for channel in omero.get("channels", [])]

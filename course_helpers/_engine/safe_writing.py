@@ -36,8 +36,6 @@ def written_beside(path, overwrite, source=None):
     after an error it is kept, and given again to whoever has the same source.
     """
     path = Path(os.path.realpath(path))  # where a link leads to; "folder/.." has no name of its own
-    if not path.parent.is_dir():
-        raise FileNotFoundError(f"there is no folder {path.parent}. Create it first.")
     partial, aside = path.with_name(f"{path.name}.partial"), path.with_name(f".{path.name}.replaced")
     with held(path):
         put_back(aside, path)  # another run was killed before it had replaced the store, or before it could clean up
@@ -61,6 +59,8 @@ def written_beside(path, overwrite, source=None):
 @contextmanager
 def held(path):
     """Keep all others from writing to a path. A killed process leaves a hidden empty file behind, which locks nothing."""
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"there is no folder {path.parent}. Create it first.")
     name = path.with_name(f".{path.name}.lock")
     with open(name, "a") as file:
         try:

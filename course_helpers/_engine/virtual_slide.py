@@ -54,6 +54,18 @@ def _uniform(key, number):
 
 
 @njit(nogil=True, cache=True)
+def _gaussian(bits):
+    """Return a nearly Gaussian number of mean 0 and variance 1: the sum of four uniform ones, 16 bits each."""
+    total = (
+        (bits & np.uint64(0xFFFF))
+        + ((bits >> np.uint64(16)) & np.uint64(0xFFFF))
+        + ((bits >> np.uint64(32)) & np.uint64(0xFFFF))
+        + (bits >> np.uint64(48))
+    )
+    return (np.int64(total) - 131070) * (np.sqrt(3.0) / 65536)
+
+
+@njit(nogil=True, cache=True)
 def _wave(x):
     """Return a wave of period 1 between -1 and 1, made of parabolas, that looks like a sine."""
     x = x - np.floor(x) - 0.5
@@ -178,19 +190,12 @@ def _fill_light(light, row_start, col_start, seed):
 def _photograph(light, row_start, col_start, seed, picture):
     """Fill `picture` (uint8) with what the camera makes of the light: noise is added, grey levels are rounded.
 
-    The sum of four uniform numbers is nearly Gaussian; its variance grows with the light, as photon noise does.
+    Its variance grows with the light, as photon noise does.
     """
     for row in range(light.shape[0]):
         key = _hash(_hash(seed, 2), row_start + row)
         for col in range(light.shape[1]):
-            bits = _hash(key, col_start + col)
-            total = (
-                (bits & np.uint64(0xFFFF))
-                + ((bits >> np.uint64(16)) & np.uint64(0xFFFF))
-                + ((bits >> np.uint64(32)) & np.uint64(0xFFFF))
-                + (bits >> np.uint64(48))
-            )
-            noise = (np.int64(total) - 131070) * (np.sqrt(3.0) / 65536)
+            noise = _gaussian(_hash(key, col_start + col))
             grey = light[row, col] + noise * np.sqrt(READ_NOISE**2 + GAIN * light[row, col])
             picture[row, col] = np.uint8(min(max(grey + 0.5, 0.0), 255.0))
 

@@ -229,6 +229,8 @@ def is_unchanged(own, argument):
         return own.equals(argument)
     if is_lazy(argument):
         return own is argument or is_unchanged(own.compute(), argument.compute())
+    if isinstance(argument, list) and any(isinstance(entry, np.ndarray) for entry in argument):
+        return len(own) == len(argument) and all(map(is_unchanged, own, argument))
     return not isinstance(argument, (list, dict, set)) or own == argument
 
 

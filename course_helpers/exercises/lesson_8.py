@@ -1,0 +1,862 @@
+"""Exercises of lesson 8, "Measure your own image"."""
+
+import re
+from math import ceil, floor, isclose, log10
+
+import numpy as np
+from scipy.ndimage import maximum_filter, uniform_filter
+from skimage.filters import threshold_otsu
+
+from course_helpers.exercises.form import Function, Parts, Value, array, entries, number, seen, told, whole_numbers
+from course_helpers.exercises.running import Wrong, names_used
+
+EXERCISES = {}
+
+
+def one_of(*answers):
+    """Several answers of one row."""
+    return seen(answers[0], lambda found: found in answers)
+
+
+# --- 8.1: what do the files say? ---
+
+CAMERA, OBJECTIVE = 6.5, 20
+SAID, TRUE_STEP = 0.5, 2  # micrometres, of file D: by the file along all axes, by the person along Z
+
+
+def axes_of_three(answer):
+    """Letters of axes, as in "TYX", "t, y, x" or ["T", "Y", "X"]; as one text."""
+    asked = 'one letter for each axis is asked for, from T, C, Z, Y and X, as a text such as "ZYX".'
+    parts = [answer] if isinstance(answer, str) else entries(answer, asked)
+    text = re.sub(r"[\s,./-]", "", "".join(map(str, parts))).upper()
+    if not text or set(text) - set("TCZYXSQ"):
+        raise Wrong(asked)
+    return text
+
+
+def axes(right, mistakes):
+    """A part that asks for the three axes of a file."""
+    return Value(
+        right=right,
+        reads=axes_of_three,
+        mistakes={
+            **mistakes,
+            "this is one axis. All three of the array are asked for, in their order.": right[0],
+            "Y and X are exchanged. The file says in which order they come, and nobody doubts that.": right[0] + "XY",
+            "these are the right letters, but does the axis of the planes come last in the shape?": one_of(
+                "YX" + right[0], "XY" + right[0], "Y" + right[0] + "X", "X" + right[0] + "Y"
+            ),
+            "a letter comes twice. Each axis has a letter of its own.": seen(
+                right[0] + "YY", lambda found: len(set(found)) < len(found)
+            ),
+            "the array has three axes, and these are {count}.": seen(
+                "TCZYX", lambda found: len(found) != 3 and {"count": len(found)}
+            ),
+            "the file is right about Y and X, the last two axes. Only the first one is in doubt.": seen(
+                "TCZ", lambda found: found[1:] != "YX"
+            ),
+        },
+        otherwise="what changes from one plane to the next: time, channel or focus?",
+    )
+
+
+EXERCISES["8.1"] = Parts(
+    parts={
+        "axes_a": axes(
+            "TYX",
+            {
+                "this is what the file says. The person never moved the focus: what changes from plane to plane?": "ZYX",
+                "C is for channels, such as two stains. The person tells of minutes.": "CYX",
+                "Q says that the name is not known. The person knows it.": "QYX",
+                "S is for the colours of a pixel, such as red, green and blue. The person tells of minutes.": "SYX",
+                "four letters, but the array has three axes: one plane alone needs no Z.": "TZYX",
+            },
+        ),
+        "pixel_b": Value(
+            right=CAMERA / OBJECTIVE,
+            reads=number,
+            same=lambda found, right: isclose(found, right, rel_tol=0.01),
+            mistakes={
+                "this is a pixel of the camera. In the sample it covers less, because the objective magnifies.": CAMERA,
+                "this is the magnification. How much of the sample does one pixel of the camera cover?": OBJECTIVE,
+                "you multiply. A pixel covers less of the sample than its own size, the more the objective magnifies.": (
+                    CAMERA * OBJECTIVE
+                ),
+                "this would be right for an objective of 10x.": CAMERA / 10,
+                "this would be right for an objective of 40x.": CAMERA / 40,
+                "this would be right for an objective of 100x.": CAMERA / 100,
+                "this is in nanometres. Micrometres are asked for.": 1000 * CAMERA / OBJECTIVE,
+                "this is in millimetres. Micrometres are asked for.": CAMERA / OBJECTIVE / 1000,
+                "this is in metres. Micrometres are asked for.": CAMERA / OBJECTIVE / 1e6,
+                "these are pixels per micrometre. Micrometres per pixel are asked for.": OBJECTIVE / CAMERA,
+                "this is the area of a pixel. Its side is asked for.": (CAMERA / OBJECTIVE) ** 2,
+                "you divide by the magnification twice.": CAMERA / OBJECTIVE**2,
+                "you subtract. An objective multiplies and divides.": one_of(OBJECTIVE - CAMERA, CAMERA - OBJECTIVE),
+                "you add. An objective multiplies and divides.": OBJECTIVE + CAMERA,
+                "this is rounded so much that all areas would be wrong by some per cent. Take three digits.": one_of(
+                    0.33, 0.3
+                ),
+                "the digits are right. Where is the point?": seen(
+                    10 * CAMERA / OBJECTIVE,
+                    lambda found, expected: found > 0 and isclose(log10(found / expected) % 1, 0, abs_tol=1e-3),
+                ),
+                "a size is above 0.": seen(-1, lambda found: found <= 0),
+            },
+            otherwise=lambda found, expected: (
+                "this is too large. How large does the objective make what one pixel of the camera covers?"
+                if found > expected
+                else "this is too small. The objective magnifies once, and both sizes are in micrometres."
+            ),
+        ),
+        "axes_c": axes(
+            "CYX",
+            {
+                "this is what the file says: Q is a name that is not known. The person tells what the two planes are.": "QYX",
+                "Z is for the focus. The person tells of one plane.": "ZYX",
+                'T is for time. "First" and "then" may be seconds apart, but the two pictures show different things.': "TYX",
+                "S is for the colours of a pixel, such as red, green and blue, which come last. These are two stains.": "SYX",
+                "four letters, but the array has three axes: one plane alone needs no Z.": "CZYX",
+            },
+        ),
+        "factor_d": Value(
+            right=TRUE_STEP / SAID,
+            reads=number,
+            same=lambda found, right: isclose(found, right, rel_tol=1e-6),
+            mistakes={
+                "this is the other way round, the wrong volume divided by the right one. How often does the wrong one fit "
+                "into the right one?": SAID / TRUE_STEP,
+                "this is a difference in micrometres. A factor is asked for.": one_of(
+                    TRUE_STEP - SAID, SAID - TRUE_STEP
+                ),
+                "this is the true distance of planes in micrometres. Compare it with what the file says.": TRUE_STEP,
+                "the file says this number, in micrometres. Compare it with what the person says.": SAID,
+                "this would be so if two axes were wrong.": (TRUE_STEP / SAID) ** 2,
+                "this would be so if all three axes were wrong. Along Y and X the file is right.": (TRUE_STEP / SAID)
+                ** 3,
+                "this is the volume of a voxel if all sides were 2 micrometres. Y and X stay as the file says.": (
+                    TRUE_STEP**3
+                ),
+                "this is the volume of a voxel by the file. How often does it fit into that of a true voxel?": SAID**3,
+                "then volumes would be right. How large is a voxel by the file, and how large is it in truth?": 1,
+                "so many times the wrong volume is missing. By which factor must it be multiplied?": (
+                    TRUE_STEP / SAID - 1
+                ),
+                "this part of the right volume is missing. By which factor must the wrong one be multiplied?": (
+                    1 - SAID / TRUE_STEP
+                ),
+                "this is in per cent. A factor is asked for.": 100 * TRUE_STEP / SAID,
+                "this is how much is missing, in per cent. A factor is asked for.": one_of(
+                    100 * (1 - SAID / TRUE_STEP), 100 * (TRUE_STEP / SAID - 1)
+                ),
+                "a factor between volumes is above 0.": seen(-1, lambda found: found <= 0),
+            },
+            otherwise=lambda found, expected: (
+                f"this is too {'large' if found > expected else 'small'}. A volume is a product of three sides: which of "
+                "them is wrong, and by how much?"
+            ),
+        ),
+    },
+    mistakes={
+        "axes_a and axes_c are exchanged. Which of the two files was recorded for 40 minutes?": {
+            "axes_a": "CYX",
+            "pixel_b": CAMERA / OBJECTIVE,
+            "axes_c": "TYX",
+            "factor_d": TRUE_STEP / SAID,
+        },
+        "pixel_b and factor_d are exchanged.": {
+            "axes_a": "TYX",
+            "pixel_b": TRUE_STEP / SAID,
+            "axes_c": "CYX",
+            "factor_d": CAMERA / OBJECTIVE,
+        },
+    },
+    also_right=(("t, y, x", 0.325, ["C", "Y", "X"], 4), (("T", "Y", "X"), np.float32(0.326), "cyx", np.array([4]))),
+    praise="No file raised an error, and two of them not even a note. Only who recorded them could tell.",
+    hints=[
+        "for A and C, ask what differs between the first plane and the second: T is time, C channel (stain), Z focus.",
+        "for B, think of a picture on the camera: the objective makes the sample that many times larger. How much of the "
+        "sample fits into one pixel of the camera?",
+        "for D, compute the volume of a voxel twice, as a product of its three sides: once by the file, once by what the "
+        "person says. Then divide.",
+    ],
+)
+
+
+# --- 8.2: how far along which axis? ---
+
+AXES, SPATIAL = "TCZYX", "ZYX"
+VOXEL, SIGMA, LONGEST = (2, 0.25, 0.25), 1, 12  # micrometres; a voxel along Z, Y, X
+
+
+def reach_of(voxel=VOXEL, neighbours=1, truncate=4):
+    """How far a blur and a look at direct neighbours see, in voxels along all axes."""
+    return (0, 0, *(int(truncate * SIGMA / size + 0.5) + neighbours for size in voxel))
+
+
+def longest_of(voxel=VOXEL, longest=LONGEST):
+    """The largest nucleus in voxels along all axes."""
+    return (0, 0, *(int(longest / size) for size in voxel))
+
+
+def added(*distances):
+    return tuple(map(sum, zip(*distances)))
+
+
+REACH = reach_of()
+OVERLAP = added(longest_of(), REACH)
+CUBES = (1, 1, 1)  # where somebody takes micrometres for voxels
+INVERSE = tuple(1 / size for size in VOXEL)  # where somebody multiplies by the size of a voxel
+
+
+def per_axis(answer):
+    """Five whole numbers as a tuple, also from a dictionary of the letters of the axes."""
+    if isinstance(answer, dict) and set(answer) == set(AXES):
+        answer = [answer[axis] for axis in AXES]
+    if isinstance(answer, (list, tuple)) and any(isinstance(part, float) and part % 1 for part in answer):
+        raise Wrong("whole numbers are asked for: a part of a voxel cannot be looked at.")
+    return whole_numbers(", ".join(AXES))(answer)
+
+
+def too_far_or_short(found, expected):
+    """Along which axes a distance is too large, and along which too small."""
+    says = []
+    for how, differs in (("too large", int.__gt__), ("too small", int.__lt__)):
+        if along := [axis for axis, one, other in zip(AXES, found, expected) if differs(one, other)]:
+            says.append(f"{how} along {', '.join(along)}")
+    return f"it is {' and '.join(says)}."
+
+
+def along_some(mistakes, right):
+    """A row for what gives one of these mistakes along Z alone, or along Y or X, and is right along the others."""
+
+    def when(found):
+        wrong = [at for at in range(len(AXES)) if found[at] != right[at]]
+        for says, answers in mistakes.items():
+            if any(all(found[at] == answer[at] for at in wrong) for answer in answers):
+                return {"axes": " and ".join(AXES[at] for at in wrong), "says": says}
+        return None
+
+    _, [first, *_] = next(iter(mistakes.items()))
+    return {"along {axes}, {says}": seen((*right[:2], first[2], *right[3:]), when)}
+
+
+def distances(right, mistakes):
+    """A part that asks for one distance along each of the five axes. Mistakes come as {sentence: [wrong answers]}."""
+    *_, planes, rows, columns = right
+    along_each = {
+        "it is one too small. Is everything in it that looks further?": [tuple(max(size - 1, 0) for size in right)],
+        "it is one too large. Is something counted twice, or rounded up?": [tuple(size + (size > 0) for size in right)],
+        "half of it would do. A margin of this width comes on both sides anyway.": [tuple(2 * size for size in right)],
+        **mistakes,
+    }
+    return Value(
+        right=right,
+        reads=per_axis,
+        mistakes={
+            **{says: one_of(*answers) for says, answers in along_each.items()},
+            "it is the same along Z as along Y and X. Is a voxel as long along Z?": (0, 0, rows, rows, columns),
+            "it is the same along Y and X as along Z. Is a voxel as long along Y and X?": (
+                0,
+                0,
+                planes,
+                planes,
+                planes,
+            ),
+            "the number of Z is that of Y and X, and theirs is that of Z. Along which axis are voxels longer?": (
+                0,
+                0,
+                rows,
+                planes,
+                planes,
+            ),
+            "these are the right numbers in another order. T, C, Z, Y, X is asked for.": seen(
+                (0, 0, columns, rows, planes), lambda found, expected: sorted(found) == sorted(expected)
+            ),
+            **along_some(along_each, right),
+            "no distance is below 0.": seen((0, 0, -3, -17, -17), lambda found: min(found) < 0),
+            "then a tile sees nothing but itself. How far does the blur look?": (0,) * 5,
+            "this reaches into other time points or channels. The segmentation sees one time point and one channel at a "
+            "time.": seen((1, 1, *right[2:]), lambda found: any(found[:2])),
+        },
+        otherwise=too_far_or_short,
+    )
+
+
+EXERCISES["8.2"] = Parts(
+    parts={
+        "reach": distances(
+            REACH,
+            {
+                "this takes sigma = 1 for voxels. It is in micrometres; how many voxels is that?": [
+                    reach_of(CUBES),
+                    reach_of(CUBES, neighbours=0),
+                ],
+                "these are the direct neighbours. The blur comes before them.": [reach_of(truncate=0)],
+                "you multiply by the size of a voxel. How many voxels fit into sigma?": [reach_of(INVERSE)],
+                "the blur looks further: SciPy cuts it off at 4 sigma.": [
+                    reach_of(truncate=truncate, neighbours=neighbours)
+                    for truncate in (3, 2, 1)
+                    for neighbours in (1, 0)
+                ],
+                "this is how wide the surroundings are from end to end. How far do they reach on one side?": [
+                    tuple(2 * size - 1 if size else 0 for size in REACH)
+                ],
+                "the direct neighbours are 1 voxel away, not 1 micrometre.": [
+                    (0, 0, *(rounding((4 * SIGMA + 1) / size) for size in VOXEL)) for rounding in (ceil, floor)
+                ],
+                "this is the largest nucleus. How far does the segmentation look beyond a voxel?": [longest_of()],
+                "this is the overlap. How far does the segmentation look beyond a voxel?": [OVERLAP],
+            },
+        ),
+        "overlap": distances(
+            OVERLAP,
+            {
+                "this is the largest nucleus alone. Where its last voxel lies, the segmentation still looks further.": [
+                    longest_of()
+                ],
+                "this is the reach alone. A tile must also see the whole nucleus.": [REACH],
+                "reach is in it twice.": [added(longest_of(), REACH, REACH)],
+                "half of reach is in it. reach is already what lies on one side.": [
+                    added(longest_of(), tuple(rounding(size / 2) for size in REACH)) for rounding in (floor, ceil)
+                ],
+                "half of the largest nucleus is in it. A nucleus may have no more than one voxel in the tile.": [
+                    added(longest_of(longest=LONGEST / 2), REACH)
+                ],
+                "this takes micrometres for voxels, in sigma and in the nucleus.": [
+                    added(longest_of(CUBES), reach_of(CUBES))
+                ],
+                "the nucleus is still in micrometres. How many voxels is it long?": [added(longest_of(CUBES), REACH)],
+                "sigma is still in micrometres. How many voxels is it?": [added(longest_of(), reach_of(CUBES))],
+                "the largest nucleus is in it twice.": [added(longest_of(longest=2 * LONGEST), REACH)],
+                "you multiply the nucleus by the size of a voxel. How many voxels fit into it?": [
+                    added(longest_of(INVERSE), REACH)
+                ],
+                "you multiply by the size of a voxel. How many voxels fit into a nucleus, and into sigma?": [
+                    added(longest_of(INVERSE), reach_of(INVERSE))
+                ],
+                "4 is left out: SciPy cuts the blur off at 4 sigma.": [added(longest_of(), reach_of(truncate=1))],
+            },
+        ),
+    },
+    mistakes={"reach and overlap are exchanged.": {"reach": OVERLAP, "overlap": REACH}},
+    also_right=(
+        (list(REACH), np.array(OVERLAP)),
+        (dict(zip(AXES, REACH)), dict(zip(reversed(AXES), reversed(OVERLAP)))),
+    ),
+    praise=f"The same length has {VOXEL[0] / VOXEL[1]:g} times as many voxels along Y and X as along Z.",
+    hints=[
+        "along T and C, ask what the segmentation looks at there. Along the others, how long is a voxel?",
+        "along each of Z, Y and X, divide sigma by the length of a voxel, put it into int(4 * sigma + 0.5), and add the "
+        "direct neighbour.",
+        "for overlap, divide the largest nucleus by the length of a voxel along Z, Y and X, and add reach axis by axis.",
+    ],
+)
+
+
+# --- 8.3: one threshold for all tiles ---
+
+LEVELS = np.arange(65_536)
+
+
+def counts_of(tile):
+    return np.bincount(tile.ravel(), minlength=LEVELS.size)
+
+
+def threshold_for_all(tiles, count=counts_of, levels=LEVELS):
+    """The Otsu threshold of all pixels, by the sum of the tiles' histograms; nan where they have one grey level."""
+    counts = sum(map(count, tiles))
+    return threshold_otsu(hist=(counts, levels)) if np.count_nonzero(counts) != 1 else np.nan
+
+
+def from_tiles(combine, weights=False):
+    """A function that combines the thresholds of single tiles."""
+
+    def wrong(tiles):
+        thresholds = [threshold_otsu(tile) for tile in tiles]
+        return combine(thresholds, weights=[tile.size for tile in tiles]) if weights else combine(thresholds)
+
+    return wrong
+
+
+def middles(edges):
+    return (edges[:-1] + edges[1:]) / 2
+
+
+def firsts(edges):
+    return edges[:-1]
+
+
+def with_bins(bins, end, centres=middles):
+    """A function that counts with np.histogram in so many bins from 0 to an end."""
+    edges = np.histogram_bin_edges([], bins, (0, end))
+    return lambda tiles: threshold_for_all(tiles, lambda tile: np.histogram(tile, edges)[0], centres(edges))
+
+
+def by_wide_bins(tiles):
+    """Thresholds by 256 bins."""
+    for end in (LEVELS.size, LEVELS[-1]):
+        for centres in (middles, firsts, lambda edges: edges[1:], lambda edges: LEVELS[:256]):
+            yield with_bins(256, end, centres)(tiles)
+
+
+def by_own_bins(tiles):
+    """Thresholds by bins that are others in each tile."""
+    for bins in (10, 256, LEVELS.size):
+        edges = np.histogram_bin_edges(tiles[-1], bins)
+        for levels in (np.arange(bins), firsts(edges), middles(edges)):
+            yield threshold_for_all(tiles, lambda tile: np.histogram(tile, bins)[0], levels)
+
+
+def raising(example, pattern):
+    """A row for exceptions whose words match."""
+    return seen(example, lambda error: re.search(pattern, error))
+
+
+def grey_tiles():
+    """Tiles of one image: small and large ones, dark, bright and empty ones.
+
+    Grey levels come in steps, so that the best threshold is clearly better than the next one, however it is computed.
+    """
+    random = np.random.default_rng(83)
+
+    def tile(*shape, scale=60, objects=0.0, light=2500, step=40):
+        light_there = (random.random(shape) < objects) * random.gamma(2, light / 2, shape)
+        return ((300 + random.gamma(2, scale, shape) + light_there) // step * step + 3).astype(np.uint16)
+
+    yield ([tile(40, 50, objects=0.5, light=900), tile(120, 150), tile(90, 30, objects=0.1, light=4000)],)
+    yield ([tile(100, 80, objects=0.3), np.zeros((300, 300), np.uint16), tile(30, 20, scale=900), tile(5, 200)],)
+    yield (
+        [tile(20, 30, 40, objects=0.2), tile(10, 30, 40, objects=0.6, light=6000), np.array([0, 65_535], np.uint16)],
+    )
+    yield ([np.array([[255, 255, 254], [7, 3, 0]], np.uint16), np.array([[250, 9], [4, 0]], np.uint16)],)
+    yield ([np.array([[65_534, 65_535, 65_535]], np.uint16), np.array([[65_534], [65_534]], np.uint16)],)
+    yield ([tile(64, 64, objects=0.3)],)
+
+
+def a_threshold(answer):
+    """One number; says what else is given."""
+    try:
+        return number(answer)
+    except Wrong as reason:
+        more = ""
+        if isinstance(answer, np.ndarray) and answer.dtype == bool:
+            more = " This is what is brighter than a threshold. Return the threshold itself."
+        elif isinstance(answer, np.ndarray) and answer.size == LEVELS.size:
+            more = " This may be the histogram. threshold_otsu makes a threshold of it."
+        elif isinstance(answer, (list, tuple)) and {isinstance(part, np.ndarray) for part in answer} == {True, False}:
+            more = " Return the threshold alone."
+        elif isinstance(answer, (list, tuple, np.ndarray)):
+            more = " Is it one for each tile? All pixels together have one."
+        raise Wrong(f"{reason}{more}") from None
+
+
+def about_joining(answer):
+    """The praise, with a word on tiles that are joined to one array."""
+    joins = " and ".join(sorted({"concatenate", "concat", "hstack"} & names_used(answer)))
+    more = (
+        f" Yours uses {joins}, which takes memory for all pixels. Where there is too little, add up histograms."
+        if joins
+        else ""
+    )
+    return f"However many tiles an image has, its histogram has {LEVELS.size:,} numbers.{more}"
+
+
+EXERCISES["8.3"] = Function(
+    right=threshold_for_all,
+    cases=grey_tiles,
+    given=lambda tiles: f"tiles of the shapes {', '.join(str(tile.shape) for tile in tiles)}",
+    reads=a_threshold,
+    same=lambda found, right: isclose(found, right, abs_tol=1e-6),
+    mistakes={
+        "two arrays have different lengths. The histogram of a tile, the counts and the levels have one entry for each of the "
+        "65,536 levels.": raising(lambda tiles: sum(np.bincount(tile.ravel()) for tile in tiles), r"shapes \(\d+,\)"),
+        "does hist get several arrays of counts, one for each tile? It takes their sum.": raising(
+            lambda tiles: threshold_otsu(hist=([*map(counts_of, tiles)], LEVELS)), "truth value of an array"
+        ),
+        "your counts have one grey level here, but the tiles have more. Does each level have a bin of its own?": (
+            raising(lambda tiles: threshold_otsu(hist=(counts_of(tiles[0] * 0), LEVELS)), "empty sequence")
+        ),
+        "tiles of different shapes cannot be added. Their histograms can, which have one length.": raising(
+            sum, r"shapes \(\d+,\d+"
+        ),
+        "tiles of different shapes cannot be put into one array. Add up their histograms, which have one length.": raising(
+            np.stack, "same shape|inhomogeneous|array dimensions"
+        ),
+        "np.bincount takes one axis. .ravel() puts all pixels of a tile into one.": raising(
+            lambda tiles: np.bincount(tiles[0]), "object too deep"
+        ),
+        "tiles is a list of arrays. Take them one after the other.": raising(threshold_otsu, "'list' object has no"),
+        "the array that you add to cannot hold these numbers. Begin with np.zeros(65536, int).": raising(
+            lambda tiles: np.add(*map(counts_of, tiles[:2]), out=np.zeros(LEVELS.size, np.uint16)), "Cannot cast"
+        ),
+        "this is the most frequent grey level. threshold_otsu makes a threshold of the counts.": lambda tiles: (
+            np.argmax(sum(map(counts_of, tiles)))
+        ),
+        "counts of 16 bits are too small: one grey level has more than 65,535 pixels.": {
+            "count": lambda: lambda tile: counts_of(tile).astype(np.uint16)
+        },
+        "counts of 8 bits are too small: one grey level has more than 255 pixels.": {
+            "count": lambda: lambda tile: counts_of(tile).astype(np.uint8)
+        },
+        "your bins go from the smallest to the largest pixel of each tile, so that the same bin is another grey level in "
+        "another tile. Does np.histogram know the range?": seen(
+            lambda tiles: threshold_for_all(tiles, lambda tile: np.histogram(tile, LEVELS.size)[0]),
+            lambda tiles, found: found in by_own_bins(tiles),
+        ),
+        "this is the mean of the thresholds of the tiles. A dark tile has one, too, in its noise. Add up histograms "
+        "instead.": from_tiles(np.mean),
+        "this is the mean of the thresholds of the tiles, weighted by their sizes. Add up histograms instead.": from_tiles(
+            np.average, weights=True
+        ),
+        "this is the median of the thresholds of the tiles. Add up histograms instead.": from_tiles(np.median),
+        "this is the sum of the thresholds of the tiles. Add up histograms instead.": from_tiles(sum),
+        "this is the smallest of the thresholds of the tiles. Add up histograms instead.": from_tiles(min),
+        "this is the largest of the thresholds of the tiles. Add up histograms instead.": from_tiles(max),
+        "this is the threshold of the first tile. Do you return inside of the loop?": from_tiles(lambda each: each[0]),
+        "this is the threshold of the last tile. Does each histogram replace the one before? Add them up.": from_tiles(
+            lambda each: each[-1]
+        ),
+        "the first tile is missing.": lambda tiles: threshold_for_all(tiles[1:] or tiles),
+        "the last tile is missing.": lambda tiles: threshold_for_all(tiles[:-1] or tiles),
+        "this is the threshold of the means of the tiles. Each pixel counts.": lambda tiles: threshold_otsu(
+            np.array([tile.mean() for tile in tiles])
+        ),
+        "each tile counts the same here, however many pixels it has. Add up counts, not shares of a tile.": {
+            "count": lambda: lambda tile: counts_of(tile) / tile.size
+        },
+        "each grey level of a tile counts once here. How often does it occur?": {
+            "count": lambda: lambda tile: (counts_of(tile) > 0).astype(int)
+        },
+        "threshold_otsu takes the counts for an image here. Hand them over as hist=(counts, levels).": (
+            lambda tiles: threshold_otsu(sum(map(counts_of, tiles)))
+        ),
+        "counts and levels are exchanged in hist.": lambda tiles: threshold_otsu(
+            hist=(LEVELS, sum(map(counts_of, tiles)))
+        ),
+        "this is half a grey level too high: the middle between two edges. A bin for each level has a whole number as its "
+        "centre.": {"levels": LEVELS + 0.5},
+        "this is one grey level too high. Are these the right edges of the bins, or levels that begin with 1?": {
+            "levels": LEVELS + 1
+        },
+        "this is one grey level too low. Levels begin with 0.": {"levels": LEVELS - 1},
+        "the levels go from 0 to 1 here. They are the grey levels 0 to 65,535.": {"levels": LEVELS / LEVELS[-1]},
+        "the histograms are put one behind the other here, as if each tile had grey levels of its own. Add them up.": (
+            lambda tiles: threshold_otsu(
+                hist=(np.concatenate([*map(counts_of, tiles)]), np.arange(len(tiles) * LEVELS.size))
+            )
+        ),
+        "with 256 bins, each takes many grey levels. One bin for each of the 65,536 levels is asked for.": seen(
+            with_bins(256, 65_536), lambda tiles, found: found in by_wide_bins(tiles)
+        ),
+        "pixels above 255 are left out. uint16 goes up to 65,535.": {
+            "count": lambda: lambda tile: counts_of(tile[tile < 256])
+        },
+        "grey levels are made uint8 here, so that 256 becomes 0.": {
+            "count": lambda: lambda tile: counts_of(tile.astype(np.uint8))
+        },
+        "pixels above 4,095 are left out. A camera of 12 bits gives no more, but uint16 goes up to 65,535.": {
+            "count": lambda: lambda tile: counts_of(tile[tile < 4096])
+        },
+        "pixels above 4,095 are taken for 4,095. uint16 goes up to 65,535.": {
+            "count": lambda: lambda tile: counts_of(np.minimum(tile, 4095))
+        },
+        "pixels of the level 0 are left out. They belong to the image.": {
+            "count": lambda: lambda tile: counts_of(tile[tile > 0])
+        },
+        "these are levels of the brightest pixels of each tile only. Each pixel counts.": lambda tiles: threshold_otsu(
+            np.array([tile.max() for tile in tiles])
+        ),
+        "this is the mean of all pixels. Otsu's threshold is asked for.": lambda tiles: (
+            sum(tile.sum() for tile in tiles) / sum(tile.size for tile in tiles)
+        ),
+        "this is less than one grey level off. Where do your bins begin and end? Levels are whole numbers.": seen(
+            with_bins(65_536, 65_535, lambda edges: edges[:-1]), lambda found, expected: abs(found - expected) < 1
+        ),
+    },
+    otherwise=lambda found, expected: (
+        f"this is too {'high' if found > expected else 'low'}. Are all pixels of all tiles in the histogram, each once and "
+        "in the bin of its own grey level?"
+    ),
+    also_right=(
+        lambda tiles: threshold_otsu(hist=sum(map(counts_of, tiles))),
+        lambda tiles: threshold_otsu(np.concatenate([tile.ravel() for tile in tiles])),
+        lambda tiles: float(threshold_for_all(tiles, lambda tile: np.histogram(tile, np.arange(65_537))[0])),
+        lambda tiles: threshold_for_all(tiles, lambda tile: counts_of(tile) / sum(tile.size for tile in tiles)),
+        lambda tiles: np.array([threshold_for_all(tiles, levels=LEVELS.astype(float))]),
+    ),
+    praise=about_joining,
+    hints=[
+        "begin with 65,536 zeros, and add the histogram of each tile to them. The threshold is made once, after the loop.",
+        "np.bincount(tile.ravel(), minlength=65536) counts how often each of the grey levels 0 to 65,535 occurs in a tile.",
+        "the levels that belong to the counts are np.arange(65536). threshold_otsu(hist=(counts, levels)) needs no pixels.",
+    ],
+)
+
+
+# --- 8.4: which tiles need work? ---
+
+FACTOR = 8
+
+
+def tiles_with_signal(brightest, side, radius, threshold, look=np.max, exceeds=np.greater, before=(1, 1), after=(1, 1)):
+    """Whether something in a tile or within the radius exceeds the threshold; `before` and `after` scale it along each axis."""
+    side, radius = side / FACTOR, radius / FACTOR
+    found = np.zeros([ceil(size / side) for size in brightest.shape], bool)
+    for tile in np.ndindex(found.shape):
+        window = tuple(
+            slice(int(max(at * side - less * radius, 0)), ceil((at + 1) * side + more * radius))
+            for at, less, more in zip(tile, before, after)
+        )
+        found[tile] = exceeds(look(brightest[window]), threshold)
+    return found
+
+
+def from_windows(make):
+    """A wrong function: what `make` gives for the picture, where each window begins (perhaps below 0) and ends, and more."""
+
+    def wrong(brightest, side, radius, threshold):
+        shape = [ceil(size * FACTOR / side) for size in brightest.shape]
+        side, radius = side // FACTOR, radius // FACTOR
+        windows = (
+            ([n * side - radius for n in tile], [(n + 1) * side + radius for n in tile]) for tile in np.ndindex(*shape)
+        )
+        return np.array([make(brightest, *window, radius, threshold) for window in windows]).reshape(shape)
+
+    return wrong
+
+
+def from_end(brightest, first, last, radius, threshold):
+    """With slices that begin below 0."""
+    return bool((brightest[first[0] : last[0], first[1] : last[1]] > threshold).any())
+
+
+def empty_maximum(brightest, first, last, radius, threshold):
+    return bool(brightest[first[0] : last[0], first[1] : last[1]].max() > threshold)
+
+
+def ending(ends, begins=0):
+    """With windows that end where `ends` says, and begin no earlier than `begins`; None where one is empty."""
+
+    def look(brightest, first, last, radius, threshold):
+        begin = np.maximum(first, begins)
+        known = {"first": first, "last": last, "begin": begin, "radius": radius, "shape": brightest.shape}
+        end = told(ends, {name: np.array(value) for name, value in known.items()})
+        return None if (end <= begin).any() else from_end(brightest, begin, end, radius, threshold)
+
+    return from_windows(look)
+
+
+def filtered(method):
+    """A wrong function: whether a value in a tile is above the threshold after a filter, which gets the margin."""
+
+    def wrong(brightest, side, radius, threshold):
+        return tiles_with_signal(method(brightest, radius // FACTOR), side, 0, threshold)
+
+    return wrong
+
+
+def only_the_first(*case):
+    found = tiles_with_signal(*case)
+    found.flat[1:] = False
+    return found
+
+
+def number_bright(brightest, first, last, radius, threshold):
+    return (brightest[max(first[0], 0) : last[0], max(first[1], 0) : last[1]] > threshold).sum()
+
+
+def in_rounded_window(brightest, first, last, radius, threshold):
+    """With windows whose corners are round."""
+    outside = [
+        np.maximum(np.maximum(low + radius - np.arange(size), np.arange(size) - (high - radius - 1)), 0)
+        for low, high, size in zip(first, last, brightest.shape)
+    ]
+    near = np.hypot(outside[0][:, None], outside[1]) <= radius
+    return bool((brightest[near] > threshold).any())
+
+
+def lost_at_the_end(brightest, side, *more):
+    rows, columns = (size * FACTOR // side for size in brightest.shape)
+    return tiles_with_signal(brightest, side, *more)[:rows, :columns]
+
+
+def shifted_at_the_end(brightest, side, radius, threshold):
+    """With a last tile that is as large as the others, and begins earlier."""
+    found = tiles_with_signal(brightest, side, radius, threshold)
+    step, margin = side // FACTOR, radius // FACTOR
+    for tile in np.ndindex(found.shape):
+        starts = [max(min(at * step, size - step), 0) for at, size in zip(tile, brightest.shape)]
+        window = tuple(slice(max(start - margin, 0), start + step + margin) for start in starts)
+        found[tile] = brightest[window].max() > threshold
+    return found
+
+
+def coarse_pictures():
+    """Pictures with few bright pixels, side, radius and threshold; the last tiles are smaller, or not."""
+    random = np.random.default_rng(84)
+
+    def picture(*shape, bright=0.0, at=()):
+        image = random.integers(20, 90, shape, dtype=np.uint16)
+        image[random.random(shape) < bright] = 300
+        image[random.random(shape) < bright] = 100  # the threshold itself
+        for place in at:
+            image[place] = 4000
+        return image
+
+    yield picture(12, 20, at=[(3, 9), (11, 19)]), 32, 8, 100
+    yield picture(9, 14, at=[(4, 3)]), 40, 16, 3500
+    yield picture(13, 22, bright=0.01, at=[(6, 3)]), 40, 24, 100
+    yield picture(3, 5, at=[(0, 4)]), 64, 16, 100
+    yield picture(20, 17, bright=0.02), 24, 0, 100
+    yield picture(10, 17, at=[(9, 0)]), 16, 56, 100
+    yield picture(30, 41, bright=0.004, at=[np.s_[3:20, 8:26]]), 64, 16, 99.5
+    yield picture(8, 8), 32, 8, 2000
+
+
+def about_tile(brightest, side, threshold, found, expected):
+    """A sentence about the first tile where an answer is another, and the bright square that is nearest to it."""
+    row, column = tile = np.argwhere(found != expected)[0]
+    begin = tile * side // FACTOR
+    bright = np.argwhere(brightest > threshold)
+    says = f"the tile in row {row} and column {column} (from 0) is {found[row, column]}, but "
+    if not len(bright):
+        return says + "nothing in brightest is above threshold."
+    squares = np.maximum(begin - bright, bright - (begin + side // FACTOR - 1)).clip(0).max(axis=1)
+    away, at = min(zip(squares.tolist(), map(tuple, bright.tolist())))
+    far = f"{away} square{'s' * (away > 1)} away from it" if away else "in it"
+    if found[row, column]:
+        return f"{says}the nearest value above threshold is brightest[{at[0]}, {at[1]}], {far}."
+    return f"{says}brightest[{at[0]}, {at[1]}] is {brightest[at]}, and lies {far}."
+
+
+EXERCISES["8.4"] = Function(
+    right=tiles_with_signal,
+    cases=coarse_pictures,
+    given="brightest of shape {brightest.shape}, side={side}, radius={radius} and threshold={threshold}",
+    reads=array,
+    same=lambda found, right: found.dtype == right.dtype and np.array_equal(found, right),
+    share=1,  # few tiles are True, so that different mistakes often give the same
+    mistakes={
+        "a window is empty. Where do its slices begin and end? (Below 0, Python counts from the end. max(..., 0) prevents "
+        "that.)": raising(from_windows(empty_maximum), "zero-size array"),
+        "at the upper or left edge, a slice begins below 0, and Python counts that from the end. Begin at max(..., 0).": (
+            from_windows(from_end)
+        ),
+        "slices, ranges and shapes need whole numbers. / gives a float; // divides and leaves out the rest.": raising(
+            lambda brightest, side, *more: brightest[: side / FACTOR], "slice indices|'float' object"
+        ),
+        "the radius is left out. What is bright beside a tile is blurred into it.": {"radius": 0},
+        "a tile that has the threshold as its brightest pixel is not above it.": {"exceeds": lambda: np.greater_equal},
+        "this is by the sum. Many dark squares may exceed the threshold together.": {"look": lambda: np.sum},
+        "this is by the mean. One small bright object vanishes in it.": {"look": lambda: np.mean},
+        "this is by the median. A small bright object vanishes in it.": {"look": lambda: np.median},
+        "this is by the darkest square of each window. One bright one is enough.": {"look": lambda: np.min},
+        "this is by means, one around each square. One small bright object vanishes in them.": filtered(
+            lambda brightest, margin: uniform_filter(brightest.astype(float), 2 * margin + 1)
+        ),
+        "the size of maximum_filter goes from end to end, with the square itself between two margins.": filtered(
+            lambda brightest, margin: maximum_filter(brightest, max(margin, 1))
+        ),
+        "this is True where anything is not above the threshold. Is anything above it?": {
+            "look": lambda: np.min,
+            "exceeds": lambda: np.less_equal,
+        },
+        "the radius is in pixels of the image. How many squares of brightest is that?": {
+            "radius": lambda radius: FACTOR * radius
+        },
+        "the side is in pixels of the image. How many squares of brightest is that?": {
+            "side": lambda side: FACTOR * side
+        },
+        "side and radius are in pixels of the image. How many squares of brightest are they?": {
+            "side": lambda side: FACTOR * side,
+            "radius": lambda radius: FACTOR * radius,
+        },
+        "the radius is in it below and to the right of a tile. What about above and to the left?": {"before": (0, 0)},
+        "the radius is in it above and to the left of a tile. What about below and to the right?": {"after": (0, 0)},
+        "the radius is in it along columns. What about rows, above and below a tile?": {
+            "before": (0, 1),
+            "after": (0, 1),
+        },
+        "the radius is in it along rows. What about columns, to the left and right of a tile?": {
+            "before": (1, 0),
+            "after": (1, 0),
+        },
+        "you multiply side by 8. It is in pixels of the image, and a square of brightest has 8 of them along each axis.": {
+            "side": lambda side: FACTOR**2 * side
+        },
+        "half of the radius is in it. It counts on each side of a tile.": {
+            "radius": lambda radius: radius // FACTOR // 2 * FACTOR
+        },
+        "the radius is in it twice.": {"radius": lambda radius: 2 * radius},
+        "a whole tile further is looked at. How far does the blur look?": {"radius": lambda side: side},
+        "one square too far is looked at. The end of a slice is not part of it.": ending(lambda last: last + 1),
+        "the last square of the margin is missing below and to the right. The end of a slice is not part of it.": ending(
+            lambda last: last - 1
+        ),
+        "the margin is missing below and to the right. Count where a window ends from the tile, not from where the window "
+        "begins.": ending(lambda begin, first, last, radius: begin + last - first - radius),
+        "at the upper and left edge, windows end too late. Count where a window ends from the tile, not from where the window "
+        "begins.": ending(lambda begin, first, last: begin + last - first),
+        "a window lies around the upper left corner of its tile. It goes on to the end of the tile, and the margin.": ending(
+            lambda first, radius: first + 2 * radius
+        ),
+        "the last row and column of brightest are never looked at. The end of a slice is not part of it.": ending(
+            lambda last, shape: np.minimum(last, shape - 1)
+        ),
+        "row 0 and column 0 of brightest are never looked at.": ending(lambda last: last, begins=1),
+        "only the first tile is looked at. Does return end your loop?": only_the_first,
+        "this is the other way round. True means that a tile has to be computed.": lambda *case: (
+            ~tiles_with_signal(*case)
+        ),
+        "the last tiles are missing. Where side does not divide the image, one smaller tile is left.": lost_at_the_end,
+        "the last tiles begin too early. They begin where the ones before end, and are smaller.": shifted_at_the_end,
+        "rows and columns of tiles are exchanged.": lambda *case: tiles_with_signal(*case).T,
+        "corners are cut off. A window is the tile and a margin on all sides, with its corners.": from_windows(
+            in_rounded_window
+        ),
+        "all tiles are True. Is it the largest value of each window that you compare with threshold? (Any number but 0 counts as "
+        "True.)": lambda *case: np.ones_like(tiles_with_signal(*case)),
+        "all tiles get the same here: whether anything in the whole picture is bright.": lambda *case: np.full_like(
+            tiles_with_signal(*case), case[0].max() > case[-1]
+        ),
+        "these are the squares of brightest that exceed the threshold. One value for each tile is asked for.": (
+            lambda brightest, side, radius, threshold: brightest > threshold
+        ),
+        "these are numbers of bright squares. True or False is asked for: is there any?": from_windows(number_bright),
+        "it has the dtype {kind}, and bool is asked for. False and True choose tiles, where numbers choose by position.": seen(
+            lambda *case: tiles_with_signal(*case).astype(float),
+            lambda found: found.dtype != bool and {"kind": found.dtype},
+        ),
+        "rows of tiles and columns of tiles are asked for, an array with two axes.": seen(
+            lambda *case: tiles_with_signal(*case).ravel(), lambda found: found.ndim != 2
+        ),
+        "there is one tile too many along an axis that side divides without a rest.": seen(
+            lambda brightest, side, *more: np.ones([size * FACTOR // side + 1 for size in brightest.shape], bool),
+            lambda brightest, side, found, expected: (
+                found.shape != expected.shape
+                and found.shape == tuple(size * FACTOR // side + 1 for size in brightest.shape)
+            ),
+        ),
+        "there are as many columns of tiles as rows. brightest.shape has a number for each.": seen(
+            lambda *case: np.ones([len(tiles_with_signal(*case))] * 2, bool),
+            lambda found, expected: found.shape != expected.shape and found.shape == (len(expected), len(expected)),
+        ),
+        "the image has {rows} x {columns} pixels. How many tiles of side {side} does it take, smaller ones at the end "
+        "included?": seen(
+            lambda *case: np.pad(tiles_with_signal(*case), 1),
+            lambda brightest, found, expected: (
+                found.shape != expected.shape and dict(zip(("rows", "columns"), np.multiply(brightest.shape, FACTOR)))
+            ),
+        ),
+    },
+    otherwise=about_tile,
+    also_right=(lambda *case: tiles_with_signal(*case).tolist(),),
+    praise="What is False never needs to be loaded: nothing that is bright reaches it.",
+    hints=[
+        "count in squares: a tile has side // 8 of them along each axis, and the blur looks radius // 8 of them further.",
+        "an axis of so many squares takes -(-squares // step) tiles of step squares, the last one perhaps smaller. Loop over "
+        "rows and columns of tiles.",
+        "the window of a tile in row r begins at max(r * step - margin, 0) and ends at (r + 1) * step + margin. Is its "
+        "maximum above the threshold?",
+    ],
+)

@@ -1,0 +1,293 @@
+"""From any image to a result: axes in order, one histogram for all tiles, blobs in tiles, a record."""
+
+import hashlib
+import json
+import os
+import re
+import tempfile
+from dataclasses import replace
+from functools import partial
+from itertools import permutations
+from pathlib import Path
+
+import dask.array as da
+import jupytext
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+import tifffile
+from random_images import for_any_seed, random_chunks
+from scipy import ndimage as ndi
+from test_objects import names_of
+
+from course_helpers.examples import same_objects
+from course_helpers.image_files import Image, open_image
+from course_helpers.nuclei import segment_blobs
+from course_helpers.objects import count_in_tiles, label_in_tiles, measure_in_tiles
+from course_helpers.own_image import mean_in_objects, summed_histogram, write_record
+from course_helpers.stack import nuclei_stack
+from course_helpers.tiling import overlap_needed
+from tools import build as builder
+
+# --- axes in order ---
+
+
+def image_of(pixels, axes, pixel_size=()):
+    return Image(da.from_array(pixels, chunks=2), axes, dict(pixel_size), [], [], [])
+
+
+def test_axes_come_in_order_whatever_the_file_has():
+    pixels = np.arange(2 * 3 * 4 * 5 * 6 * 3).reshape(2, 3, 4, 5, 6, 3)
+    for axes in permutations("TCZYX"):
+        places = ["TCZYX".index(axis) for axis in axes]
+        image = image_of(pixels[..., 0].transpose(places), "".join(axes))
+        assert np.array_equal(image.tczyx().compute(), pixels[..., 0])
+        assert set(sum(image.tczyx().chunks[:2], ())) == {1}
+    colours = image_of(pixels[0, 0, 0], "YXS")
+    assert np.array_equal(colours.tczyx(S=2).compute(), pixels[None, None, None, 0, 0, 0, ..., 2])
+    plane = image_of(pixels[:, 0, 0, ..., 0], "QYX")
+    assert np.array_equal(replace(plane, axes="CYX").tczyx().compute(), pixels[None, :, 0, :1, ..., 0])
+    assert np.array_equal(plane.tczyx(Q=1).compute(), pixels[None, 1:, 0, :1, ..., 0])
+
+
+@pytest.mark.parametrize(
+    "axes, chosen, says",
+    [
+        ("QYX", {}, r"tczyx\(Q=0\)"),
+        ("YXS", {}, r"tczyx\(S=0\)"),
+        ("YXS", {"S": 3}, "S is 3, but must be a whole number from 0 to 2"),
+        ("YXS", {"Z": 0}, "no axis Z, but YXS"),
+        ("ZYX", {"Y": 0}, "but must be 2 letters, each once, Y and X among them"),
+        ("TZYX", {}, "but must be 3 letters"),
+        ("YYX", {}, "each once"),
+    ],
+)
+def test_axes_that_do_not_fit_are_refused(axes, chosen, says):
+    with pytest.raises(ValueError, match=says):
+        image_of(np.zeros((3, 3, 3)), axes).tczyx(**chosen)
+
+
+def test_spacing_is_known_or_refused():
+    sizes = {"Z": 2, "Y": 0.5, "X": 0.25}
+    assert image_of(np.zeros((3, 3, 3)), "ZYX", sizes).spacing == (2.0, 0.5, 0.25)
+    assert image_of(np.zeros((3, 3)), "YX", {"Y": 0.5, "X": 0.25}).spacing == (1.0, 0.5, 0.25)
+    for wrong in ({}, {"Y": 1, "X": 1}, {**sizes, "Z": 0}, {**sizes, "Z": np.nan}):
+        with pytest.raises(ValueError, match=r"must hold the micrometres along (Y, X, )?Z|Z, Y, X"):
+            image_of(np.zeros((3, 3, 3)), "ZYX", wrong).spacing
+
+
+# --- one histogram ---
+
+
+@for_any_seed(40)
+def test_summed_histogram_counts_every_pixel_once(seed):
+    rng = np.random.default_rng(seed)
+    dtype = np.dtype(str(rng.choice(["u1", "i1", "u2", ">i2", "u4", "i8", "f2", "f4", ">f8"])))
+    shape = tuple(rng.integers(1, 12, size=rng.integers(1, 4)).tolist())
+    low, high = (-120, 120) if dtype.kind in "if" else (0, 250)
+    pixels = rng.integers(low, high, shape).astype(dtype)
+    counts, levels = summed_histogram(da.from_array(pixels, random_chunks(rng, shape)))
+    assert counts.sum() == pixels.size and np.all(np.diff(levels) > 0)
+    width = levels[1] - levels[0]
+    if dtype.kind != "f" and dtype.itemsize <= 2:
+        assert width == 1 and (levels[0], levels[-1]) == (np.iinfo(dtype).min, np.iinfo(dtype).max)
+    found = np.repeat(levels, counts)
+    assert np.all(
+        abs(found - np.sort(pixels, axis=None).astype(float))
+        <= (0 if width == 1 and dtype.kind != "f" else 0.501 * width)
+    )
+
+
+def test_what_has_no_histogram_is_refused():
+    for pixels in (np.zeros((2, 2), bool), np.zeros((2, 2), complex), np.zeros((0, 2))):
+        with pytest.raises(TypeError, match="but must hold pixels"):
+            summed_histogram(da.from_array(pixels))
+    for wrong in (np.nan, np.inf):
+        with pytest.raises(ValueError, match="but must be finite"):
+            summed_histogram(da.from_array(np.array([0, 1, wrong]), chunks=1))
+
+
+@for_any_seed(20)
+def test_means_in_objects_are_those_of_the_whole(seed):
+    rng = np.random.default_rng(seed)
+    shape = tuple(rng.integers(1, 9, size=rng.integers(1, 5)).tolist())
+    labels, pixels = rng.integers(0, 7, shape) * 10**9, rng.integers(0, 65536, shape).astype("u2")
+    tiles = [da.from_array(array, chunks=random_chunks(rng, shape)) for array in (labels, pixels)]
+    found = mean_in_objects(*tiles)
+    names = [name for name in np.unique(labels) if name]
+    assert found.index.tolist() == names
+    assert np.allclose(found, [pixels[labels == name].mean() for name in names])
+    with pytest.raises(ValueError, match="but must have that of labels"):
+        mean_in_objects(tiles[0], tiles[1][None])
+
+
+# --- blobs ---
+
+
+def reach_of(sigma):
+    return tuple(overlap_needed(("gaussian", one)) + 1 for one in sigma)
+
+
+@for_any_seed(25)
+def test_blobs_are_the_same_in_tiles(seed):
+    """Also with plateaus of equal grey levels, without any blur, and in one to four dimensions."""
+    rng = np.random.default_rng(seed)
+    ndim = int(rng.integers(1, 5))
+    shape = tuple(rng.integers(3, [0, 200, 60, 24, 12][ndim], size=ndim).tolist())
+    pixels = ndi.gaussian_filter(rng.random(shape), 1.5)
+    pixels = np.round((pixels - pixels.min()) / np.ptp(pixels) * rng.choice([5, 200, 60_000]))
+    pixels = pixels.astype(rng.choice(["u2", "f4"]))
+    outline, spot = (tuple(rng.choice([0, 0.4, 0.8], ndim).tolist()) for _ in range(2))
+    segment = partial(segment_blobs, threshold=float(np.quantile(pixels, 0.8)), outline_sigma=outline, spot_sigma=spot)
+    whole = segment(pixels)
+    longest = max((side.stop - side.start for box in ndi.find_objects(whole) for side in box), default=0)
+    reach = reach_of(np.maximum(outline, spot))
+    overlap = tuple(longest + far for far in reach)
+    tiles = da.from_array(pixels, chunks=random_chunks(rng, shape, most=3))
+    assert count_in_tiles(segment, tiles, overlap, reach).sum().compute() == whole.max()
+    assert np.array_equal(label_in_tiles(segment, tiles, overlap, reach).compute(), names_of(whole))
+
+
+def test_each_blob_has_one_spot_and_each_spot_one_blob():
+    pixels = ndi.gaussian_filter(np.random.default_rng(8).random((12, 50, 60)), 2)
+    labels = segment_blobs(pixels, np.median(pixels), 0, 0)
+    assert np.array_equal(labels > 0, pixels.astype(np.float32) > np.median(pixels))
+    masked = np.where(labels > 0, pixels.astype(np.float32), -1)
+    neighbours = ndi.generate_binary_structure(3, 1)
+    spots = (masked == ndi.maximum_filter(masked, footprint=neighbours)) & (labels > 0)
+    assert np.array_equal(np.bincount(labels[spots], minlength=labels.max() + 1)[1:], np.ones(labels.max()))
+    assert all(ndi.label(labels == number)[1] == 1 for number in range(1, labels.max() + 1))
+
+
+def test_blobs_of_nothing_and_of_wrong_arguments():
+    assert segment_blobs(np.zeros((0, 5)), 0, 1, 1).shape == (0, 5)
+    assert not segment_blobs(np.full((4, 5), 7, np.uint8), 7, 1, 1).any()
+    wrong = [(np.zeros((4, 4), bool), 0, 1, 1), (np.full((4, 4), np.nan), 0, 1, 1), (np.zeros((4, 4)), "a", 1, 1)]
+    wrong += [(np.zeros((4, 4)), 0, (1, 1, 1), 1), (np.zeros((4, 4)), 0, 1, -1), (da.zeros((4, 4)), 0, 1, 1)]
+    for arguments in wrong:
+        with pytest.raises((TypeError, ValueError), match="but must be"):
+            segment_blobs(*arguments)
+
+
+REAL = Path(os.environ.get("COURSE_TEST_IMAGES", "")) / "real"
+
+
+@pytest.mark.skipif(not REAL.is_dir(), reason="COURSE_TEST_IMAGES is not set: no folder with real images")
+@pytest.mark.parametrize("name, channel, sigma", [("nuclei_zyx_8bit.tif", 0, 3.0), ("mitosis_tzcyx.tif", 1, 0.4)])
+def test_real_stacks_of_nuclei_are_the_same_in_tiles(name, channel, sigma):
+    image = open_image(REAL / name)
+    volume = image.tczyx()[0, channel].compute()
+    spacing = np.array([image.pixel_size.get(axis, 0.5) for axis in "ZYX"])
+    segment = partial(
+        segment_blobs,
+        threshold=float(np.quantile(volume, 0.97)),
+        outline_sigma=tuple(sigma / spacing / 2),
+        spot_sigma=tuple(sigma / spacing),
+    )
+    whole = segment(volume)
+    assert whole.max() > 5
+    boxes = ndi.find_objects(whole)
+    longest = np.max([[side.stop - side.start for side in box] for box in boxes], axis=0)
+    reach = reach_of(sigma / spacing)
+    overlap = tuple(int(length) + far for length, far in zip(longest, reach))
+    tiles = da.from_array(volume, chunks=(8, 90, 110))
+    assert count_in_tiles(segment, tiles, overlap, reach).sum().compute() == whole.max()
+    labels = label_in_tiles(segment, tiles, overlap, reach, renumber=True)
+    assert same_objects(labels, whole)
+    table = measure_in_tiles(segment, tiles, overlap, ("area", "centroid"), reach, spacing=tuple(spacing))
+    assert np.isclose(table["area"].sum(), (whole > 0).sum() * spacing.prod())
+
+
+# --- the record ---
+
+
+def test_record_holds_what_repeats_a_result(tmp_path):
+    image = image_of(np.zeros((2, 3)), "YX", {"Y": 0.5, "X": 0.5})
+    (tmp_path / "image.bin").write_bytes(b"pixels")
+    settings = {"threshold": np.float32(2.5), "overlap": (1, np.int64(2)), "tile": np.array([3, 4])}
+    record = write_record(tmp_path / "record.json", tmp_path / "image.bin", image, **settings)
+    assert record == json.loads((tmp_path / "record.json").read_text(encoding="utf-8"))
+    assert record["source"] == {
+        "path": str(tmp_path / "image.bin"), "bytes": 6, "sha256": hashlib.sha256(b"pixels").hexdigest()
+    }  # fmt: skip
+    assert record["settings"] == {"threshold": 2.5, "overlap": [1, 2], "tile": [3, 4]}
+    assert record["results"] == {"image.bin": {"bytes": 6, "sha256": record["source"]["sha256"]}}  # what lies beside it
+    assert record["image"]["axes"] == "YX" and record["image"]["shape"] == [2, 3]
+    assert record["versions"]["numpy"] == np.__version__
+    with pytest.raises(FileExistsError):
+        write_record(tmp_path / "record.json", tmp_path / "image.bin", image)
+    with pytest.raises(TypeError, match="a setting is .*, but must be"):
+        write_record(tmp_path / "other.json", tmp_path / "image.bin", image, f=len)
+    assert not (tmp_path / "other.json").exists()
+
+
+def test_checksum_of_a_folder_notices_every_change(tmp_path):
+    image, seen = image_of(np.zeros((2, 3)), "YX"), set()
+    store = tmp_path / "store"
+    changes = [("a/0", b"1"), ("a/1", b""), ("a/0", b"2"), ("b", b"")]
+    for number, (name, content) in enumerate(changes):
+        (store / name).parent.mkdir(parents=True, exist_ok=True)
+        (store / name).write_bytes(content)
+        source = write_record(tmp_path / f"{number}.json", store, image)["source"]
+        seen.add(source["sha256"])
+        assert source["bytes"] == sum(path.stat().st_size for path in store.rglob("*") if path.is_file())
+    (store / "b").rename(store / "c")
+    seen.add(write_record(tmp_path / "last.json", store, image)["source"]["sha256"])
+    assert len(seen) == len(changes) + 1
+
+
+# --- the lesson on one's own file ---
+
+LESSON = Path(__file__).parents[1] / "sources" / "08_your_own_image.md"
+OWN = {
+    "ZCYX": ("u1", {"Z": 1.5, "Y": 0.5, "X": 0.5}),
+    "TYX": ("u2", {"Y": 0.5, "X": 0.5}),
+    "YX": ("f4", {"Y": 0.5, "X": 0.5}),
+}
+
+
+@pytest.mark.parametrize("axes", OWN)
+def test_the_lesson_measures_ones_own_file(axes, tmp_path, monkeypatch):
+    """The core runs with another file, without exercises and truth: labels, table and record agree."""
+    dtype, sizes = OWN[axes]
+    whole = nuclei_stack((2, 2, 20, 130, 170)).compute()
+    part = whole[tuple(slice(None) if axis in axes else 8 if axis == "Z" else 0 for axis in "TCZYX")]
+    order = [[axis for axis in "TCZYX" if axis in axes].index(axis) for axis in axes]
+    pixels = (part.transpose(order) // (6 if dtype == "u1" else 1)).astype(dtype)
+    described = {"axes": axes} | {f"PhysicalSize{axis}": size for axis, size in sizes.items()}
+    tifffile.imwrite(tmp_path / "own.ome.tif", pixels, metadata=described)
+    cells = builder.parts(jupytext.read(LESSON).cells)[0]
+    code = [
+        cell.source for cell in cells if cell.cell_type == "code" and not {"stub", "solution"} & set(builder.tags(cell))
+    ]
+    code = [
+        cell
+        for cell in code
+        if not re.search(r"\.check\(|by_imagej|true_stack_nuclei\(", cell) or "import tempfile" in cell
+    ]
+    folder = tempfile.TemporaryDirectory(dir=tmp_path)
+    monkeypatch.setattr(plt, "show", plt.close)
+    values = {"__name__": "__main__", "folder": folder}
+    for cell in code:
+        if "imwrite" in cell:
+            continue
+        if cell.startswith("PATH"):
+            marker = 1 if "C" in axes else 0
+            cell = re.sub(r"PATH = .*", f"PATH = {str(tmp_path / 'own.ome.tif')!r}", cell)
+            cell = re.sub(r"NUCLEI, MARKER = 0, 1", f"NUCLEI, MARKER = 0, {marker}", cell)
+        exec(cell, values)
+    results = values["RESULTS"]
+    table = pd.read_csv(results / "nuclei.csv")
+    found = values["objects"]
+    assert len(found) > 10 and len(table) == (~values["small"]).sum()
+    labels = open_image(results / "recording.ome.zarr", number=1)
+    assert [labels.array[time].max().compute() for time in range(len(labels.array))] == found.groupby(
+        "time"
+    ).size().tolist()
+    volumes = np.concatenate([np.bincount(volume.ravel())[1:] for volume in labels.array.compute()])
+    assert np.allclose(volumes * np.prod(values["spacing"]), found["volume_um3" if "Z" in axes else "area_um2"])
+    channel = values["recording"][:, values["MARKER"]].compute()
+    expected = [ndi.mean(channel[t], labels.array[t].compute(), n) for t, n in zip(found["time"], found["label"])]
+    assert np.allclose(found["marker"], expected)
+    assert json.loads((results / "record.json").read_text(encoding="utf-8"))["settings"]["objects"] == len(found)
