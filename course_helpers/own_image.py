@@ -14,6 +14,7 @@ import numpy as np
 from dask.delayed import delayed
 
 from course_helpers._arguments import dask_array, finite
+from course_helpers.tiling import compute_in_patches
 
 BINS = 2**16
 PACKAGES = ("dask", "numpy", "pandas", "scikit-image", "scipy", "tifffile", "zarr")
@@ -57,15 +58,27 @@ def summed_histogram(image):
         width, bins = (last - first) / BINS or 1, BINS
 
     def count(block):
-        numbers = ((finite(block, "image") - np.float64(first)) / width).astype(np.int64)  # float64: no integer wraps
-        return np.bincount(np.minimum(numbers, bins - 1).ravel(), minlength=bins).reshape((1,) * block.ndim + (-1,))
+        total, pixels = np.zeros(bins, int), finite(block, "image").ravel()
+        for start in range(0, pixels.size, BINS):  # little by little, because numbers take more memory than pixels
+            numbers = (pixels[start : start + BINS] - np.float64(first)) / width  # float64, in which no integer wraps
+            total += np.bincount(np.minimum(numbers.astype(np.int64), bins - 1), minlength=bins)
+        return total.reshape((1,) * block.ndim + (-1,))
 
-    ones = tuple((1,) * number for number in image.numblocks)
-    counts = image.map_blocks(
-        count, chunks=(*ones, (bins,)), new_axis=image.ndim, meta=np.empty((0,) * (image.ndim + 1), int)
-    )
+    shape = (*image.numblocks, bins)
+    chunks = (*((1,) * number for number in image.numblocks), (bins,))
+    counts = image.map_blocks(count, chunks=chunks, new_axis=image.ndim, meta=np.empty((0,) * len(shape), int))
     levels = first + np.arange(bins) * width + (0 if width == 1 and kind != "f" else width / 2)
-    return counts.sum(axis=tuple(range(image.ndim))).compute(), levels
+    return compute_in_patches(counts, out=_Total(shape)).total, levels
+
+
+class _Total:
+    """Where `compute_in_patches` puts histograms, to be added up: those of all chunks would take more memory than the image."""
+
+    def __init__(self, shape):
+        self.shape, self.total = shape, np.zeros(shape[-1], int)
+
+    def __setitem__(self, region, counts):
+        self.total += counts.sum(axis=tuple(range(counts.ndim - 1)))
 
 
 def mean_in_objects(labels, image):
