@@ -3,6 +3,7 @@
     python course.py lab      open the lessons in JupyterLab
     python course.py test     tell whether the course works on this computer; --all: test everything
     python course.py progress show what you solved, or a folder of notebooks did
+    python course.py run      run a notebook without opening it, such as your copy of lesson 8: run notebooks/mine.ipynb
     python course.py kernel   offer the course in a Jupyter that is there already, such as a JupyterHub
     python course.py slides   show a lesson as slides: slides 3
     python course.py book     make a web page of the solved lessons
@@ -40,6 +41,7 @@ COMMANDS = {
     # Where a cluster sets PYTHONPATH for its own Python, the kernel must not find those packages.
     "kernel": ["-m", "ipykernel", "install", "--user", "--name=larger-than-memory", "--env", "PYTHONPATH", ""]
     + ["--display-name=Larger than memory"],
+    "run": ["-m", "jupyter", "execute", "--inplace"],
     "progress": ["-m", "tools.progress"],
     "slides": ["-m", "tools.slides"],
     "book": ["-m", "tools.book"],

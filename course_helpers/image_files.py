@@ -29,7 +29,7 @@ class Image:
 
     def __repr__(self):
         size, lines = self.array.nbytes / 2**20, [f"axes {self.axes} shape {self.array.shape} dtype {self.array.dtype}"]
-        lines.append(f"{size:.1f} MiB, once it is loaded")
+        lines.append(f"{size:.1f} MiB, once it is loaded, in chunks of {self.array.chunksize}")
         if self.pixel_size:
             sizes = ", ".join(f"{axis} {size:.5g}" for axis, size in self.pixel_size.items())
             lines.append(f"pixel size in micrometres: {sizes}")

@@ -39,7 +39,7 @@ def image_of(pixels, axes, pixel_size=()):
 
 def test_axes_come_in_order_whatever_the_file_has():
     pixels = np.arange(2 * 3 * 4 * 5 * 6 * 3).reshape(2, 3, 4, 5, 6, 3)
-    for axes in permutations("TCZYX"):
+    for axes in list(permutations("TCZYX"))[::7]:
         places = ["TCZYX".index(axis) for axis in axes]
         image = image_of(pixels[..., 0].transpose(places), "".join(axes))
         assert np.array_equal(image.tczyx().compute(), pixels[..., 0])
