@@ -243,6 +243,7 @@ def along_some(mistakes, right):
 def distances(right, mistakes):
     """A part that asks for one distance along each of the five axes. Mistakes come as {sentence: [wrong answers]}."""
     *_, planes, rows, columns = right
+    like_rows, like_planes, exchanged = [(0, 0, *sizes) for sizes in ([rows] * 3, [planes] * 3, [rows, planes, planes])]
     along_each = {
         "it is one too small. Is everything in it that looks further?": [tuple(max(size - 1, 0) for size in right)],
         "it is one too large. Is something counted twice, or rounded up?": [tuple(size + (size > 0) for size in right)],
@@ -254,21 +255,9 @@ def distances(right, mistakes):
         reads=per_axis,
         mistakes={
             **{says: one_of(*answers) for says, answers in along_each.items()},
-            "it is the same along Z as along Y and X. Is a voxel as long along Z?": (0, 0, rows, rows, columns),
-            "it is the same along Y and X as along Z. Is a voxel as long along Y and X?": (
-                0,
-                0,
-                planes,
-                planes,
-                planes,
-            ),
-            "the number of Z is that of Y and X, and theirs is that of Z. Along which axis are voxels longer?": (
-                0,
-                0,
-                rows,
-                planes,
-                planes,
-            ),
+            "it is the same along Z as along Y and X. Is a voxel as long along Z?": like_rows,
+            "it is the same along Y and X as along Z. Is a voxel as long along Y and X?": like_planes,
+            "the number of Z is that of Y and X, and theirs is that of Z. Along which axis are voxels longer?": exchanged,
             "these are the right numbers in another order. T, C, Z, Y, X is asked for.": seen(
                 (0, 0, columns, rows, planes), lambda found, expected: sorted(found) == sorted(expected)
             ),
