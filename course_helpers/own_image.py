@@ -142,6 +142,11 @@ def write_record(path, source, image, **settings):
     FileExistsError, FileNotFoundError, TypeError
         If there is a file at `path`, no file at `source`, or JSON cannot hold a setting.
     """
+    settings = json.loads(
+        json.dumps(settings, default=_plain)
+    )  # what cannot be written is refused before files are read
+    if os.path.lexists(path):
+        raise FileExistsError(f"{path} exists. Choose another name, so that the record of an earlier result is kept.")
     record = {
         "written": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "source": {"path": os.path.abspath(source), **_checksum(Path(source))},
@@ -151,7 +156,7 @@ def write_record(path, source, image, **settings):
         "versions": {"python": platform.python_version()} | {name: version(name) for name in PACKAGES},
     }
     record["image"] |= {"shape": image.array.shape, "dtype": str(image.array.dtype)}
-    text = json.dumps(record, indent=2, ensure_ascii=False, default=_plain)
+    text = json.dumps(record, indent=2, ensure_ascii=False)
     with open(path, "x", encoding="utf-8") as file:
         file.write(text + "\n")
     return json.loads(text)

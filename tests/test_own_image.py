@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 import re
 from dataclasses import replace
 from functools import partial
@@ -18,6 +17,7 @@ import pytest
 import tifffile
 from random_images import for_any_seed, random_chunks
 from scipy import ndimage as ndi
+from test_image_files import REAL
 from test_objects import names_of
 
 from course_helpers.examples import same_objects
@@ -169,9 +169,6 @@ def test_blobs_of_nothing_and_of_wrong_arguments():
             segment_blobs(*arguments)
 
 
-REAL = Path(os.environ.get("COURSE_TEST_IMAGES", "")) / "real"
-
-
 @pytest.mark.skipif(not REAL.is_dir(), reason="COURSE_TEST_IMAGES is not set: no folder with real images")
 @pytest.mark.parametrize("name, channel, sigma", [("nuclei_zyx_8bit.tif", 0, 3.0), ("mitosis_tzcyx.tif", 1, 0.4)])
 def test_real_stacks_of_nuclei_are_the_same_in_tiles(name, channel, sigma):
@@ -214,8 +211,9 @@ def test_record_holds_what_repeats_a_result(tmp_path):
     assert record["results"] == {"image.bin": {"bytes": 6, "sha256": record["source"]["sha256"]}}  # what lies beside it
     assert record["image"]["axes"] == "YX" and record["image"]["shape"] == [2, 3]
     assert record["versions"]["numpy"] == np.__version__
-    with pytest.raises(FileExistsError):
-        write_record(tmp_path / "record.json", tmp_path / "image.bin", image)
+    for source in ("image.bin", "nowhere"):  # before anything is read
+        with pytest.raises(FileExistsError):
+            write_record(tmp_path / "record.json", tmp_path / source, image)
     with pytest.raises(TypeError, match="a setting is .*, but must be"):
         write_record(tmp_path / "other.json", tmp_path / "image.bin", image, f=len)
     assert not (tmp_path / "other.json").exists()
