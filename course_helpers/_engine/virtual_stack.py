@@ -23,10 +23,10 @@ NUCLEUS = np.dtype([("centre", float, 3), ("diameter", float), ("brightness", fl
 
 def nuclei_within(bounds, time):
     """Return the nuclei whose centre is within (start, stop) along all axes at a time point: NUCLEUS, (n,)."""
-    start, stop = np.transpose(bounds) - 0.5
-    found = _nuclei_between(start - np.multiply(time, DRIFT), stop - np.multiply(time, DRIFT), SEED)
+    (start, stop), drift = np.transpose(bounds) - 0.5, np.multiply(time, DRIFT)
+    found = _nuclei_between(start - drift, stop - drift)
     nuclei = np.empty(len(found), NUCLEUS)
-    nuclei["centre"] = found[:, :3] + np.multiply(time, DRIFT)
+    nuclei["centre"] = found[:, :3] + drift
     nuclei["diameter"], nuclei["brightness"] = found[:, 3], found[:, 4]
     nuclei["marker"] = found[:, 5] * np.clip((time + 1 - found[:, 6]) / 2, 0, 1)
     return nuclei[((nuclei["centre"] >= start) & (nuclei["centre"] < stop)).all(axis=1)]
@@ -39,9 +39,9 @@ def render(bounds, time, channel):
     nuclei = nuclei_within([(a - far, b + far) for a, b, far in zip(start, stop, REACH)], time)
     level = nuclei["marker" if channel else "brightness"]
     lit = np.column_stack([nuclei["centre"], nuclei["diameter"] / 2, level])[level > 0]
-    _fill_light(light, start, np.multiply(time, DRIFT), lit, SEED, channel == 0)
+    _fill_light(light, start, np.multiply(time, DRIFT), lit, channel == 0)
     picture = np.empty(light.shape, np.uint16)
-    _photograph(light, start, time, channel, SEED, picture)
+    _photograph(light, start, time, channel, picture)
     return picture
 
 
@@ -91,9 +91,9 @@ def _nucleus(key, i, j, k, nucleus, rival):
 
 
 @njit(nogil=True, cache=True)
-def _nuclei_between(start, stop, seed):
+def _nuclei_between(start, stop):
     """Return the nuclei of all cells between two corners, and a few around: float64, shape (n, 7)."""
-    key, count = _hash(seed, 1), 0
+    key, count = _hash(SEED, 1), 0
     low = [np.int64(np.floor(start[axis] / CELL[axis])) for axis in range(3)]
     high = [np.int64(np.floor(stop[axis] / CELL[axis])) + 1 for axis in range(3)]
     cells = (high[0] - low[0]) * (high[1] - low[1]) * (high[2] - low[2])
@@ -106,9 +106,9 @@ def _nuclei_between(start, stop, seed):
 
 
 @njit(nogil=True, cache=True)
-def _fill_light(light, start, drift, nuclei, seed, textured):
+def _fill_light(light, start, drift, nuclei, textured):
     """Add the light of nuclei, each given by centre, radius and level: brightness times soft edge times texture."""
-    key = _hash(seed, 3)
+    key = _hash(SEED, 3)
     for number in range(len(nuclei)):
         plane, row, col, radius, level = nuclei[number]
         low = [max(np.int64(nuclei[number, axis]) - REACH[axis] - start[axis], 0) for axis in range(3)]
@@ -127,9 +127,9 @@ def _fill_light(light, start, drift, nuclei, seed, textured):
 
 
 @njit(nogil=True, cache=True)
-def _photograph(light, start, time, channel, seed, picture):
+def _photograph(light, start, time, channel, picture):
     """Fill `picture` (uint16) with what the camera makes of the light."""
-    key = _hash(_hash(_hash(seed, 2), time), channel)
+    key = _hash(_hash(_hash(SEED, 2), time), channel)
     for i in range(light.shape[0]):
         for j in range(light.shape[1]):
             line = _hash(_hash(key, start[0] + i), start[1] + j)
