@@ -367,7 +367,6 @@ REFUSED = [
     (ValueError, "shape .9, 170., but must have .120, 170.", lambda image: write_labels(image[:9], "ome.zarr", "b")),
     (FileExistsError, "nuclei exists. .* overwrite=True", lambda image: write_labels(image, "ome.zarr", "nuclei")),
 ]
-WINDOW = {"start": 0, "end": 9, "min": 0, "max": 9}
 CHANNELS = [(name, 900) for name in "abc"]
 
 
