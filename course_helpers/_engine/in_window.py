@@ -109,12 +109,12 @@ def _refuse(objects, wrong):
     if not wrong.any():
         return
     chosen, boxes = np.flatnonzero(wrong), ndi.find_objects(objects.labels)
-    longest = max(part.stop - part.start for i in chosen for part in boxes[i])
+    longest = np.max([[part.stop - part.start for part in boxes[i]] for i in chosen], axis=0).tolist()
     where = ", ".join(str(tuple(position)) for position in objects.first[chosen[:3]].tolist())
     raise OverlapError(
         f"In tile {objects.index} the overlap is too small to be sure of {len(chosen)} object(s), which touch the edge "
-        f"of the window or come within reach of it. What the window shows of them is up to {longest} pixels long and "
-        f"begins at {where}{' and elsewhere' * (len(chosen) > 3)}. Choose a larger overlap: the largest object plus the "
+        f"of the window or come within reach of it. What the window shows of them is up to {longest} pixels long, axis by "
+        f"axis, and begins at {where}{' and elsewhere' * (len(chosen) > 3)}. Choose a larger overlap: the largest object plus the "
         f"reach of the filters. For objects larger than any overlap there is stitch_labels."
     )
 
