@@ -20,7 +20,7 @@ from course_helpers._engine.windows import check_integer, empty, gather, map_win
 from course_helpers.tiling import compute_in_patches
 
 __all__ = ["OverlapError", "changed_in_tiles", "count_in_tiles", "cut_in_tiles", "label_in_tiles", "measure_in_tiles"]
-__all__ += ["stitch_labels"]
+__all__ += ["stitch_labels", "tables_in_tiles"]
 
 
 def count_in_tiles(segment, image, overlap, reach=0):
@@ -151,15 +151,23 @@ def measure_in_tiles(segment, image, overlap, properties=("label", "bbox", "cent
     """
     import pandas as pd  # here, because it takes a while, and a worker that counts needs no tables
 
+    tables = compute_in_patches(tables_in_tiles(segment, image, overlap, properties, reach, spacing))
+    return pd.concat(tables.ravel()).sort_values("label", ignore_index=True)
+
+
+def tables_in_tiles(segment, image, overlap, properties, reach=0, spacing=1):
+    """Return a lazy map of the tables that `measure_in_tiles` joins: of each tile, that of the objects that belong to it.
+
+    For workers that store their tables where they are made. Parameters and errors are as in `measure_in_tiles`; the result
+    has dtype object and one pixel per chunk, a pandas.DataFrame, in the order in which `segment` numbers the objects.
+    """
     properties = (properties,) if isinstance(properties, str) else tuple(properties)
     properties = properties if "label" in properties else ("label", *properties)
     side = partial(real_number, above=0)
     spacing = per_axis(spacing, "spacing", dask_array(image, "image").ndim, -np.inf, side)
     nothing = in_window.empty_table(properties, image, spacing)
-    work = partial(in_window.measure, properties=properties, spacing=spacing)
-    tables = compute_in_patches(map_windows(work, segment, image, overlap, reach, object, one_pixel=True))
-    tables = [table for table in tables.flat if table is not None]
-    return pd.concat(tables).sort_values("label", ignore_index=True) if tables else nothing
+    work = partial(in_window.measure, properties=properties, spacing=spacing, nothing=nothing)
+    return map_windows(work, segment, image, overlap, reach, object, one_pixel=True)
 
 
 def stitch_labels(labels, connectivity=None):

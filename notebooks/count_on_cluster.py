@@ -1,14 +1,24 @@
-"""Count the nuclei of a slide on a cluster, tile by tile. Run it again with the same arguments to resume.
+"""Count the objects of an image on a cluster, part by part. Run the same line again to resume.
 
-    python count_on_cluster.py counts.zarr                                 the virtual slide, on this machine
-    python count_on_cluster.py counts.zarr --image slide.zarr              your slide, a two-dimensional Zarr array
-    python count_on_cluster.py counts.zarr --cluster slurm --workers 64    as jobs of a SLURM cluster
+    python count_on_cluster.py result.zarr                               the virtual slide, on this machine
+    python count_on_cluster.py result.zarr --image slide.zarr            your slide
+    python count_on_cluster.py result.zarr --image slide.zarr --cluster slurm --workers 64
 
-The result is a Zarr array with one number per tile; -1 means "not counted yet". Its chunks, called parts here, are
-written by the workers themselves. A run that ends early (killed, out of time, machine lost) keeps all finished parts,
-and the next run counts only the others. On a cluster, slide and result must lie on a disk that all workers see, and
-the workers need the same Python environment. Lesson 7 tries it, and its section "Store results where they are made"
+Any file that lesson 8 opens will do, and any function that labels a window of the image:
+
+    --segment mine.py:find --numbers '{"threshold": 32}'                 find(window, threshold=32) in the file mine.py
+    --record results/record.json                                         the function and the numbers of a run of lesson 8
+
+The result is a Zarr group. In its array "counts" there is a number for each tile; -1 means "not counted yet". With
+--labels, an array "labels" holds the labels of all objects; with --table, a table of them is written in the end. What
+a file of "counts" holds, 2 x 2 tiles by default, is called a part: a worker writes its labels and its table, reads
+them back, and its counts last. A run that ends early (killed, out of time, machine lost) keeps all finished parts, and
+the next run does only the others. On a cluster, image and result must lie on a disk that all workers see, and the
+workers need the same Python environment. Lesson 7 tries it, and its section "Store results where they are made"
 explains how parts are stored.
+
+It ends with 0 when all is done; with 1 when something is wrong, which the last line says; with 2 for a wrong argument;
+and with 3 when it was stopped before the end: then the same line goes on.
 """
 
 import signal
@@ -17,23 +27,40 @@ if __name__ == "__mp_main__":  # a worker on this machine imports this file unde
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl+C is for the script, which then ends the workers
 
 import argparse
+import json
 import logging
 import os
 import sys
 import time
+from dataclasses import replace
+from datetime import timedelta
 from functools import partial
+from importlib import import_module
+from pathlib import Path
 
+import dask
 import dask.array as da
+import numpy as np
+import pandas as pd
+import psutil
 import zarr
+from dask.array.core import normalize_chunks, slices_from_chunks
+from dask.delayed import delayed
 from dask.distributed import Client, LocalCluster, as_completed
+from dask.utils import format_bytes, format_time
 
-from course_helpers.nuclei import seed_nuclei
-from course_helpers.objects import count_in_tiles
+from course_helpers._engine.safe_writing import Verified, written_beside
+from course_helpers.image_files import open_image
+from course_helpers.memory import measure
+from course_helpers.objects import count_in_tiles, label_in_tiles, tables_in_tiles
 from course_helpers.slide import nuclei_slide
-from course_helpers.storage import CODECS, check_store
+from course_helpers.storage import CODECS, StorageError, check_store
 from course_helpers.tiling import overlap_needed
 
 NOT_COUNTED = -1
+PROPERTIES = ("label", "centroid", "area", "intensity_mean")  # the columns of the table, as in regionprops
+OF_THE_RESULT = ("image", "number", "axes", "pixel_size", "time", "channel", "shape", "tile", "segment", "numbers")
+OF_THE_RESULT += ("largest", "reach", "labels", "table")  # a run that goes on must have the same
 
 
 # --- where the work is done: the only part that differs between a laptop and a cluster --------------------------------
@@ -85,112 +112,289 @@ CLUSTERS = {"local": local_cluster, "slurm": slurm_cluster, "kubernetes": kubern
 # --- what is done: the same everywhere --------------------------------------------------------------------------------
 
 
-def lazy_count_map(options):
-    """The number of nuclei in each tile as in lesson 7, not computed."""
-    if options.image:
-        slide = da.from_zarr(options.image)
-        if slide.ndim != 2:
-            sys.exit(f"{options.image} has {slide.ndim} dimensions, but two are expected. Store one plane on its own.")
-        slide = slide.rechunk(options.tile)
-    else:
-        slide = nuclei_slide(tuple(options.shape), chunks=options.tile)
-    seeds = partial(seed_nuclei, threshold=options.threshold, sigma=options.sigma)
-    reach = overlap_needed(("gaussian", options.sigma)) + options.largest // 2
-    return count_in_tiles(seeds, slide, options.largest + reach, reach=reach)  # the rule of lesson 5
+def open_tiles(options):
+    """The image in tiles, not read, and the side lengths of a pixel in micrometres; None of the virtual slide."""
+    if not options.image:
+        return nuclei_slide(tuple(options.shape), chunks=tuple(options.tile)), None
+    image = open_image(options.image, options.number)
+    image = replace(image, axes=options.axes or image.axes)
+    if options.pixel_size:
+        image = replace(image, pixel_size=dict(zip("XYZ", options.pixel_size[::-1])))
+    volume = image.tczyx()
+    for name, count in zip(("time", "channel"), volume.shape):
+        if getattr(options, name) not in range(count) and (count > 1 or getattr(options, name) is not None):
+            raise ValueError(
+                f"--{name} is {getattr(options, name)}, but must be from 0 to {count - 1} for {options.image}."
+            )
+    volume = volume[options.time or 0, options.channel or 0]
+    if len(options.tile) == 2 and len(volume) > 1:
+        raise ValueError(
+            f"--tile is {options.tile}, but must be three numbers, because the image has {len(volume)} planes."
+        )
+    volume = volume if len(options.tile) == 3 else volume[0]
+    spacing = image.spacing[-volume.ndim :] if options.table or options.spacing else None
+    if options.spacing and not np.allclose(spacing, options.spacing[-volume.ndim :], rtol=1e-3):
+        raise ValueError(
+            f"a pixel of {options.image} is {spacing} micrometres long, that of the record {options.spacing}: its numbers "
+            "mean other lengths here. Choose --with, --largest and --reach for this image."
+        )
+    return volume.rechunk(tuple(options.tile)), spacing
 
 
-def open_target(count_map, options):
-    """The Zarr array for the counts: a new one, or that of a run with the same settings which ended early."""
-    settings = {name: getattr(options, name) for name in ("image", "shape", "tile", "threshold", "sigma", "largest")}
+def plan(options):
+    """The tiles; of each the number of its objects, or their table, and its labels if they are wanted; and the spacing."""
+    tiles, spacing = open_tiles(options)
+    name = options.segment or f"course_helpers.nuclei:{'segment' if options.labels or options.table else 'seed'}_nuclei"
+    module, _, function = name.rpartition(":")
+    if module.endswith(".py"):
+        sys.path.insert(0, str(Path(module).resolve().parent))  # workers get the file itself
+    segment = partial(
+        getattr(import_module(Path(module).stem if module.endswith(".py") else module), function), **options.numbers
+    )
+    reach, largest = (
+        tuple(far) if len(far) > 1 else tuple(far) * tiles.ndim for far in (options.reach, options.largest)
+    )
+    overlap = tuple(map(sum, zip(largest, reach)))  # the rule of lesson 5
+    found = count_in_tiles(segment, tiles, overlap, reach)
+    if options.table:
+        found = tables_in_tiles(segment, tiles, overlap, PROPERTIES, reach, spacing or 1)
+    return tiles, found, label_in_tiles(segment, tiles, overlap, reach) if options.labels else None, spacing
+
+
+def open_result(tiles, options):
+    """The array of counts in the result: a new one, or that of a run with the same settings which ended early."""
+    settings = json.loads(json.dumps({name: getattr(options, name) for name in OF_THE_RESULT}))
     if not os.path.exists(options.output):
-        return zarr.create_array(
-            options.output,
-            shape=count_map.shape,
-            chunks=tuple(min(options.part, size) for size in count_map.shape),
-            dtype="int64",
-            fill_value=NOT_COUNTED,
-            compressors=CODECS,
-            attributes=settings,
-        )
+        layout = {"dtype": "int64", "compressors": CODECS}
+        with written_beside(options.output, overwrite=False) as place:
+            zarr.create_group(place, attributes=settings)
+            parts = tuple(min(options.part, count) for count in tiles.numblocks)
+            zarr.create_array(place / "counts", shape=tiles.numblocks, chunks=parts, fill_value=NOT_COUNTED, **layout)
+            if options.labels:
+                zarr.create_array(place / "labels", shape=tiles.shape, chunks=tiles.chunksize, **layout)
     try:
-        target = zarr.open_array(options.output, mode="r+", zarr_format=3)
-        if (target.shape, target.dtype, target.compressors) != (count_map.shape, "int64", CODECS):
-            raise ValueError(f"it is {target.shape} {target.dtype}, with {target.compressors or 'no checksums'}")
+        begun = dict(zarr.open_group(options.output, mode="r", zarr_format=3).attrs)
+        counts = zarr.open_array(f"{options.output}/counts", mode="r+")
+        if (counts.shape, counts.dtype, counts.compressors) != (tiles.numblocks, "int64", CODECS):
+            raise ValueError(f"counts are {counts.shape} {counts.dtype}, with {counts.compressors or 'no checksums'}")
     except Exception as error:
-        sys.exit(
+        raise ValueError(
             f"{options.output} is no result of this script, or damaged: {error}. Delete it, or use another output."
-        )
-    begun = dict(target.attrs)
+        ) from error
     changed = [
         f"{name} {begun.get(name)!r}, not {value!r}" for name, value in settings.items() if begun.get(name) != value
     ]
     if changed:
-        sys.exit(f"{options.output} was begun with {'; '.join(changed)}. Use the same settings, or another output.")
-    return target
+        raise ValueError(
+            f"{options.output} was begun with {'; '.join(changed)}. Use the same settings, or another output."
+        )
+    return counts
 
 
-def unfinished_parts(target):
-    """The regions of those chunks of the target that are not counted yet or damaged, and the number of all chunks."""
-    report = check_store(target.store.root)
+def unfinished_parts(counts):
+    """The regions of those chunks of the counts that are not counted yet or damaged, and the number of all chunks."""
+    report = check_store(counts.store.root / counts.path)
     parts = [
         tuple(slice(number * step, min((number + 1) * step, size)) for number, step, size in zip(*layout))
-        for layout in ((place, target.chunks, target.shape) for place in sorted(report.missing + report.damaged))
+        for layout in ((place, counts.chunks, counts.shape) for place in sorted(report.missing + report.damaged))
     ]
     return parts, report.files
 
 
-def count_parts(client, count_map, target, parts, total):
-    """Let the workers count and write the parts; print a line for each as soon as it is on disk."""
-    count_map = count_map.rechunk(target.chunks)  # aligned: no two tasks write to the same file
-    stored = [da.store(count_map[part], target, regions=part, lock=False, compute=False) for part in parts]
-    for number, part in enumerate(as_completed(client.compute(stored)), start=total - len(parts) + 1):
+def plans_to_store(tiles, found, labels, counts, parts, options):
+    """A plan for each part, which computes and stores all of it."""
+    edges = [np.cumsum((0, *sizes)) for sizes in tiles.chunks]
+    for part in parts:
+        region, written = tuple(slice(axis[tile.start], axis[tile.stop]) for axis, tile in zip(edges, part)), None
+        if labels is not None:  # aligned: no two tasks write to the same file
+            target = Verified(zarr.open_array(f"{options.output}/labels", mode="r+"))
+            written = da.store(labels[region], target, regions=region, lock=False, compute=False)
+        yield delayed(store_part)(found[part].rechunk(-1).to_delayed().item(), counts, part, written, options.output)
+
+
+def store_part(found, counts, part, written, output):
+    """Store what was found in the tiles of a part, the counts last: from then on the part is finished."""
+    if found.dtype == object:
+        table = pd.concat(found.ravel())
+        layout = {"compressors": CODECS, "attributes": {"columns": list(table)}, "overwrite": True}
+        array = zarr.create_array(table_of(part, output), shape=table.shape, dtype="float64", **layout)
+        Verified(array)[:] = table.to_numpy(float)
+        found = np.vectorize(len)(found)
+    Verified(counts)[part] = found
+
+
+def table_of(part, output):
+    """Where the table of a part is stored."""
+    return f"{output}/tables/{'.'.join(str(tiles.start) for tiles in part)}"
+
+
+def count_parts(client, plans, total):
+    """Let the workers do the plans; print a line for each part as soon as it is on disk."""
+    start = time.perf_counter()
+    for number, part in enumerate(as_completed(client.compute(plans)), start=1):
         part.result()  # raises here what went wrong on a worker
-        print(f"part {number} of {total} is stored", flush=True)
+        left = (time.perf_counter() - start) / number * (len(plans) - number)
+        print(
+            f"part {total - len(plans) + number} of {total} is stored, about {timedelta(seconds=round(left))} left",
+            flush=True,
+        )
+
+
+def write_table(tiles, counts, spacing, output):
+    """Write one table of all objects, sorted by label, with units."""
+    parts = slices_from_chunks(normalize_chunks(counts.chunks, counts.shape))
+    stored = [zarr.open_array(table_of(part, output), mode="r") for part in parts]
+    table = pd.concat(pd.DataFrame(array[:], columns=array.attrs["columns"]) for array in stored)
+    unit, axes = "px" if spacing is None else "um", "zyx"[-tiles.ndim :]
+    names = {f"centroid-{number}": f"{axis}_{unit}" for number, axis in enumerate(axes)}
+    names["area"] = f"volume_{unit}3" if len(axes) == 3 else f"area_{unit}2"
+    table = table.astype({"label": np.int64}).sort_values("label").rename(columns=names)
+    table.to_csv(f"{output}/objects.csv", index=False)
+
+
+def try_out(options):
+    """Say what would be done, and do one tile in the middle, in a process of its own."""
+    tiles, found, labels, _ = plan(options)
+    middle = tuple(count // 2 for count in tiles.numblocks)
+    work = [part.blocks[middle] for part in (found, labels) if part is not None]
+    one = measure(partial(dask.compute, *work, scheduler="synchronous"))
+    if one.died:
+        raise RuntimeError(f"the tile {middle} could not be done: {one.died}.")
+    python = psutil.Process().memory_info().rss
+    parts = np.prod([-(-count // options.part) for count in tiles.numblocks])
+    files = parts * (2 if options.table else 1) + (tiles.npartitions if options.labels else 0)
+    print(f"image: {tiles.shape} {tiles.dtype}, {format_bytes(tiles.nbytes)}")
+    print(f"tiles: {tiles.npartitions} of {tiles.chunksize} pixels, in {parts} parts")
+    print(f"one tile, number {middle}: {format_time(one.seconds)}")
+    print(
+        f"memory of a worker: {format_bytes(python)} for Python and {format_bytes(one.peak)} for a tile, limit {options.memory}"
+    )
+    print(f"all tiles, {options.workers} workers: {format_time(one.seconds * tiles.npartitions / options.workers)}")
+    print(f"files: {files} in {options.output}")
 
 
 def main(arguments=None):
     options = parsed(arguments)
+    try:
+        run(options)
+    except (OSError, TypeError, ValueError, AttributeError, ImportError, IndexError, StorageError) as error:
+        sys.exit(f"{error}")
+
+
+def run(options):
+    """What the command line asks for."""
     if options.job_script:
         options.workers = 0  # nothing is submitted
         with slurm_cluster(options) as cluster:
             return print(cluster.job_script())
-    count_map = lazy_count_map(options)
-    target = open_target(count_map, options)
-    parts, total = unfinished_parts(target)
+    if options.dry_run:
+        return try_out(options)
+    tiles, found, labels, spacing = plan(options)
+    counts = open_result(tiles, options)
+    parts, total = unfinished_parts(counts)
     print(f"{total - len(parts)} of {total} parts are there already", flush=True)
     if parts:
         start = time.perf_counter()
         try:
             with CLUSTERS[options.cluster](options) as cluster, Client(cluster) as client:
                 print(f"dashboard: {client.dashboard_link}", flush=True)
-                count_parts(client, count_map, target, parts, total)
+                if (options.segment or "").rpartition(":")[0].endswith(".py"):
+                    client.upload_file(options.segment.rpartition(":")[0])
+                count_parts(client, list(plans_to_store(tiles, found, labels, counts, parts, options)), total)
         except KeyboardInterrupt:
-            done = total - len(unfinished_parts(target)[0])
-            sys.exit(f"\nStopped: {done} of {total} parts are stored. Run the same line again to count the others.")
+            done = total - len(unfinished_parts(counts)[0])
+            print(
+                f"\nStopped: {done} of {total} parts are stored. Run the same line again to count the others.",
+                file=sys.stderr,
+            )
+            sys.exit(3)
         print(f"counted in {time.perf_counter() - start:.0f} s, start of the cluster included")
-    print(f"{target[:].sum():,} nuclei in {target.size:,} tiles")
+    if options.table:
+        write_table(tiles, counts, spacing, options.output)
+    print(f"{counts[:].sum():,} objects in {counts.size:,} tiles")
 
 
 def parsed(arguments):
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("output", help="Zarr array with the counts: made, or resumed")
-    parser.add_argument("--image", help="Zarr array with the slide; without it, the virtual slide is counted")
-    parser.add_argument("--shape", type=positive, nargs=2, default=[4000, 4000], help="of the virtual slide, in pixels")
-    parser.add_argument("--tile", type=positive, default=1000, help="side of a tile, in pixels")
-    parser.add_argument("--part", type=positive, default=2, help="tiles along each side that one file holds")
-    parser.add_argument("--threshold", type=float, default=32, help="what is brighter after the blur is foreground")
-    parser.add_argument("--sigma", type=float, default=2, help="width of the blur, in pixels")
-    parser.add_argument("--largest", type=positive, default=30, help="size of the largest nucleus, in pixels")
-    parser.add_argument("--cluster", choices=CLUSTERS, default="local", help="where the workers run")
-    parser.add_argument("--workers", type=positive, default=2, help="how many, with one thread each")
-    parser.add_argument("--memory", default="1GiB", help="limit of each worker")
-    parser.add_argument("--queue", help="SLURM: name of the queue (partition)")
-    parser.add_argument("--account", help="SLURM: who pays")
-    parser.add_argument("--walltime", default="01:00:00", help="SLURM: longest time a worker may run")
-    parser.add_argument("--container", help="Kubernetes: image that holds the Python environment")
-    parser.add_argument("--job-script", action="store_true", help="print what would be submitted to SLURM, and end")
-    return parser.parse_args(arguments)
+    parser.add_argument("output", help="folder of the result: made, or resumed")
+    parser.add_argument("--dry-run", action="store_true", help="say what would be done, and try one tile")
+    parser.add_argument("--labels", action="store_true", help="store the labels of all objects, too")
+    parser.add_argument("--table", action="store_true", help="measure all objects, too: objects.csv in the result")
+
+    of_image = parser.add_argument_group("image")
+    of_image.add_argument(
+        "--image", help="file or Zarr store, as in lesson 8; without it, the virtual slide is counted"
+    )
+    of_image.add_argument("--number", type=int, help="which image of a file that holds several, from 0")
+    of_image.add_argument("--time", type=int, help="which time point, from 0")
+    of_image.add_argument("--channel", type=int, help="which channel, from 0")
+    of_image.add_argument("--axes", help="where the file says something wrong: a letter per axis, such as CYX")
+    of_image.add_argument("--pixel-size", type=float, nargs="+", help="the same: micrometres along (Z,) Y and X")
+    of_image.add_argument(
+        "--shape", type=positive, nargs=2, default=[4000, 4000], help="of the virtual slide, in pixels"
+    )
+    of_image.add_argument(
+        "--tile", type=positive, nargs="+", help="sides of a tile: (planes,) rows, columns; 1000 1000"
+    )
+    of_image.add_argument(
+        "--part", type=positive, default=2, help="tiles along each side that one file of counts holds"
+    )
+
+    of_objects = parser.add_argument_group("objects; lengths in pixels, one or a length for each axis")
+    of_objects.add_argument("--segment", help="package.module:function or file.py:function; nuclei as in lesson 5")
+    of_objects.add_argument(
+        "--with", dest="numbers", nargs="+", default=[], metavar="NAME=NUMBER", help="its arguments"
+    )
+    of_objects.add_argument("--largest", type=positive, nargs="+", help="size of the largest object; 30")
+    of_objects.add_argument("--reach", type=int, nargs="+", help="how far the function looks beyond a pixel")
+    of_objects.add_argument("--record", help="take all of this from the record.json of lesson 8")
+
+    of_cluster = parser.add_argument_group("cluster")
+    of_cluster.add_argument("--cluster", choices=CLUSTERS, default="local", help="where the workers run")
+    of_cluster.add_argument("--workers", type=positive, default=2, help="how many, with one thread each")
+    of_cluster.add_argument("--memory", default="1GiB", help="limit of each worker")
+    of_cluster.add_argument("--queue", help="SLURM: name of the queue (partition)")
+    of_cluster.add_argument("--account", help="SLURM: who pays")
+    of_cluster.add_argument("--walltime", default="01:00:00", help="SLURM: longest time a worker may run")
+    of_cluster.add_argument("--container", help="Kubernetes: image that holds the Python environment")
+    of_cluster.add_argument("--job-script", action="store_true", help="print what would be submitted to SLURM, and end")
+    return completed(parser.parse_args(arguments), parser)
+
+
+def completed(options, parser):
+    """The options, with what the record says, and with the nuclei of lesson 5 where nothing is said."""
+    said, options.spacing = {}, None
+    if options.record:
+        try:
+            said = json.loads(Path(options.record).read_text(encoding="utf-8"))["settings"]
+            said |= {"channel": said["nuclei"], "largest": np.subtract(said["overlap"], said["reach"]).tolist()}
+            options.spacing = [said["pixel_size"].get(axis, 1) for axis in "ZYX"]
+            if said["segment"].startswith("__main__") and not options.segment:
+                parser.error("the function of the record lies in its notebook: copy it into a file, see --segment")
+        except (OSError, ValueError, KeyError) as error:
+            parser.error(f"{options.record} is no record of lesson 8: {error!r}")
+    numbers = {} if options.segment else said.get("numbers", {"threshold": 32, "sigma": 2})
+    for text in options.numbers:
+        name, _, number = text.partition("=")
+        try:
+            numbers[name] = json.loads(number)
+        except ValueError:
+            parser.error(f"--with {text}: must be NAME=NUMBER, such as threshold=32 or sigma=[1,2,2]")
+    for name, default in {
+        "segment": None,
+        "channel": None,
+        "tile": [1000, 1000],
+        "largest": [30],
+        "reach": None,
+    }.items():
+        if getattr(options, name) is None:
+            setattr(options, name, said.get(name, default))
+    if options.reach is None and options.segment:
+        parser.error("--segment needs --reach: how many pixels the function looks beyond a pixel, see lesson 5")
+    options.numbers = numbers
+    options.reach = options.reach or [overlap_needed(("gaussian", numbers["sigma"])) + options.largest[0] // 2]
+    return options
 
 
 def positive(text):

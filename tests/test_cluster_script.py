@@ -1,6 +1,7 @@
 """The script for clusters, count_on_cluster.py: killed, resumed, and told what it cannot do."""
 
 import importlib.util
+import json
 import os
 import re
 import runpy
@@ -12,13 +13,17 @@ from pathlib import Path
 
 import dask.array as da
 import numpy as np
+import pandas as pd
 import psutil
 import pytest
+import tifffile
 import zarr
 from dask.distributed import Client, LocalCluster
 
-from course_helpers.nuclei import seed_nuclei
+from course_helpers.nuclei import seed_nuclei, segment_blobs
+from course_helpers.objects import label_in_tiles, measure_in_tiles
 from course_helpers.slide import nuclei_slide
+from course_helpers.stack import VOXEL_SIZE, nuclei_stack
 
 SCRIPT = Path(__file__).parents[1] / "notebooks" / "count_on_cluster.py"
 SHAPE, SIDE, PARTS = (1000, 3000), 250, 12
@@ -26,7 +31,7 @@ SHAPE, SIDE, PARTS = (1000, 3000), 250, 12
 
 def arguments_for(output):
     """The arguments that count a small slide with one worker."""
-    return [str(output), "--shape", *map(str, SHAPE), "--tile", str(SIDE), "--workers", "1"]
+    return [str(output), "--shape", *map(str, SHAPE), "--tile", str(SIDE), str(SIDE), "--workers", "1"]
 
 
 def begun(output, until, **options):
@@ -46,14 +51,19 @@ def script():
     return module
 
 
+def in_this_process(options):
+    """A cluster without processes, which starts faster."""
+    return LocalCluster(processes=False, n_workers=1, dashboard_address="127.0.0.1:0")
+
+
 def files_of(output):
-    return {path: path.stat().st_mtime_ns for path in sorted(output.glob("c/*/*"))}
+    return {path: path.stat().st_mtime_ns for path in sorted(output.glob("counts/c/*/*"))}
 
 
 def test_runs_that_end_early_keep_whole_parts_and_the_next_run_does_the_others(script, tmp_path, capsys, monkeypatch):
     """One is killed with all its processes, one gets Ctrl+C (as Linux and macOS send it), one comes to the end."""
     output = tmp_path / "counts.zarr"
-    counts = script.lazy_count_map(script.parsed(arguments_for(output))).compute(scheduler="threads")
+    counts = script.plan(script.parsed(arguments_for(output)))[1].compute(scheduler="threads")
     with begun(output, until=2) as run:
         family = [run, *psutil.Process(run.pid).children(recursive=True)]
         for process in family:
@@ -66,11 +76,11 @@ def test_runs_that_end_early_keep_whole_parts_and_the_next_run_does_the_others(s
             os.killpg(run.pid, signal.SIGINT)  # as a terminal does: to the script and to its workers
             _, message = run.communicate(timeout=300)
         files = files_of(output)
-        assert run.returncode == 1 and kept.items() < files.items()
+        assert run.returncode == 3 and kept.items() < files.items()
         stopped = f"Stopped: {len(files)} of {PARTS} parts are stored. Run the same line again to count the others."
         assert message == f"\n{stopped}\n"
         kept = files
-    before = zarr.open_array(output, mode="r")[:]
+    before = zarr.open_array(output / "counts", mode="r")[:]
     counted = before >= 0
     assert 2 <= len(kept) < PARTS and counted.sum() == 4 * len(kept), "a part is written as a whole"
     assert np.array_equal(before[counted], counts[counted])
@@ -79,8 +89,8 @@ def test_runs_that_end_early_keep_whole_parts_and_the_next_run_does_the_others(s
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == f"{len(kept)} of {PARTS} parts are there already"
     assert sum(" is stored" in line for line in lines) == PARTS - len(kept)
-    assert lines[-1] == f"{counts.sum():,} nuclei in {4 * PARTS} tiles"
-    assert np.array_equal(zarr.open_array(output, mode="r")[:], counts)
+    assert lines[-1] == f"{counts.sum():,} objects in {4 * PARTS} tiles"
+    assert np.array_equal(zarr.open_array(output / "counts", mode="r")[:], counts)
     files = files_of(output)
     assert len(files) == PARTS and kept.items() < files.items(), "finished parts are left alone"
 
@@ -102,22 +112,21 @@ def test_workers_leave_ctrl_c_to_the_script(monkeypatch):
 def test_a_slide_in_a_store_is_counted(script, tmp_path, capsys, monkeypatch):
     slide = nuclei_slide((600, 700), chunks=300)
     slide.to_zarr(str(tmp_path / "slide.zarr"))
-    in_this_process = partial(LocalCluster, processes=False, n_workers=1, dashboard_address="127.0.0.1:0")
-    monkeypatch.setitem(script.CLUSTERS, "local", lambda options: in_this_process())
-    script.main([str(tmp_path / "counts.zarr"), "--image", str(tmp_path / "slide.zarr"), "--tile", "200"])
+    monkeypatch.setitem(script.CLUSTERS, "local", in_this_process)
+    script.main([str(tmp_path / "counts.zarr"), "--image", str(tmp_path / "slide.zarr"), "--tile", "200", "200"])
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "0 of 4 parts are there already"
     whole = seed_nuclei(slide.compute(scheduler="threads"), 32, 2).max()
-    assert lines[-1] == f"{whole} nuclei in 12 tiles"
+    assert lines[-1] == f"{whole} objects in 12 tiles"
 
 
 def test_other_settings_are_not_mixed(script, tmp_path):
-    output = str(tmp_path / "counts.zarr")
-    options = script.parsed([output, "--shape", "500", "500", "--tile", "250"])
-    target = script.open_target(script.lazy_count_map(options), options)
-    assert script.unfinished_parts(target) == ([(slice(0, 2), slice(0, 2))], 1)
-    with pytest.raises(SystemExit, match=r"was begun with threshold 32.*, not 40\.0\. Use the same settings"):
-        script.main([output, "--shape", "500", "500", "--tile", "250", "--threshold", "40"])
+    arguments = [str(tmp_path / "counts"), "--shape", "500", "500", "--tile", "250", "250"]
+    options = script.parsed(arguments)
+    counts = script.open_result(script.plan(options)[0], options)
+    assert script.unfinished_parts(counts) == ([(slice(0, 2), slice(0, 2))], 1)
+    with pytest.raises(SystemExit, match=r"was begun with numbers .*32.*40.*Use the same settings"):
+        script.main([*arguments, "--with", "threshold=40"])
 
 
 @pytest.mark.parametrize(
@@ -126,18 +135,28 @@ def test_other_settings_are_not_mixed(script, tmp_path):
         (["--tile", "0"], "not a whole number from 1"),
         (["--workers", "x"], "invalid"),
         (["--cluster", "cloud"], "choose"),
+        (["--segment", "mine.py:find"], "--segment needs --reach"),
+        (["--with", "threshold"], "must be NAME=NUMBER"),
+        (["--record", "stack.ome.tif"], "no record of lesson 8"),
+        (["--image", "nowhere.tif"], "there is no file or folder"),
+        (["--image", "stack.ome.tif"], "--channel is None, but must be from 0 to 1"),
+        (["--image", "stack.ome.tif", "--channel", "2"], "--channel is 2, but must be from 0 to 1"),
+        (["--image", "stack.ome.tif", "--channel", "0", "--time", "-1"], "--time is -1, but must be from 0 to 0"),
+        (["--image", "stack.ome.tif", "--channel", "0"], "must be three numbers, because the image has 16 planes"),
+        (["--image", "stack.ome.tif", "--channel", "0", "--axes", "ZYX"], "must be 5 letters"),
+        (["--image", "stack.ome.tif", "--record", "record.json", "--pixel-size", "1", "1", "1"], "mean other lengths"),
+        (["--segment", "course_helpers.nuclei:find", "--reach", "1"], "no attribute 'find'"),
+        (["--segment", "nowhere.py:find", "--reach", "1"], "No module named 'nowhere'"),
+        (["--table", "--largest", "1", "2", "3"], "one number, or 2"),
     ],
 )
-def test_wrong_arguments_start_nothing(script, tmp_path, arguments, message, capsys):
-    with pytest.raises(SystemExit):
-        script.main([str(tmp_path / "counts.zarr"), *arguments])
-    assert message in capsys.readouterr().err and not list(tmp_path.iterdir())
-
-
-def test_an_image_of_three_dimensions_is_refused(script, tmp_path):
-    da.zeros((2, 3, 4), chunks=2).to_zarr(str(tmp_path / "stack.zarr"))
-    with pytest.raises(SystemExit, match="has 3 dimensions, but two are expected"):
-        script.main([str(tmp_path / "counts.zarr"), "--image", str(tmp_path / "stack.zarr")])
+def test_wrong_arguments_start_nothing(script, tmp_path, recording, record, arguments, message, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    before = sorted(tmp_path.iterdir())
+    with pytest.raises(SystemExit) as ended:
+        script.main(["result", *arguments])
+    assert message in (capsys.readouterr().err if ended.value.code == 2 else ended.value.code)
+    assert sorted(tmp_path.iterdir()) == before
 
 
 def test_the_job_script_says_what_was_asked_for(script, tmp_path, capsys):
@@ -150,31 +169,31 @@ def test_the_job_script_says_what_was_asked_for(script, tmp_path, capsys):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.fixture
+def begun_result(script, tmp_path):
+    """The options of a run in two parts, its tiles, and the array of its counts, in which nothing is counted yet."""
+    options = script.parsed([str(tmp_path / "counts"), "--shape", "1000", "500", "--tile", "250", "250"])
+    tiles, found, *_ = script.plan(options)
+    return options, tiles, found, script.open_result(tiles, options)
+
+
 @pytest.mark.parametrize("content", [None, b""])
-def test_a_damaged_part_is_counted_anew(script, tmp_path, content):
-    output = tmp_path / "counts.zarr"
-    options = script.parsed([str(output), "--shape", "1000", "500", "--tile", "250"])
-    count_map = script.lazy_count_map(options)
-    target = script.open_target(count_map, options)
-    counts = count_map.compute(scheduler="threads")
-    target[:] = counts
-    file = output / "c" / "1" / "0"
+def test_a_damaged_part_is_counted_anew(script, begun_result, content):
+    options, tiles, found, counts = begun_result
+    counts[:] = found.compute(scheduler="threads")
+    file = Path(options.output) / "counts" / "c" / "1" / "0"
     whole = file.read_bytes()
     flipped = [whole[:n] + bytes([whole[n] ^ 4]) + whole[n + 1 :] for n in range(len(whole))]
     for damaged in flipped if content is None else [content]:
         file.write_bytes(damaged)
-        assert script.unfinished_parts(script.open_target(count_map, options)) == ([(slice(2, 4), slice(0, 2))], 2)
+        assert script.unfinished_parts(script.open_result(tiles, options)) == ([(slice(2, 4), slice(0, 2))], 2)
 
 
-def test_counts_without_checksums_are_not_trusted(script, tmp_path):
-    output = str(tmp_path / "counts.zarr")
-    options = script.parsed([output, "--shape", "1000", "500", "--tile", "250"])
-    count_map = script.lazy_count_map(options)
-    attributes = dict(script.open_target(count_map, options).attrs)
-    layout = {"data": np.full(count_map.shape, 7), "chunks": (2, 2), "compressors": None, "attributes": attributes}
-    zarr.create_array(output, overwrite=True, **layout)
-    with pytest.raises(SystemExit, match="no checksums"):
-        script.open_target(count_map, options)
+def test_counts_without_checksums_are_not_trusted(script, begun_result):
+    options, tiles, _, counts = begun_result
+    zarr.create_array(f"{options.output}/counts", data=np.full(counts.shape, 7), compressors=None, overwrite=True)
+    with pytest.raises(ValueError, match="no checksums"):
+        script.open_result(tiles, options)
 
 
 def test_the_workers_of_this_machine_listen_to_this_machine_only(script):
@@ -192,13 +211,79 @@ def test_the_workers_of_this_machine_listen_to_this_machine_only(script):
     assert len(opened) > 2 and {address.ip for address in opened} == {"127.0.0.1"}
 
 
-def test_damaged_metadata_are_refused(script, tmp_path):
-    output = tmp_path / "counts.zarr"
-    options = script.parsed([str(output), "--shape", "1000", "500", "--tile", "250"])
-    count_map = script.lazy_count_map(options)
-    script.open_target(count_map, options)
-    content = (output / "zarr.json").read_bytes()
+def test_damaged_metadata_are_refused(script, begun_result):
+    options, tiles, *_ = begun_result
+    file = Path(options.output) / "counts" / "zarr.json"
+    content = file.read_bytes()
     for damaged in [b"", content.replace(b"int64", b"int66"), content.replace(b"4,", b"5,", 1), content[:-9]]:
-        (output / "zarr.json").write_bytes(damaged)
-        with pytest.raises(SystemExit, match="or damaged"):
-            script.open_target(count_map, options)
+        file.write_bytes(damaged)
+        with pytest.raises(ValueError, match="or damaged"):
+            script.open_result(tiles, options)
+
+
+BLURS = {"threshold": 322, "outline_sigma": [2 / 3, 2, 2], "spot_sigma": [1, 3, 3]}
+SIZES = {"largest": [10, 28, 28], "reach": [5, 13, 13], "tile": [8, 64, 64]}
+
+
+def words(option, values):
+    return [option, *map(str, values)]
+
+
+@pytest.fixture
+def recording(tmp_path):
+    """A recording of two channels as a file, its first channel, what `segment_blobs` measures in it, and its labels."""
+    stack = nuclei_stack((1, 2, 16, 120, 150)).compute()
+    sizes = {f"PhysicalSize{axis}": size for axis, size in VOXEL_SIZE.items()}
+    tifffile.imwrite(tmp_path / "stack.ome.tif", stack, metadata={"axes": "TCZYX", **sizes})
+    spacing, volume = tuple(VOXEL_SIZE[axis] for axis in "ZYX"), da.from_array(stack[0, 0], chunks=-1)
+    whole = [partial(segment_blobs, **BLURS), volume, 0]
+    table = measure_in_tiles(*whole, ("label", "centroid", "area", "intensity_mean"), spacing=spacing)
+    return str(tmp_path / "stack.ome.tif"), table, label_in_tiles(*whole).compute()
+
+
+def check_result(output, recording):
+    """Raise if the result is not that of the whole image."""
+    _, table, labels = recording
+    assert np.array_equal(zarr.open_array(output / "labels", mode="r")[:], labels)
+    stored = pd.read_csv(output / "objects.csv")
+    assert list(stored) == ["label", "z_um", "y_um", "x_um", "volume_um3", "intensity_mean"]
+    assert len(table) > 5 and np.allclose(stored, table)
+    assert zarr.open_array(output / "counts", mode="r")[:].sum() == len(table)
+
+
+def test_a_recording_is_labelled_and_measured_with_a_function_in_a_file(recording, tmp_path):
+    """By workers that cannot import the file, because they run elsewhere."""
+    lines = "from course_helpers.nuclei import segment_blobs\n\ndef find(window, **numbers):\n"
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "finder.py").write_text(lines + "    return segment_blobs(window, **numbers)\n")
+    output = tmp_path / "result"
+    of_function = ["--segment", str(tmp_path / "mine" / "finder.py") + ":find", "--labels", "--table", "--channel", "0"]
+    numbers = words("--with", [f"{name}={json.dumps(number)}" for name, number in BLURS.items()])
+    sizes = sum([words(f"--{name}", number) for name, number in SIZES.items()], [])
+    command = [sys.executable, str(SCRIPT), str(output), "--image", recording[0], *of_function, *numbers, *sizes]
+    run = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    assert run.returncode == 0, run.stderr
+    check_result(output, recording)
+
+
+@pytest.fixture
+def record(tmp_path):
+    settings = SIZES | {"overlap": np.add(SIZES["largest"], SIZES["reach"]).tolist(), "nuclei": 0, "numbers": BLURS}
+    settings |= {"segment": "course_helpers.nuclei:segment_blobs", "pixel_size": VOXEL_SIZE}
+    (tmp_path / "record.json").write_text(json.dumps({"settings": settings}))
+    return ["--record", str(tmp_path / "record.json"), "--labels", "--table"]
+
+
+def test_a_record_gives_the_settings_and_a_dry_run_tells_the_files(
+    script, recording, record, tmp_path, capsys, monkeypatch
+):
+    output = tmp_path / "result"
+    arguments = [str(output), "--image", recording[0], *record]
+    script.main([*arguments, "--dry-run"])
+    said = capsys.readouterr().out
+    assert not output.exists() and "12 of (8, 64, 64) pixels, in 4 parts" in said
+    monkeypatch.setitem(script.CLUSTERS, "local", in_this_process)
+    script.main(arguments)
+    check_result(output, recording)
+    chunks = [path for path in output.rglob("*") if path.is_file() and "/c/" in path.as_posix()]
+    assert f"files: {len(chunks)} in" in said

@@ -138,7 +138,7 @@ def test_overlap_error_says_how_many_and_where():
     image[3:6, 8:22] = image[8, 8:22] = image[12, 8:9] = 1
     tiles = da.from_array(image, chunks=10)
     with pytest.raises(
-        OverlapError, match=r"tile \(0, 0\) .* 2 object.* 7 pixels.*\(3, 8\), \(8, 8\)\. Choose"
+        OverlapError, match=r"tile \(0, 0\) .* 2 object.* \[3, 7\] pixels.*\(3, 8\), \(8, 8\)\. Choose"
     ) as caught:
         count_in_tiles(label_mask, tiles, 5).compute()
     assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)

@@ -81,11 +81,11 @@ def _painted(tile, names, dtype):
     return np.concatenate([[0], names]).astype(dtype)[tile]
 
 
-def measure(objects, properties, spacing):
-    """Return the table of the objects that belong to the tile, None without any, in an array of one element."""
+def measure(objects, properties, spacing, nothing):
+    """Return the table of the objects that belong to the tile, `nothing` without any, in an array of one element."""
     owned, start, ndim = _whole(objects), np.array([span.window.start for span in objects.place]), objects.labels.ndim
     if not owned.any():
-        return boxed(None, ndim)
+        return boxed(nothing, ndim)
     labels = np.concatenate([[0], np.where(owned, np.arange(1, len(owned) + 1), 0)])[objects.labels]
     table = regionprops_table(labels, objects.window, properties=properties, spacing=spacing)
     table["label"] = objects.names[owned]
