@@ -13,7 +13,7 @@ from course_helpers._engine.image_formats import Pixels, format_of
 from course_helpers._engine.safe_writing import StorageError
 from course_helpers._engine.tiff_pieces import chosen, decoding
 
-SMALL, LARGE = 2**20, 2**24  # bytes: tiles of a plane are joined up to LARGE, and planes up to SMALL
+JOINED, LARGE = 2**20, 2**26  # bytes: pieces of a plane, and planes, are joined up to the first; more is too much at once
 
 
 @dataclass(frozen=True, repr=False)
@@ -130,7 +130,7 @@ def open_image(path, number=None):
         notes.append("The channels have no names.")
     if len(images) > 1:
         notes.append(f"This is image {number} of {len(images)}, which `images` lists.")
-    if (size := dtype.itemsize * prod(chunks)) > 4 * LARGE:
+    if (size := dtype.itemsize * prod(chunks)) > LARGE:
         notes.append(
             f"It is stored in pieces of {size / 2**20:.0f} MiB, read as a whole. Store it anew in smaller chunks."
         )
@@ -141,11 +141,11 @@ def _chunks(shape, itemsize, pieces, axes):
     """Return a chunk shape: pieces of the file, joined to tiles of a plane, and small planes to blocks."""
     sizes = [size if axis == "S" else min(size, piece) for axis, size, piece in zip(axes, shape, pieces)]
     *others, row, column = [n for n, axis in enumerate(axes) if axis != "S"]
-    for group, limit in (((row, column), LARGE), (others, SMALL)):
+    for group in ((row, column), others):
         while growing := [n for n in group if sizes[n] < shape[n]]:
             n = min(growing, key=sizes.__getitem__) if group == (row, column) else growing[-1]
             longer = min(shape[n], 2 * sizes[n])
-            if itemsize * prod(sizes) // sizes[n] * longer > limit:
+            if itemsize * prod(sizes) // sizes[n] * longer > JOINED:
                 break
             sizes[n] = longer
     return tuple(sizes)
