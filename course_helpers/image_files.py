@@ -13,7 +13,10 @@ from course_helpers._engine.image_formats import Pixels, format_of
 from course_helpers._engine.safe_writing import StorageError
 from course_helpers._engine.tiff_pieces import chosen, decoding
 
-JOINED, LARGE = 2**20, 2**26  # bytes: pieces of a plane, and planes, are joined up to the first; more is too much at once
+JOINED, LARGE = (
+    2**20,
+    2**26,
+)  # bytes: pieces of a plane, and planes, are joined up to the first; more is too much at once
 
 
 @dataclass(frozen=True, repr=False)
@@ -111,7 +114,8 @@ def open_image(path, number=None):
         one, number = chosen(stored, number, "number", path), int(number or 0)
         with decoding(what=path):
             details = one.details()
-    shape, dtype, axes = tuple(map(int, one.shape)), np.dtype(one.dtype).newbyteorder("="), details.axes
+    shape, dtype = tuple(map(int, one.shape)), np.dtype(one.dtype).newbyteorder("=")
+    axes = "YX" if details.axes == "QQ" else details.axes  # of a plane there is no other choice
     if len(axes) != len(shape) or 0 in shape:
         raise StorageError(f"{path} names the axes {axes} of an image of shape {shape}. Save it again.")
     chunks = _chunks(shape, dtype.itemsize, details.pieces, axes)

@@ -49,6 +49,7 @@ from dask.delayed import delayed
 from dask.distributed import Client, LocalCluster, as_completed
 from dask.utils import format_bytes, format_time
 
+from course_helpers._arguments import per_axis
 from course_helpers._engine.safe_writing import Verified, written_beside
 from course_helpers.image_files import open_image
 from course_helpers.memory import measure
@@ -151,9 +152,8 @@ def plan(options):
     segment = partial(
         getattr(import_module(Path(module).stem if module.endswith(".py") else module), function), **options.numbers
     )
-    reach, largest = (
-        tuple(far) if len(far) > 1 else tuple(far) * tiles.ndim for far in (options.reach, options.largest)
-    )
+    sizes = [options.reach, options.largest]
+    reach, largest = (per_axis(far if len(far) > 1 else far[0], "a length", tiles.ndim, 0) for far in sizes)
     overlap = tuple(map(sum, zip(largest, reach)))  # the rule of lesson 5
     found = count_in_tiles(segment, tiles, overlap, reach)
     if options.table:

@@ -143,7 +143,7 @@ def test_other_settings_are_not_mixed(script, tmp_path):
         (["--image", "stack.ome.tif", "--channel", "2"], "--channel is 2, but must be from 0 to 1"),
         (["--image", "stack.ome.tif", "--channel", "0", "--time", "-1"], "--time is -1, but must be from 0 to 0"),
         (["--image", "stack.ome.tif", "--channel", "0"], "must be three numbers, because the image has 16 planes"),
-        (["--image", "stack.ome.tif", "--channel", "0", "--axes", "ZYX"], "must be 5 letters"),
+        (["--image", "stack.ome.tif", "--channel", "0", "--axes", "ZYX"], "must be 4 letters, each once"),
         (["--image", "stack.ome.tif", "--record", "record.json", "--pixel-size", "1", "1", "1"], "mean other lengths"),
         (["--segment", "course_helpers.nuclei:find", "--reach", "1"], "no attribute 'find'"),
         (["--segment", "nowhere.py:find", "--reach", "1"], "No module named 'nowhere'"),
@@ -281,7 +281,7 @@ def test_a_record_gives_the_settings_and_a_dry_run_tells_the_files(
     arguments = [str(output), "--image", recording[0], *record]
     script.main([*arguments, "--dry-run"])
     said = capsys.readouterr().out
-    assert not output.exists() and "12 of (8, 64, 64) pixels, in 4 parts" in said
+    assert not output.exists() and "12 of (8, 64, 64) pixels, in 2 parts" in said
     monkeypatch.setitem(script.CLUSTERS, "local", in_this_process)
     script.main(arguments)
     check_result(output, recording)
