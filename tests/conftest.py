@@ -4,6 +4,7 @@ import shutil
 
 import pytest
 from browser_tools import Notebook, running_jupyterlab
+from slurm import missing_programs, running_slurm
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome", "msedge")
 
@@ -68,6 +69,17 @@ def open_notebook(browser, tmp_path_factory):
     """A function that opens a notebook in a JupyterLab, by its path in the folder of the notebooks."""
     with running_jupyterlab(tmp_path_factory.mktemp("jupyterlab")) as address:
         yield lambda path, **size: Notebook(browser, address, path, **size)
+
+
+@pytest.fixture(scope="module")
+def slurm(tmp_path_factory):
+    missing = missing_programs()
+    if missing and os.environ.get("COURSE_SLURM_TESTS") == "required":
+        pytest.fail(f"tests in a queue are required, but {', '.join(missing)} of SLURM are not installed")
+    if missing:
+        pytest.skip(f"no SLURM: {', '.join(missing)} are not installed")
+    with running_slurm(tmp_path_factory.mktemp("slurm")):
+        yield
 
 
 @pytest.fixture
