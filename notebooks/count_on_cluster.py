@@ -23,6 +23,7 @@ import sys
 import time
 from functools import partial
 
+import dask
 import dask.array as da
 import zarr
 from dask.distributed import Client, LocalCluster, as_completed
@@ -40,13 +41,14 @@ NOT_COUNTED = -1
 
 
 def local_cluster(options):
-    """Processes on this machine, reachable from this machine only."""
+    """Processes on this machine, reachable from this machine only, and only by who has the keys of this run."""
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # until there is something to end
     try:
         return LocalCluster(
             n_workers=options.workers,
             threads_per_worker=1,
             memory_limit=options.memory,
+            security=True,
             host="127.0.0.1",
             dashboard_address="127.0.0.1:0",
             silence_logs=logging.CRITICAL,
@@ -56,16 +58,25 @@ def local_cluster(options):
 
 
 def slurm_cluster(options):
-    """One job per worker in a queue of SLURM; run this script where jobs may be submitted."""
+    """One job per worker in a queue of SLURM; run this script where jobs may be submitted.
+
+    All connections are encrypted, and opened only to who has the keys of this run. They lie beside the output until it
+    ends, readable by you alone. Web pages are for the machine on which they are made: reach them through ssh -L.
+    """
     from dask_jobqueue import SLURMCluster
 
+    yours = dask.config.get("jobqueue.slurm.worker-extra-args")
     cluster = SLURMCluster(
         queue=options.queue,
         account=options.account,
         cores=1,
         memory=options.memory,
         walltime=options.walltime,
-        scheduler_options={"dashboard_address": "127.0.0.1:0"},  # look at it through a tunnel: ssh -L
+        security=True,
+        shared_temp_directory=os.path.dirname(os.path.abspath(options.output)),
+        scheduler_options={"dashboard_address": "127.0.0.1:0"},
+        worker_extra_args=[*yours, "--dashboard-address", "127.0.0.1:0"],
+        silence_logs=logging.CRITICAL,
     )
     cluster.scale(options.workers)
     return cluster

@@ -1,9 +1,10 @@
 import gc
+import importlib.util
 import os
 import shutil
 
 import pytest
-from browser_tools import Notebook, running_jupyterlab
+from browser_tools import ROOT, Notebook, running_jupyterlab
 from slurm import missing_programs, running_slurm
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome", "msedge")
@@ -80,6 +81,16 @@ def slurm(tmp_path_factory):
         pytest.skip(f"no SLURM: {', '.join(missing)} are not installed")
     with running_slurm(tmp_path_factory.mktemp("slurm")):
         yield
+
+
+@pytest.fixture(scope="module")
+def script():
+    """The script for clusters, imported."""
+    path = ROOT / "notebooks" / "count_on_cluster.py"
+    specification = importlib.util.spec_from_file_location("count_on_cluster", path)
+    module = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(module)
+    return module
 
 
 @pytest.fixture

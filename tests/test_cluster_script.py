@@ -1,6 +1,5 @@
 """The script for clusters, count_on_cluster.py: killed, resumed, and told what it cannot do."""
 
-import importlib.util
 import os
 import re
 import runpy
@@ -15,7 +14,8 @@ import numpy as np
 import psutil
 import pytest
 import zarr
-from dask.distributed import Client, LocalCluster
+from dask.distributed import LocalCluster
+from strangers import assert_only_keys_open, listening
 
 from course_helpers.nuclei import seed_nuclei
 from course_helpers.slide import nuclei_slide
@@ -36,14 +36,6 @@ def begun(output, until, **options):
     while not run.stdout.readline().startswith(f"part {until} "):
         assert run.poll() is None, run.stderr.read()
     return run
-
-
-@pytest.fixture(scope="module")
-def script():
-    specification = importlib.util.spec_from_file_location("count_on_cluster", SCRIPT)
-    module = importlib.util.module_from_spec(specification)
-    specification.loader.exec_module(module)
-    return module
 
 
 def files_of(output):
@@ -102,7 +94,8 @@ def test_workers_leave_ctrl_c_to_the_script(monkeypatch):
 def test_a_slide_in_a_store_is_counted(script, tmp_path, capsys, monkeypatch):
     slide = nuclei_slide((600, 700), chunks=300)
     slide.to_zarr(str(tmp_path / "slide.zarr"))
-    in_this_process = partial(LocalCluster, processes=False, n_workers=1, dashboard_address="127.0.0.1:0")
+    pages = {"dashboard_address": "127.0.0.1:0", "worker_dashboard_address": "127.0.0.1:0"}
+    in_this_process = partial(LocalCluster, processes=False, n_workers=1, **pages)
     monkeypatch.setitem(script.CLUSTERS, "local", lambda options: in_this_process())
     script.main([str(tmp_path / "counts.zarr"), "--image", str(tmp_path / "slide.zarr"), "--tile", "200"])
     lines = capsys.readouterr().out.splitlines()
@@ -146,7 +139,7 @@ def test_the_job_script_says_what_was_asked_for(script, tmp_path, capsys):
     text = capsys.readouterr().out
     for line in ("#SBATCH -p long", "#SBATCH -A lab", "#SBATCH --mem=3G", "#SBATCH -t 07:00:00"):
         assert line in text.splitlines()
-    assert re.search(r"distributed\.cli\.dask_worker tcp://\S+ .*--nthreads 1 --memory-limit 3\.00GiB --nanny", text)
+    assert re.search(r"distributed\.cli\.dask_worker tls://\S+ .*--nthreads 1 --memory-limit 3\.00GiB --nanny", text)
     assert not list(tmp_path.iterdir())
 
 
@@ -177,19 +170,10 @@ def test_counts_without_checksums_are_not_trusted(script, tmp_path):
         script.open_target(count_map, options)
 
 
-def test_the_workers_of_this_machine_listen_to_this_machine_only(script):
-    processes = [psutil.Process()]
-
-    def listening():
-        sockets = sum((process.net_connections("inet") for process in processes), [])
-        return {socket.laddr for socket in sockets if socket.status == psutil.CONN_LISTEN}
-
-    before = listening()
-    with script.local_cluster(script.parsed(["unused", "--workers", "1"])) as cluster, Client(cluster) as client:
-        client.wait_for_workers(1, timeout=60)
-        processes += processes[0].children(recursive=True)
-        opened = listening() - before
-    assert len(opened) > 2 and {address.ip for address in opened} == {"127.0.0.1"}
+def test_the_workers_of_this_machine_listen_to_the_script_only(script):
+    before = listening([psutil.Process()])
+    with script.local_cluster(script.parsed(["unused", "--workers", "1"])) as cluster:
+        assert_only_keys_open(cluster, before)
 
 
 def test_damaged_metadata_are_refused(script, tmp_path):

@@ -8,8 +8,10 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 import zarr
+from strangers import assert_only_keys_open, listening
 
 SCRIPT = Path(__file__).parents[1] / "notebooks" / "count_on_cluster.py"
 SLIDE = ["--shape", "1000", "3000", "--tile", "250"]
@@ -29,3 +31,12 @@ def test_the_count_in_the_queue_is_that_of_this_machine(tmp_path):
         assert ended.returncode == 0, ended.stderr
     local, slurm = (zarr.open_array(tmp_path / name, mode="r")[:] for name in ("local", "slurm"))
     assert local.min() >= 0 and np.array_equal(slurm, local)
+
+
+def test_the_workers_of_a_queue_listen_to_the_script_only(script, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    before = listening([psutil.Process()])
+    with script.slurm_cluster(script.parsed(["counts.zarr", "--workers", "1"])) as cluster:
+        assert_only_keys_open(cluster, before)
+        keys = list(tmp_path.glob(".*key*"))
+        assert keys and {file.stat().st_mode & 0o777 for file in keys} == {0o600}
