@@ -19,15 +19,23 @@ if __name__ == "__mp_main__":  # a worker on this machine imports this file unde
 import argparse
 import logging
 import os
+import re
+import subprocess
 import sys
 import time
+from collections import Counter
+from contextlib import ExitStack
+from datetime import timedelta
 from functools import partial
+from getpass import getuser
+from pathlib import Path
 
 import dask
 import dask.array as da
 import zarr
-from dask.distributed import Client, LocalCluster, as_completed
+from dask.distributed import Client, KilledWorker, LocalCluster, as_completed
 
+from course_helpers._engine.safe_writing import held
 from course_helpers.nuclei import seed_nuclei
 from course_helpers.objects import count_in_tiles
 from course_helpers.slide import nuclei_slide
@@ -44,7 +52,7 @@ def local_cluster(options):
     """Processes on this machine, reachable from this machine only, and only by who has the keys of this run."""
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # until there is something to end
     try:
-        return LocalCluster(
+        cluster = LocalCluster(
             n_workers=options.workers,
             threads_per_worker=1,
             memory_limit=options.memory,
@@ -55,10 +63,12 @@ def local_cluster(options):
         )
     finally:
         signal.signal(signal.SIGINT, before)
+    cluster.adapt(minimum=options.workers, maximum=options.workers)  # replaces those that are lost
+    return cluster
 
 
 def slurm_cluster(options):
-    """One job per worker in a queue of SLURM; run this script where jobs may be submitted.
+    """One job per worker in a queue of SLURM, and another one when it is lost; run this script where jobs are submitted.
 
     All connections are encrypted, and opened only to who has the keys of this run. They lie beside the output until it
     ends, readable by you alone. Web pages are for the machine on which they are made: reach them through ssh -L.
@@ -75,11 +85,42 @@ def slurm_cluster(options):
         security=True,
         shared_temp_directory=os.path.dirname(os.path.abspath(options.output)),
         scheduler_options={"dashboard_address": "127.0.0.1:0"},
-        worker_extra_args=[*yours, "--dashboard-address", "127.0.0.1:0"],
+        worker_extra_args=[*yours, *within(options.walltime), "--dashboard-address", "127.0.0.1:0"],
         silence_logs=logging.CRITICAL,
     )
-    cluster.scale(options.workers)
+    if options.workers:
+        refuse_what_slurm_refuses(cluster)
+    cluster.adapt(minimum=options.workers, maximum=options.workers)  # replaces those that are lost
     return cluster
+
+
+def within(walltime):
+    """Arguments with which workers end by themselves, one by one, before the wall time of their job does it."""
+    days, dash, clock = walltime.rpartition("-")
+    fields = [int(field) for field in clock.split(":")]
+    hours, minutes, seconds = ([] if dash or len(fields) == 3 else [0]) + fields + [0] * (2 + bool(dash) - len(fields))
+    total = ((int(days or 0) * 24 + hours) * 60 + minutes) * 60 + seconds
+    return ["--lifetime", f"{0.85 * total:.0f}s", "--lifetime-stagger", f"{0.1 * total:.0f}s"]
+
+
+def refuse_what_slurm_refuses(cluster):
+    """Let SLURM look at a job without running it; close the cluster and exit with what it says if it refuses."""
+    try:
+        run = subprocess.run(["sbatch", "--test-only"], input=cluster.job_script(), capture_output=True, text=True)
+        refusal = run.returncode and " ".join(run.stderr.split())
+    except FileNotFoundError:
+        refusal = "there is no sbatch here. Run this script where jobs are submitted."
+    if refusal:
+        cluster.close()
+        sys.exit(f"SLURM takes no job of this kind: {refusal}")
+
+
+def jobs_in_queue(cluster):
+    """How many jobs of a cluster are in SLURM's queue, counted by what squeue says about them."""
+    numbers = {getattr(job, "job_id", None) for job in cluster.workers.values()}
+    run = subprocess.run(["squeue", f"--user={getuser()}", "--noheader", "--format=%i %T (%r)"], capture_output=True)
+    jobs = [line.split(" ", 1) for line in run.stdout.decode().splitlines()]
+    return Counter(state for number, state in jobs if number in numbers)
 
 
 def kubernetes_cluster(options):
@@ -88,6 +129,51 @@ def kubernetes_cluster(options):
 
     resources = {"limits": {"memory": options.memory, "cpu": "1"}}
     return KubeCluster(name="count", image=options.container, n_workers=options.workers, resources=resources)
+
+
+class NoWorkers(Exception):
+    """Nobody does the work; the message says why."""
+
+
+PATIENCE = 180  # seconds without a worker after which to say or to do something about it
+BUSY = {"PENDING (Resources)", "PENDING (Priority)"}  # how jobs wait for their turn
+
+
+def as_done(client, futures):
+    """Give each future as soon as it is done, and the seconds of work so far; raise NoWorkers if nobody works at them."""
+    finished, running = as_completed(futures), set()
+    begun = seen = looked = time.monotonic()
+    while finished.count():
+        for future in finished.next_batch(block=False):
+            seen = time.monotonic()
+            yield future, seen - begun
+        if time.monotonic() > looked + 5:
+            looked, before = time.monotonic(), running
+            workers = client.scheduler_info()["workers"]
+            running = {address for address, worker in workers.items() if worker["status"] == "running"}
+            if not running and finished.count() == len(futures):
+                begun = looked
+            if running & before:  # a worker that ends at once is none
+                seen = looked
+            elif looked > seen + PATIENCE:
+                complain(client.cluster, workers)
+                seen = looked
+        time.sleep(0.1)
+
+
+def complain(cluster, workers):
+    """Say that the queue is busy, if it is; otherwise raise NoWorkers with the reason."""
+    full = sum(worker["status"] == "paused" for worker in workers.values())
+    jobs = jobs_in_queue(cluster) if hasattr(cluster, "job_script") else None
+    if jobs is None:
+        why = f"{full} are paused, as their memory is full" if full else "they end as soon as they begin"
+    elif jobs:
+        why = "squeue says: " + ", ".join(f"{number} {state}" for state, number in jobs.items())
+    else:
+        why = f"no job of this run is in the queue. What the last ones said is in {os.getcwd()}, in slurm-NUMBER.out"
+    if not jobs or not BUSY & set(jobs):
+        raise NoWorkers(f"No worker could be had for {PATIENCE} s: {why}.")
+    print(f"No worker for {PATIENCE} s; {why}. Waiting for one; Ctrl+C ends this.", flush=True)
 
 
 CLUSTERS = {"local": local_cluster, "slurm": slurm_cluster, "kubernetes": kubernetes_cluster}
@@ -113,7 +199,7 @@ def lazy_count_map(options):
 def open_target(count_map, options):
     """The Zarr array for the counts: a new one, or that of a run with the same settings which ended early."""
     settings = {name: getattr(options, name) for name in ("image", "shape", "tile", "threshold", "sigma", "largest")}
-    if not os.path.exists(options.output):
+    if not os.path.exists(options.output) or os.path.isdir(options.output) and not os.listdir(options.output):
         return zarr.create_array(
             options.output,
             shape=count_map.shape,
@@ -154,9 +240,10 @@ def count_parts(client, count_map, target, parts, total):
     """Let the workers count and write the parts; print a line for each as soon as it is on disk."""
     count_map = count_map.rechunk(target.chunks)  # aligned: no two tasks write to the same file
     stored = [da.store(count_map[part], target, regions=part, lock=False, compute=False) for part in parts]
-    for number, part in enumerate(as_completed(client.compute(stored)), start=total - len(parts) + 1):
+    for number, (part, seconds) in enumerate(as_done(client, client.compute(stored)), start=1):
         part.result()  # raises here what went wrong on a worker
-        print(f"part {number} of {total} is stored", flush=True)
+        left = timedelta(seconds=round(seconds / number * (len(parts) - number)))
+        print(f"part {total - len(parts) + number} of {total} is stored, about {left} left", flush=True)
 
 
 def main(arguments=None):
@@ -165,8 +252,21 @@ def main(arguments=None):
         options.workers = 0  # nothing is submitted
         with slurm_cluster(options) as cluster:
             return print(cluster.job_script())
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(held(Path(os.path.realpath(options.output))))
+        except OSError as error:
+            sys.exit(f"{error}")
+        count(options)
+
+
+def count(options):
+    """Count what is not counted yet, and print the sum."""
     count_map = lazy_count_map(options)
-    target = open_target(count_map, options)
+    try:
+        target = open_target(count_map, options)
+    except OSError as error:
+        sys.exit(f"{options.output} cannot be written: {error}. When this is put right, run the same line again.")
     parts, total = unfinished_parts(target)
     print(f"{total - len(parts)} of {total} parts are there already", flush=True)
     if parts:
@@ -175,11 +275,30 @@ def main(arguments=None):
             with CLUSTERS[options.cluster](options) as cluster, Client(cluster) as client:
                 print(f"dashboard: {client.dashboard_link}", flush=True)
                 count_parts(client, count_map, target, parts, total)
-        except KeyboardInterrupt:
-            done = total - len(unfinished_parts(target)[0])
-            sys.exit(f"\nStopped: {done} of {total} parts are stored. Run the same line again to count the others.")
+        except (KeyboardInterrupt, NoWorkers, KilledWorker, OSError) as error:
+            end_early(error, target, options)
         print(f"counted in {time.perf_counter() - start:.0f} s, start of the cluster included")
     print(f"{target[:].sum():,} nuclei in {target.size:,} tiles")
+
+
+def end_early(error, target, options):
+    """Exit with a sentence about what happened, and what is stored: code 3 if the same line goes on, 1 if it would not."""
+    code = 3 if isinstance(error, (KeyboardInterrupt, NoWorkers)) else 1
+    why, remedy = f"{error}", "Run the same line again to count the others."
+    if isinstance(error, KeyboardInterrupt):
+        why = "Stopped."
+    elif isinstance(error, KilledWorker):
+        lost = error.allowed_failures + 1
+        why = (
+            f"{lost} workers were lost at the same part: for want of memory, or ended from outside before it was done."
+        )
+        remedy = f"Run this again, with more than --memory {options.memory} in the first case, to count the others."
+    elif isinstance(error, OSError):
+        why = f"A part could not be read or stored: {error}."
+        remedy = "When this is put right, run the same line again to count the others."
+    left, total = unfinished_parts(target)
+    print(f"\n{why} {total - len(left)} of {total} parts are stored. {remedy}", file=sys.stderr)
+    sys.exit(code)
 
 
 def parsed(arguments):
@@ -198,10 +317,17 @@ def parsed(arguments):
     parser.add_argument("--memory", default="1GiB", help="limit of each worker")
     parser.add_argument("--queue", help="SLURM: name of the queue (partition)")
     parser.add_argument("--account", help="SLURM: who pays")
-    parser.add_argument("--walltime", default="01:00:00", help="SLURM: longest time a worker may run")
+    parser.add_argument("--walltime", type=walltime, default="01:00:00", help="SLURM: longest time a worker may run")
     parser.add_argument("--container", help="Kubernetes: image that holds the Python environment")
     parser.add_argument("--job-script", action="store_true", help="print what would be submitted to SLURM, and end")
     return parser.parse_args(arguments)
+
+
+def walltime(text):
+    """A time as SLURM takes it on the command line."""
+    if not re.fullmatch(r"\d+(:\d+){0,2}|\d+-\d+(:\d+){0,2}", text):
+        raise argparse.ArgumentTypeError(f"{text} is no time like 90 (minutes), 01:30:00 or 1-12:00:00 (days first)")
+    return text
 
 
 def positive(text):

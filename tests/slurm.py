@@ -102,7 +102,8 @@ def ended(process):
 
 
 def no_jobs_left():
-    """Cancel what is still in the queue, and wait until it is gone."""
+    """Cancel what is still in the queue, what waits before what runs, and wait until it is gone."""
+    answer("scancel", "--user", getuser(), "--state=pending")
     answer("scancel", "--user", getuser())
     wait_until(lambda: not jobs(), "no job is left")
 

@@ -29,9 +29,15 @@ def arguments_for(output):
     return [str(output), "--shape", *map(str, SHAPE), "--tile", str(SIDE), "--workers", "1"]
 
 
-def begun(output, until, **options):
+def ended(output, *arguments):
+    """A run of the script that has come to its end."""
+    command = [sys.executable, str(SCRIPT), str(output), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=300)
+
+
+def begun(output, until, *arguments, **options):
     """A process that runs the script, when it has said that this part is stored."""
-    command = [sys.executable, str(SCRIPT), *arguments_for(output)]
+    command = [sys.executable, str(SCRIPT), *arguments_for(output), *arguments]
     run = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options)
     while not run.stdout.readline().startswith(f"part {until} "):
         assert run.poll() is None, run.stderr.read()
@@ -58,7 +64,7 @@ def test_runs_that_end_early_keep_whole_parts_and_the_next_run_does_the_others(s
             os.killpg(run.pid, signal.SIGINT)  # as a terminal does: to the script and to its workers
             _, message = run.communicate(timeout=300)
         files = files_of(output)
-        assert run.returncode == 1 and kept.items() < files.items()
+        assert run.returncode == 3 and kept.items() < files.items()
         stopped = f"Stopped: {len(files)} of {PARTS} parts are stored. Run the same line again to count the others."
         assert message == f"\n{stopped}\n"
         kept = files
