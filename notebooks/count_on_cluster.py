@@ -9,6 +9,9 @@ written by the workers themselves. A run that ends early (killed, out of time, m
 and the next run counts only the others. On a cluster, slide and result must lie on a disk that all workers see, and
 the workers need the same Python environment. Lesson 7 tries it, and its section "Store results where they are made"
 explains how parts are stored.
+
+It ends with 0 when all is counted, 1 when something must be put right first (the message says what), 2 for a wrong
+command line, 3 when it was stopped or got no workers: then the same line goes on.
 """
 
 import signal
@@ -34,6 +37,7 @@ import dask
 import dask.array as da
 import zarr
 from dask.distributed import Client, KilledWorker, LocalCluster, as_completed
+from dask.utils import parse_bytes
 
 from course_helpers._engine.safe_writing import held
 from course_helpers.nuclei import seed_nuclei
@@ -124,11 +128,17 @@ def jobs_in_queue(cluster):
 
 
 def kubernetes_cluster(options):
-    """One pod per worker; needs `pip install dask-kubernetes`, and its operator in the Kubernetes cluster."""
+    """One pod per worker; needs `pip install dask-kubernetes`, and its operator in the Kubernetes cluster.
+
+    Written for dask-kubernetes 2026.3.0 by its source; it has not been run. Its connections are NOT encrypted: every pod
+    that reaches the scheduler can run code. Let a NetworkPolicy admit only pods with the label dask.org/cluster-name.
+    """
     from dask_kubernetes.operator import KubeCluster
 
-    resources = {"limits": {"memory": options.memory, "cpu": "1"}}
-    return KubeCluster(name="count", image=options.container, n_workers=options.workers, resources=resources)
+    memory = str(parse_bytes(options.memory))  # Kubernetes knows 1Gi, but not 1GiB: bytes are understood by both
+    resources = {"limits": {"memory": memory, "cpu": "1"}}
+    command = ["dask-worker", "--nthreads", "1"]
+    return KubeCluster(image=options.container, n_workers=options.workers, resources=resources, worker_command=command)
 
 
 class NoWorkers(Exception):
@@ -166,7 +176,11 @@ def complain(cluster, workers):
     full = sum(worker["status"] == "paused" for worker in workers.values())
     jobs = jobs_in_queue(cluster) if hasattr(cluster, "job_script") else None
     if jobs is None:
-        why = f"{full} are paused, as their memory is full" if full else "they end as soon as they begin"
+        why = (
+            f"{full} are paused, as their memory is full"
+            if full
+            else "none has come, or all ended as soon as they had begun"
+        )
     elif jobs:
         why = "squeue says: " + ", ".join(f"{number} {state}" for state, number in jobs.items())
     else:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import dask.array as da
 import numpy as np
@@ -125,10 +126,11 @@ def test_other_settings_are_not_mixed(script, tmp_path):
         (["--tile", "0"], "not a whole number from 1"),
         (["--workers", "x"], "invalid"),
         (["--cluster", "cloud"], "choose"),
+        (["--walltime", "1h"], "no time like"),
     ],
 )
 def test_wrong_arguments_start_nothing(script, tmp_path, arguments, message, capsys):
-    with pytest.raises(SystemExit):
+    with pytest.raises(SystemExit, match="2"):
         script.main([str(tmp_path / "counts.zarr"), *arguments])
     assert message in capsys.readouterr().err and not list(tmp_path.iterdir())
 
@@ -147,6 +149,26 @@ def test_the_job_script_says_what_was_asked_for(script, tmp_path, capsys):
         assert line in text.splitlines()
     assert re.search(r"distributed\.cli\.dask_worker tls://\S+ .*--nthreads 1 --memory-limit 3\.00GiB --nanny", text)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_pod_is_asked_for_in_quantities_of_kubernetes(script, monkeypatch):
+    """As its documentation has them: 3Gi or a number of bytes, but not 3GiB."""
+    asked = {}
+    module = SimpleNamespace(KubeCluster=lambda **options: asked.update(options))
+    monkeypatch.setitem(sys.modules, "dask_kubernetes", SimpleNamespace(operator=module))
+    monkeypatch.setitem(sys.modules, "dask_kubernetes.operator", module)
+    script.kubernetes_cluster(script.parsed(["unused", "--memory", "3GiB", "--container", "your/image"]))
+    assert asked["resources"]["limits"] == {"memory": str(3 * 2**30), "cpu": "1"}
+    assert asked["image"] == "your/image" and "name" not in asked, "each run has a cluster of its own"
+
+
+@pytest.mark.parametrize("walltime", ["90", "90:00", "01:30:00", "0-01", "0-01:30", "0-01:29:60"])
+def test_workers_end_before_the_wall_time_of_their_job(script, walltime):
+    options = script.parsed(["unused", "--walltime", walltime])
+    words = script.within(options.walltime)
+    lifetime, stagger = (int(words[words.index(name) + 1].rstrip("s")) for name in ("--lifetime", "--lifetime-stagger"))
+    wall = 3600 if walltime == "0-01" else 5400
+    assert 0.7 * wall < lifetime - stagger < lifetime + stagger < wall
 
 
 @pytest.mark.parametrize("content", [None, b""])
