@@ -1,12 +1,12 @@
 """Count the objects of an image on a cluster, part by part. Run the same line again to resume.
 
-    python count_on_cluster.py result.zarr                               the virtual slide, on this machine
-    python count_on_cluster.py result.zarr --image slide.zarr            your slide
-    python count_on_cluster.py result.zarr --image slide.zarr --cluster slurm --workers 64
+    python count_on_cluster.py counts.zarr                               the virtual slide, on this machine
+    python count_on_cluster.py counts.zarr --image slide.zarr            your slide
+    python count_on_cluster.py counts.zarr --image slide.zarr --cluster slurm --workers 64
 
 Any file that lesson 8 opens will do, and any function that labels a window of the image:
 
-    --segment mine.py:find --numbers '{"threshold": 32}'                 find(window, threshold=32) in the file mine.py
+    --segment mine.py:find --with threshold=32 --reach 9                 find(window, threshold=32) in the file mine.py
     --record results/record.json                                         the function and the numbers of a run of lesson 8
 
 The result is a Zarr group. In its array "counts" there is a number for each tile; -1 means "not counted yet". With
@@ -17,8 +17,8 @@ the next run does only the others. On a cluster, image and result must lie on a 
 workers need the same Python environment. Lesson 7 tries it, and its section "Store results where they are made"
 explains how parts are stored.
 
-It ends with 0 when all is done; with 1 when something is wrong, which the last line says; with 2 for a wrong argument;
-and with 3 when it was stopped before the end: then the same line goes on.
+It ends with 0 when all is done, 1 when something must be put right first (the message says what), 2 for a wrong
+command line, 3 when it was stopped or got no workers: then the same line goes on.
 """
 
 import signal
@@ -28,8 +28,8 @@ if __name__ == "__mp_main__":  # a worker on this machine imports this file unde
 
 import argparse
 import json
-import logging
 import os
+import re
 import sys
 import time
 from dataclasses import replace
@@ -46,11 +46,12 @@ import psutil
 import zarr
 from dask.array.core import normalize_chunks, slices_from_chunks
 from dask.delayed import delayed
-from dask.distributed import Client, LocalCluster, as_completed
+from dask.distributed import Client, KilledWorker
 from dask.utils import format_bytes, format_time
 
 from course_helpers._arguments import per_axis
-from course_helpers._engine.safe_writing import Verified, written_beside
+from course_helpers._engine.safe_writing import Verified, held, written_beside
+from course_helpers.clusters import NoWorkers, as_done, kubernetes_cluster, local_cluster, slurm_cluster
 from course_helpers.image_files import open_image
 from course_helpers.memory import measure
 from course_helpers.objects import count_in_tiles, label_in_tiles, tables_in_tiles
@@ -64,53 +65,16 @@ OF_THE_RESULT = ("image", "number", "axes", "pixel_size", "time", "channel", "sh
 OF_THE_RESULT += ("largest", "reach", "labels", "table")  # a run that goes on must have the same
 
 
-# --- where the work is done: the only part that differs between a laptop and a cluster --------------------------------
-
-
-def local_cluster(options):
-    """Processes on this machine, reachable from this machine only."""
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # until there is something to end
-    try:
-        return LocalCluster(
-            n_workers=options.workers,
-            threads_per_worker=1,
-            memory_limit=options.memory,
-            host="127.0.0.1",
-            dashboard_address="127.0.0.1:0",
-            silence_logs=logging.CRITICAL,
+def cluster_of(options):
+    """Where the work is done: the only part that differs between a laptop and a cluster."""
+    if options.cluster == "slurm":
+        folder = os.path.dirname(os.path.abspath(options.output))
+        return slurm_cluster(
+            options.workers, options.memory, folder, options.walltime, queue=options.queue, account=options.account
         )
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
-def slurm_cluster(options):
-    """One job per worker in a queue of SLURM; run this script where jobs may be submitted."""
-    from dask_jobqueue import SLURMCluster
-
-    cluster = SLURMCluster(
-        queue=options.queue,
-        account=options.account,
-        cores=1,
-        memory=options.memory,
-        walltime=options.walltime,
-        scheduler_options={"dashboard_address": "127.0.0.1:0"},  # look at it through a tunnel: ssh -L
-    )
-    cluster.scale(options.workers)
-    return cluster
-
-
-def kubernetes_cluster(options):
-    """One pod per worker; needs `pip install dask-kubernetes`, and its operator in the Kubernetes cluster."""
-    from dask_kubernetes.operator import KubeCluster
-
-    resources = {"limits": {"memory": options.memory, "cpu": "1"}}
-    return KubeCluster(name="count", image=options.container, n_workers=options.workers, resources=resources)
-
-
-CLUSTERS = {"local": local_cluster, "slurm": slurm_cluster, "kubernetes": kubernetes_cluster}
-
-
-# --- what is done: the same everywhere --------------------------------------------------------------------------------
+    if options.cluster == "kubernetes":
+        return kubernetes_cluster(options.workers, options.memory, options.container)
+    return local_cluster(options.workers, options.memory)
 
 
 def open_tiles(options):
@@ -161,17 +125,26 @@ def plan(options):
     return tiles, found, label_in_tiles(segment, tiles, overlap, reach) if options.labels else None, spacing
 
 
-def open_result(tiles, options):
-    """The array of counts in the result: a new one, or that of a run with the same settings which ended early."""
-    settings = json.loads(json.dumps({name: getattr(options, name) for name in OF_THE_RESULT}))
-    if not os.path.exists(options.output):
+def begin(tiles, options):
+    """Make a new result, in which nothing is counted yet, if there is none."""
+    if not os.path.lexists(options.output):
         layout = {"dtype": "int64", "compressors": CODECS}
         with written_beside(options.output, overwrite=False) as place:
-            zarr.create_group(place, attributes=settings)
+            zarr.create_group(place, attributes=settings_of(options))
             parts = tuple(min(options.part, count) for count in tiles.numblocks)
             zarr.create_array(place / "counts", shape=tiles.numblocks, chunks=parts, fill_value=NOT_COUNTED, **layout)
             if options.labels:
                 zarr.create_array(place / "labels", shape=tiles.shape, chunks=tiles.chunksize, **layout)
+
+
+def settings_of(options):
+    """What a run that goes on must have in common with the one before."""
+    return json.loads(json.dumps({name: getattr(options, name) for name in OF_THE_RESULT}))
+
+
+def open_result(tiles, options):
+    """The array of counts in a result that was begun with the same settings."""
+    settings = settings_of(options)
     try:
         begun = dict(zarr.open_group(options.output, mode="r", zarr_format=3).attrs)
         counts = zarr.open_array(f"{options.output}/counts", mode="r+")
@@ -230,14 +203,10 @@ def table_of(part, output):
 
 def count_parts(client, plans, total):
     """Let the workers do the plans; print a line for each part as soon as it is on disk."""
-    start = time.perf_counter()
-    for number, part in enumerate(as_completed(client.compute(plans)), start=1):
+    for number, (part, seconds) in enumerate(as_done(client, client.compute(plans)), start=1):
         part.result()  # raises here what went wrong on a worker
-        left = (time.perf_counter() - start) / number * (len(plans) - number)
-        print(
-            f"part {total - len(plans) + number} of {total} is stored, about {timedelta(seconds=round(left))} left",
-            flush=True,
-        )
+        left = timedelta(seconds=round(seconds / number * (len(plans) - number)))
+        print(f"part {total - len(plans) + number} of {total} is stored, about {left} left", flush=True)
 
 
 def write_table(tiles, counts, spacing, output):
@@ -284,34 +253,56 @@ def main(arguments=None):
 def run(options):
     """What the command line asks for."""
     if options.job_script:
-        options.workers = 0  # nothing is submitted
-        with slurm_cluster(options) as cluster:
+        options.workers, options.cluster = 0, "slurm"  # nothing is submitted
+        with cluster_of(options) as cluster:
             return print(cluster.job_script())
     if options.dry_run:
         return try_out(options)
-    tiles, found, labels, spacing = plan(options)
+    lazy = plan(options)
+    begin(lazy[0], options)
+    with held(Path(os.path.realpath(options.output))):
+        count(*lazy, options)
+
+
+def count(tiles, found, labels, spacing, options):
+    """Count what is not counted yet, and print the sum."""
     counts = open_result(tiles, options)
     parts, total = unfinished_parts(counts)
     print(f"{total - len(parts)} of {total} parts are there already", flush=True)
     if parts:
         start = time.perf_counter()
         try:
-            with CLUSTERS[options.cluster](options) as cluster, Client(cluster) as client:
+            with cluster_of(options) as cluster, Client(cluster) as client:
                 print(f"dashboard: {client.dashboard_link}", flush=True)
                 if (options.segment or "").rpartition(":")[0].endswith(".py"):
                     client.upload_file(options.segment.rpartition(":")[0])
                 count_parts(client, list(plans_to_store(tiles, found, labels, counts, parts, options)), total)
-        except KeyboardInterrupt:
-            done = total - len(unfinished_parts(counts)[0])
-            print(
-                f"\nStopped: {done} of {total} parts are stored. Run the same line again to count the others.",
-                file=sys.stderr,
-            )
-            sys.exit(3)
+        except (KeyboardInterrupt, NoWorkers, KilledWorker, OSError) as error:
+            end_early(error, counts, options)
         print(f"counted in {time.perf_counter() - start:.0f} s, start of the cluster included")
     if options.table:
         write_table(tiles, counts, spacing, options.output)
     print(f"{counts[:].sum():,} objects in {counts.size:,} tiles")
+
+
+def end_early(error, counts, options):
+    """Exit with a sentence about what happened, and what is stored: code 3 if the same line goes on, 1 if it would not."""
+    code = 3 if isinstance(error, (KeyboardInterrupt, NoWorkers)) else 1
+    why, remedy = f"{error}", "Run the same line again to count the others."
+    if isinstance(error, KeyboardInterrupt):
+        why = "Stopped."
+    elif isinstance(error, KilledWorker):
+        lost = error.allowed_failures + 1
+        why = (
+            f"{lost} workers were lost at the same part: for want of memory, or ended from outside before it was done."
+        )
+        remedy = f"Run this again, with more than --memory {options.memory} in the first case, to count the others."
+    elif isinstance(error, OSError):
+        why = f"A part could not be read or stored: {error}."
+        remedy = "When this is put right, run the same line again to count the others."
+    left, total = unfinished_parts(counts)
+    print(f"\n{why} {total - len(left)} of {total} parts are stored. {remedy}", file=sys.stderr)
+    sys.exit(code)
 
 
 def parsed(arguments):
@@ -351,12 +342,16 @@ def parsed(arguments):
     of_objects.add_argument("--record", help="take all of this from the record.json of lesson 8")
 
     of_cluster = parser.add_argument_group("cluster")
-    of_cluster.add_argument("--cluster", choices=CLUSTERS, default="local", help="where the workers run")
+    of_cluster.add_argument(
+        "--cluster", choices=("local", "slurm", "kubernetes"), default="local", help="where the workers run"
+    )
     of_cluster.add_argument("--workers", type=positive, default=2, help="how many, with one thread each")
     of_cluster.add_argument("--memory", default="1GiB", help="limit of each worker")
     of_cluster.add_argument("--queue", help="SLURM: name of the queue (partition)")
     of_cluster.add_argument("--account", help="SLURM: who pays")
-    of_cluster.add_argument("--walltime", default="01:00:00", help="SLURM: longest time a worker may run")
+    of_cluster.add_argument(
+        "--walltime", type=walltime, default="01:00:00", help="SLURM: longest time a worker may run"
+    )
     of_cluster.add_argument("--container", help="Kubernetes: image that holds the Python environment")
     of_cluster.add_argument("--job-script", action="store_true", help="print what would be submitted to SLURM, and end")
     return completed(parser.parse_args(arguments), parser)
@@ -395,6 +390,13 @@ def completed(options, parser):
     options.numbers = numbers
     options.reach = options.reach or [overlap_needed(("gaussian", numbers["sigma"])) + options.largest[0] // 2]
     return options
+
+
+def walltime(text):
+    """A time as SLURM takes it on the command line."""
+    if not re.fullmatch(r"\d+(:\d+){0,2}|\d+-\d+(:\d+){0,2}", text):
+        raise argparse.ArgumentTypeError(f"{text} is no time like 90 (minutes), 01:30:00 or 1-12:00:00 (days first)")
+    return text
 
 
 def positive(text):

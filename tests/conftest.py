@@ -1,9 +1,11 @@
 import gc
+import importlib.util
 import os
 import shutil
 
 import pytest
-from browser_tools import Notebook, running_jupyterlab
+from browser_tools import ROOT, Notebook, running_jupyterlab
+from slurm import missing_programs, running_slurm
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome", "msedge")
 
@@ -68,6 +70,27 @@ def open_notebook(browser, tmp_path_factory):
     """A function that opens a notebook in a JupyterLab, by its path in the folder of the notebooks."""
     with running_jupyterlab(tmp_path_factory.mktemp("jupyterlab")) as address:
         yield lambda path, **size: Notebook(browser, address, path, **size)
+
+
+@pytest.fixture(scope="module")
+def slurm(tmp_path_factory):
+    missing = missing_programs()
+    if missing and os.environ.get("COURSE_SLURM_TESTS") == "required":
+        pytest.fail(f"tests in a queue are required, but {', '.join(missing)} of SLURM are not installed")
+    if missing:
+        pytest.skip(f"no SLURM: {', '.join(missing)} are not installed")
+    with running_slurm(tmp_path_factory.mktemp("slurm")):
+        yield
+
+
+@pytest.fixture(scope="module")
+def script():
+    """The script for clusters, imported."""
+    path = ROOT / "notebooks" / "count_on_cluster.py"
+    specification = importlib.util.spec_from_file_location("count_on_cluster", path)
+    module = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(module)
+    return module
 
 
 @pytest.fixture

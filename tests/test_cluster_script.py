@@ -1,6 +1,6 @@
 """The script for clusters, count_on_cluster.py: killed, resumed, and told what it cannot do."""
 
-import importlib.util
+import gc
 import json
 import os
 import re
@@ -10,6 +10,7 @@ import subprocess
 import sys
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import dask.array as da
 import numpy as np
@@ -18,8 +19,10 @@ import psutil
 import pytest
 import tifffile
 import zarr
-from dask.distributed import Client, LocalCluster
+from dask.distributed import LocalCluster
+from strangers import assert_only_keys_open, listening
 
+from course_helpers import clusters
 from course_helpers.nuclei import seed_nuclei, segment_blobs
 from course_helpers.objects import label_in_tiles, measure_in_tiles
 from course_helpers.slide import nuclei_slide
@@ -34,26 +37,25 @@ def arguments_for(output):
     return [str(output), "--shape", *map(str, SHAPE), "--tile", str(SIDE), str(SIDE), "--workers", "1"]
 
 
-def begun(output, until, **options):
+def ended(output, *arguments):
+    """A run of the script that has come to its end."""
+    command = [sys.executable, str(SCRIPT), str(output), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=300)
+
+
+def begun(output, until, *arguments, **options):
     """A process that runs the script, when it has said that this part is stored."""
-    command = [sys.executable, str(SCRIPT), *arguments_for(output)]
+    command = [sys.executable, str(SCRIPT), *arguments_for(output), *arguments]
     run = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options)
     while not run.stdout.readline().startswith(f"part {until} "):
         assert run.poll() is None, run.stderr.read()
     return run
 
 
-@pytest.fixture(scope="module")
-def script():
-    specification = importlib.util.spec_from_file_location("count_on_cluster", SCRIPT)
-    module = importlib.util.module_from_spec(specification)
-    specification.loader.exec_module(module)
-    return module
-
-
 def in_this_process(options):
     """A cluster without processes, which starts faster."""
-    return LocalCluster(processes=False, n_workers=1, dashboard_address="127.0.0.1:0")
+    pages = {"dashboard_address": "127.0.0.1:0", "worker_dashboard_address": "127.0.0.1:0"}
+    return LocalCluster(processes=False, n_workers=1, **pages)
 
 
 def files_of(output):
@@ -77,7 +79,7 @@ def test_runs_that_end_early_keep_whole_parts_and_the_next_run_does_the_others(s
             _, message = run.communicate(timeout=300)
         files = files_of(output)
         assert run.returncode == 3 and kept.items() < files.items()
-        stopped = f"Stopped: {len(files)} of {PARTS} parts are stored. Run the same line again to count the others."
+        stopped = f"Stopped. {len(files)} of {PARTS} parts are stored. Run the same line again to count the others."
         assert message == f"\n{stopped}\n"
         kept = files
     before = zarr.open_array(output / "counts", mode="r")[:]
@@ -94,7 +96,7 @@ def test_runs_that_end_early_keep_whole_parts_and_the_next_run_does_the_others(s
     files = files_of(output)
     assert len(files) == PARTS and kept.items() < files.items(), "finished parts are left alone"
 
-    monkeypatch.setitem(script.CLUSTERS, "local", lambda options: pytest.fail("nothing is left to do"))
+    monkeypatch.setattr(script, "cluster_of", lambda options: pytest.fail("nothing is left to do"))
     script.main(arguments_for(output))
     assert capsys.readouterr().out.splitlines() == [f"{PARTS} of {PARTS} parts are there already", lines[-1]]
 
@@ -112,7 +114,7 @@ def test_workers_leave_ctrl_c_to_the_script(monkeypatch):
 def test_a_slide_in_a_store_is_counted(script, tmp_path, capsys, monkeypatch):
     slide = nuclei_slide((600, 700), chunks=300)
     slide.to_zarr(str(tmp_path / "slide.zarr"))
-    monkeypatch.setitem(script.CLUSTERS, "local", in_this_process)
+    monkeypatch.setattr(script, "cluster_of", in_this_process)
     script.main([str(tmp_path / "counts.zarr"), "--image", str(tmp_path / "slide.zarr"), "--tile", "200", "200"])
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "0 of 4 parts are there already"
@@ -123,7 +125,9 @@ def test_a_slide_in_a_store_is_counted(script, tmp_path, capsys, monkeypatch):
 def test_other_settings_are_not_mixed(script, tmp_path):
     arguments = [str(tmp_path / "counts"), "--shape", "500", "500", "--tile", "250", "250"]
     options = script.parsed(arguments)
-    counts = script.open_result(script.plan(options)[0], options)
+    tiles = script.plan(options)[0]
+    script.begin(tiles, options)
+    counts = script.open_result(tiles, options)
     assert script.unfinished_parts(counts) == ([(slice(0, 2), slice(0, 2))], 1)
     with pytest.raises(SystemExit, match=r"was begun with numbers .*32.*40.*Use the same settings"):
         script.main([*arguments, "--with", "threshold=40"])
@@ -135,6 +139,7 @@ def test_other_settings_are_not_mixed(script, tmp_path):
         (["--tile", "0"], "not a whole number from 1"),
         (["--workers", "x"], "invalid"),
         (["--cluster", "cloud"], "choose"),
+        (["--walltime", "1h"], "no time like"),
         (["--segment", "mine.py:find"], "--segment needs --reach"),
         (["--with", "threshold"], "must be NAME=NUMBER"),
         (["--record", "stack.ome.tif"], "no record of lesson 8"),
@@ -165,8 +170,30 @@ def test_the_job_script_says_what_was_asked_for(script, tmp_path, capsys):
     text = capsys.readouterr().out
     for line in ("#SBATCH -p long", "#SBATCH -A lab", "#SBATCH --mem=3G", "#SBATCH -t 07:00:00"):
         assert line in text.splitlines()
-    assert re.search(r"distributed\.cli\.dask_worker tcp://\S+ .*--nthreads 1 --memory-limit 3\.00GiB --nanny", text)
+    assert re.search(r"distributed\.cli\.dask_worker tls://\S+ .*--nthreads 1 --memory-limit 3\.00GiB --nanny", text)
+    gc.collect()  # keys are deleted with the cluster
     assert not list(tmp_path.iterdir())
+
+
+def test_a_pod_is_asked_for_in_quantities_of_kubernetes(script, monkeypatch):
+    """As its documentation has them: 3Gi or a number of bytes, but not 3GiB."""
+    asked = {}
+    module = SimpleNamespace(KubeCluster=lambda **options: asked.update(options))
+    monkeypatch.setitem(sys.modules, "dask_kubernetes", SimpleNamespace(operator=module))
+    monkeypatch.setitem(sys.modules, "dask_kubernetes.operator", module)
+    script.cluster_of(
+        script.parsed(["unused", "--cluster", "kubernetes", "--memory", "3GiB", "--container", "your/image"])
+    )
+    assert asked["resources"]["limits"] == {"memory": str(3 * 2**30), "cpu": "1"}
+    assert asked["image"] == "your/image" and "name" not in asked, "each run has a cluster of its own"
+
+
+@pytest.mark.parametrize("walltime", ["90", "90:00", "01:30:00", "0-01", "0-01:30", "0-01:29:60"])
+def test_workers_end_before_the_wall_time_of_their_job(script, walltime):
+    words = clusters._lifetime(script.parsed(["unused", "--walltime", walltime]).walltime)
+    lifetime, stagger = (int(words[words.index(name) + 1].rstrip("s")) for name in ("--lifetime", "--lifetime-stagger"))
+    wall = 3600 if walltime == "0-01" else 5400
+    assert 0.7 * wall < lifetime - stagger < lifetime + stagger < wall
 
 
 @pytest.fixture
@@ -174,6 +201,7 @@ def begun_result(script, tmp_path):
     """The options of a run in two parts, its tiles, and the array of its counts, in which nothing is counted yet."""
     options = script.parsed([str(tmp_path / "counts"), "--shape", "1000", "500", "--tile", "250", "250"])
     tiles, found, *_ = script.plan(options)
+    script.begin(tiles, options)
     return options, tiles, found, script.open_result(tiles, options)
 
 
@@ -196,19 +224,10 @@ def test_counts_without_checksums_are_not_trusted(script, begun_result):
         script.open_result(tiles, options)
 
 
-def test_the_workers_of_this_machine_listen_to_this_machine_only(script):
-    processes = [psutil.Process()]
-
-    def listening():
-        sockets = sum((process.net_connections("inet") for process in processes), [])
-        return {socket.laddr for socket in sockets if socket.status == psutil.CONN_LISTEN}
-
-    before = listening()
-    with script.local_cluster(script.parsed(["unused", "--workers", "1"])) as cluster, Client(cluster) as client:
-        client.wait_for_workers(1, timeout=60)
-        processes += processes[0].children(recursive=True)
-        opened = listening() - before
-    assert len(opened) > 2 and {address.ip for address in opened} == {"127.0.0.1"}
+def test_the_workers_of_this_machine_listen_to_the_script_only(script):
+    before = listening([psutil.Process()])
+    with script.cluster_of(script.parsed(["unused", "--workers", "1"])) as cluster:
+        assert_only_keys_open(cluster, before)
 
 
 def test_damaged_metadata_are_refused(script, begun_result):
@@ -282,7 +301,7 @@ def test_a_record_gives_the_settings_and_a_dry_run_tells_the_files(
     script.main([*arguments, "--dry-run"])
     said = capsys.readouterr().out
     assert not output.exists() and "12 of (8, 64, 64) pixels, in 2 parts" in said
-    monkeypatch.setitem(script.CLUSTERS, "local", in_this_process)
+    monkeypatch.setattr(script, "cluster_of", in_this_process)
     script.main(arguments)
     check_result(output, recording)
     chunks = [path for path in output.rglob("*") if path.is_file() and "/c/" in path.as_posix()]

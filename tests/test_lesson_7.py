@@ -37,6 +37,7 @@ def test_a_worker_killed_in_the_middle_costs_no_result_and_no_process_is_left(mo
         n_workers=2,
         threads_per_worker=1,
         memory_limit="1 GiB",
+        security=True,
         host="127.0.0.1",
         dashboard_address="127.0.0.1:0",
         silence_logs=logging.CRITICAL,
