@@ -27,17 +27,19 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from datetime import timedelta
 from functools import partial
 from getpass import getuser
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import dask
 import dask.array as da
 import zarr
 from dask.distributed import Client, KilledWorker, LocalCluster, as_completed
 from dask.utils import parse_bytes
+from distributed.security import Security
 
 from course_helpers._engine.safe_writing import held
 from course_helpers.nuclei import seed_nuclei
@@ -71,31 +73,36 @@ def local_cluster(options):
     return cluster
 
 
+@contextmanager
 def slurm_cluster(options):
     """One job per worker in a queue of SLURM, and another one when it is lost; run this script where jobs are submitted.
 
-    All connections are encrypted, and opened only to who has the keys of this run. They lie beside the output until it
+    All connections are encrypted, and open only to who has the keys of this run. They lie beside the output until it
     ends, readable by you alone. Web pages are for the machine on which they are made: reach them through ssh -L.
     """
     from dask_jobqueue import SLURMCluster
 
     yours = dask.config.get("jobqueue.slurm.worker-extra-args")
-    cluster = SLURMCluster(
-        queue=options.queue,
-        account=options.account,
-        cores=1,
-        memory=options.memory,
-        walltime=options.walltime,
-        security=True,
-        shared_temp_directory=os.path.dirname(os.path.abspath(options.output)),
-        scheduler_options={"dashboard_address": "127.0.0.1:0"},
-        worker_extra_args=[*yours, *within(options.walltime), "--dashboard-address", "127.0.0.1:0"],
-        silence_logs=logging.CRITICAL,
-    )
-    if options.workers:
-        refuse_what_slurm_refuses(cluster)
-    cluster.adapt(minimum=options.workers, maximum=options.workers)  # replaces those that are lost
-    return cluster
+    output, security = Path(os.path.abspath(options.output)), Security.temporary()
+    with TemporaryDirectory(prefix=f".{output.name}.keys.", dir=output.parent) as folder:  # readable by its owner alone
+        for name in ("tls_ca_file", "tls_worker_cert", "tls_worker_key"):
+            Path(folder, name).write_text(getattr(security, name))
+            setattr(security, name, f"{folder}/{name}")
+        with SLURMCluster(
+            queue=options.queue,
+            account=options.account,
+            cores=1,
+            memory=options.memory,
+            walltime=options.walltime,
+            security=security,
+            scheduler_options={"dashboard_address": "127.0.0.1:0"},
+            worker_extra_args=[*yours, *within(options.walltime), "--dashboard-address", "127.0.0.1:0"],
+            silence_logs=logging.CRITICAL,
+        ) as cluster:
+            if options.workers:
+                refuse_what_slurm_refuses(cluster)
+            cluster.adapt(minimum=options.workers, maximum=options.workers)  # replaces those that are lost
+            yield cluster
 
 
 def within(walltime):
@@ -108,14 +115,13 @@ def within(walltime):
 
 
 def refuse_what_slurm_refuses(cluster):
-    """Let SLURM look at a job without running it; close the cluster and exit with what it says if it refuses."""
+    """Let SLURM look at a job without running it; exit with what it says if it refuses."""
     try:
         run = subprocess.run(["sbatch", "--test-only"], input=cluster.job_script(), capture_output=True, text=True)
         refusal = run.returncode and " ".join(run.stderr.split())
     except FileNotFoundError:
         refusal = "there is no sbatch here. Run this script where jobs are submitted."
     if refusal:
-        cluster.close()
         sys.exit(f"SLURM takes no job of this kind: {refusal}")
 
 
