@@ -8,6 +8,7 @@ import signal
 import subprocess
 from threading import Thread
 
+import dask
 import numpy as np
 import psutil
 import pytest
@@ -33,7 +34,8 @@ nuclei.seed_nuclei = slowly
 @pytest.fixture(autouse=True)
 def queue(slurm, tmp_path, monkeypatch):
     """An empty queue for each test, whose jobs leave what they say in its folder; a lost worker is noticed soon."""
-    monkeypatch.setenv("DASK_DISTRIBUTED__DEPLOY__LOST_WORKER_TIMEOUT", "1s")
+    monkeypatch.setenv("DASK_DISTRIBUTED__DEPLOY__LOST_WORKER_TIMEOUT", "1s")  # in runs of the script, and here:
+    monkeypatch.setitem(dask.config.get("distributed.deploy"), "lost-worker-timeout", "1s")
     monkeypatch.chdir(tmp_path)
     yield
     no_jobs_left()
