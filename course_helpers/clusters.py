@@ -6,11 +6,15 @@ import signal
 import subprocess
 import time
 from collections import Counter
+from contextlib import contextmanager
 from getpass import getuser
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import dask
 from dask.distributed import LocalCluster, as_completed
 from dask.utils import parse_bytes
+from distributed.security import Security
 
 PATIENCE = 180  # seconds without a worker after which to say or to do something about it
 BUSY = {"PENDING (Resources)", "PENDING (Priority)"}  # how jobs wait for their turn
@@ -42,11 +46,12 @@ def local_cluster(workers, memory):
     return cluster
 
 
+@contextmanager
 def slurm_cluster(workers, memory, folder, walltime, queue=None, account=None):
-    """Return a cluster of one job per worker in a queue of SLURM, with another one for each that is lost.
+    """Give a cluster of one job per worker in a queue of SLURM, with another one for each that is lost.
 
-    All connections are encrypted, and opened only to who has the keys of this run. They lie in a folder until it ends,
-    readable by you alone. Web pages are for the machine on which they are made: reach them through ssh -L.
+    To be used in a ``with`` statement, at the end of which it is closed. All connections are encrypted, and open only to who
+    has the keys of this run. They lie in a folder in `folder` until then, readable by you alone. Web pages are for the machine on which they are made: reach them through ssh -L.
 
     Parameters
     ----------
@@ -69,23 +74,26 @@ def slurm_cluster(workers, memory, folder, walltime, queue=None, account=None):
     from dask_jobqueue import SLURMCluster
 
     yours = dask.config.get("jobqueue.slurm.worker-extra-args")
-    cluster = SLURMCluster(
-        queue=queue,
-        account=account,
-        cores=1,
-        memory=memory,
-        walltime=walltime,
-        security=True,
-        shared_temp_directory=os.path.abspath(folder),
-        scheduler_options={"dashboard_address": "127.0.0.1:0"},
-        worker_extra_args=[*yours, *_lifetime(walltime), "--dashboard-address", "127.0.0.1:0"],
-        silence_logs=logging.CRITICAL,
-    )
-    if workers and (refusal := _refusal(cluster)):
-        cluster.close()
-        raise ValueError(f"SLURM takes no job of this kind: {refusal}")
-    cluster.adapt(minimum=workers, maximum=workers)  # replaces those that are lost
-    return cluster
+    security = Security.temporary()
+    with TemporaryDirectory(prefix=".keys.", dir=os.path.abspath(folder)) as keys:  # readable by its owner alone
+        for name in ("tls_ca_file", "tls_worker_cert", "tls_worker_key"):
+            Path(keys, name).write_text(getattr(security, name))
+            setattr(security, name, f"{keys}/{name}")
+        with SLURMCluster(
+            queue=queue,
+            account=account,
+            cores=1,
+            memory=memory,
+            walltime=walltime,
+            security=security,
+            scheduler_options={"dashboard_address": "127.0.0.1:0"},
+            worker_extra_args=[*yours, *_lifetime(walltime), "--dashboard-address", "127.0.0.1:0"],
+            silence_logs=logging.CRITICAL,
+        ) as cluster:
+            if workers and (refusal := _refusal(cluster)):
+                raise ValueError(f"SLURM takes no job of this kind: {refusal}")
+            cluster.adapt(minimum=workers, maximum=workers)  # replaces those that are lost
+            yield cluster
 
 
 def kubernetes_cluster(workers, memory, container):
