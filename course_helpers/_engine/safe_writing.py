@@ -11,6 +11,8 @@ from pathlib import Path
 import dask
 import dask.array as da
 import numpy as np
+from dask.base import compute_as_if_collection
+from dask.core import flatten
 from dask.system import CPU_COUNT
 from zarr.codecs import Crc32cCodec, ZstdCodec
 
@@ -22,6 +24,8 @@ CODECS = (ZstdCodec(level=3), Crc32cCodec())
 WRITE_ALL_CHUNKS = {"write_empty_chunks": True}
 # This file marks a folder of ours, and says what the unfinished store in it is made from. Nothing else is ever deleted.
 MARK = "unfinished.json"
+# So begins the name of a dask array that holds what is in files, and nothing else. No function has a name with a space.
+OF_FILES = "image file-"
 
 
 class StorageError(RuntimeError):
@@ -32,8 +36,8 @@ class StorageError(RuntimeError):
 def written_beside(path, overwrite, source=None):
     """Give a place to write a store to, which gets the name `path` at the end; meanwhile nobody else may write it.
 
-    All lies in the folder `path` + ".partial", which is deleted after an error. With a `source`, this folder is the place:
-    after an error it is kept, and given again to whoever has the same source.
+    All lies in the folder `path` + ".partial", which is deleted after an error. With a `source`, it is kept, and given again
+    to whoever has the same source.
     """
     path = Path(os.path.realpath(path))  # where a link leads to; "folder/.." has no name of its own
     partial, aside = path.with_name(f"{path.name}.partial"), path.with_name(f".{path.name}.replaced")
@@ -41,7 +45,7 @@ def written_beside(path, overwrite, source=None):
         put_back(aside, path)  # another run was killed before it had replaced the store, or before it could clean up
         check_target(path, overwrite)
         begin(aside)
-        store = partial if source else partial / "store"
+        store = partial / "store"
         try:
             begin(partial, source)
             yield store
@@ -49,10 +53,9 @@ def written_beside(path, overwrite, source=None):
             if path.exists():
                 os.replace(path, aside / "store")
             os.replace(store, path)
-            (path / MARK).unlink(missing_ok=True)
         finally:  # also after Ctrl+C or "Interrupt kernel"
             put_back(aside, path)
-            if not source:
+            if not (source and store.exists()):
                 discard(partial)
 
 
@@ -137,12 +140,15 @@ def fitting(chunks, shape):
     return tuple(map(min, per_axis(chunks, "chunks", len(shape), 1), shape))
 
 
-def store_verified(image, target):
-    """Write a dask array into a Zarr array, one task per file, and read back what each of them has written."""
+def store_verified(image, target, places=None):
+    """Write a dask array into a Zarr array, one task per file, and read back what each has written; all, or some places."""
     honest = image.map_blocks(_as_declared, dtype=image.dtype, meta=image._meta)
     # After an error, the pool waits for tasks that still write, so that the caller can clean up behind them.
     with ThreadPoolExecutor(dask.config.get("num_workers", CPU_COUNT)) as pool, dask.config.set(pool=pool):
-        da.store(honest.rechunk(target.chunks), Verified(target), lock=False)
+        lazy = {"compute": False, "return_stored": True, "load_stored": False}
+        stored = da.store(honest.rechunk(target.chunks), Verified(target), lock=False, **lazy)
+        keys = [key for key in flatten(stored.__dask_keys__()) if places is None or key[1:] in places]
+        compute_as_if_collection(da.Array, stored.dask, keys)  # and nothing that only others need
 
 
 def _as_declared(block, block_info):
