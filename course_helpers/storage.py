@@ -125,7 +125,11 @@ def write_verified(image, path, chunks=None, compressors=CODECS, overwrite=False
     resumes = image.name.startswith(OF_FILES) and any(map(_notices_damage, planned.compressors))
     source = [image.name, planned.metadata.to_dict()] if resumes else None
     with written_beside(path, overwrite, source) as partial:
-        (partial / "zarr.json").unlink(missing_ok=True)  # of an earlier run, and perhaps damaged: made anew
+        for file in [
+            *partial.rglob("*.partial"),
+            *partial.glob("zarr.json"),
+        ]:  # which an earlier run has left half written
+            file.unlink()
         target, report = zarr.create_array(partial, config=WRITE_ALL_CHUNKS, **layout), check_store(partial)
         store_verified(image, target, {*report.missing, *report.damaged})
     return open_stored(path)
