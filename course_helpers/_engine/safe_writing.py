@@ -12,7 +12,6 @@ import dask
 import dask.array as da
 import numpy as np
 from dask.base import compute_as_if_collection
-from dask.core import flatten
 from dask.system import CPU_COUNT
 from zarr.codecs import Crc32cCodec, ZstdCodec
 
@@ -26,6 +25,7 @@ WRITE_ALL_CHUNKS = {"write_empty_chunks": True}
 MARK = "unfinished.json"
 # So begins the name of a dask array that holds what is in files, and nothing else. No function has a name with a space.
 OF_FILES = "image file-"
+BATCH = 2000  # chunks that one dask graph writes: a task takes some kilobytes
 
 
 class StorageError(RuntimeError):
@@ -141,14 +141,25 @@ def fitting(chunks, shape):
 
 
 def store_verified(image, target, places=None):
-    """Write a dask array into a Zarr array, one task per file, and read back what each has written; all, or some places."""
-    honest = image.map_blocks(_as_declared, dtype=image.dtype, meta=image._meta)
+    """Write chunks of a dask array into a Zarr array, at some places or all, one task per file, and read each of them back."""
+    places = sorted(np.ndindex(target.cdata_shape) if places is None else places)
+    # What is read from a file can be read in parts, whose graphs take little memory. Others might compute things twice.
+    batch = BATCH if image.name.startswith(OF_FILES) else max(len(places), 1)
     # After an error, the pool waits for tasks that still write, so that the caller can clean up behind them.
     with ThreadPoolExecutor(dask.config.get("num_workers", CPU_COUNT)) as pool, dask.config.set(pool=pool):
-        lazy = {"compute": False, "return_stored": True, "load_stored": False}
-        stored = da.store(honest.rechunk(target.chunks), Verified(target), lock=False, **lazy)
-        keys = [key for key in flatten(stored.__dask_keys__()) if places is None or key[1:] in places]
-        compute_as_if_collection(da.Array, stored.dask, keys)  # and nothing that only others need
+        for start in range(0, len(places), batch):
+            _store_batch(image, target, np.array(places[start : start + batch]))
+
+
+def _store_batch(image, target, places):
+    """Write the chunks at these places."""
+    low, high = places.min(axis=0), places.max(axis=0) + 1
+    box = tuple(map(slice, low * target.chunks, np.minimum(high * target.chunks, target.shape)))
+    part = image[box]
+    honest = part.map_blocks(_as_declared, dtype=part.dtype, meta=part._meta).rechunk(target.chunks)
+    lazy = {"compute": False, "return_stored": True, "load_stored": False}
+    stored = da.store(honest, Verified(target), lock=False, regions=box, **lazy)
+    compute_as_if_collection(da.Array, stored.dask, [(stored.name, *place) for place in (places - low).tolist()])
 
 
 def _as_declared(block, block_info):
