@@ -125,11 +125,8 @@ def write_verified(image, path, chunks=None, compressors=CODECS, overwrite=False
     resumes = image.name.startswith(OF_FILES) and any(map(_notices_damage, planned.compressors))
     source = [image.name, planned.metadata.to_dict()] if resumes else None
     with written_beside(path, overwrite, source) as partial:
-        for file in [
-            *partial.rglob("*.partial"),
-            *partial.glob("zarr.json"),
-        ]:  # which an earlier run has left half written
-            file.unlink()
+        for file in [partial / "zarr.json", *partial.rglob("*.partial")]:
+            file.unlink(missing_ok=True)  # an earlier run may have left it half written
         target, report = zarr.create_array(partial, config=WRITE_ALL_CHUNKS, **layout), check_store(partial)
         store_verified(image, target, {*report.missing, *report.damaged})
     return open_stored(path)
