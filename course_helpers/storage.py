@@ -88,10 +88,12 @@ def write_verified(image, path, chunks=None, compressors=CODECS, overwrite=False
     """Store an image in Zarr 3 chunk by chunk, read all of it back, and only then give it its name.
 
     Dask chunks are merged or cut so that no two tasks write into the same file. If anything fails, `path` is what it was
-    before. Under way, everything lies in the folder `path` + ".partial". Of the array that `open_image` gives, this folder is
-    kept after an error, an interruption or a kill: the next call with the same arguments keeps each chunk in it that reads
-    back without damage. If a file has changed in the meantime, it starts anew. Any other image starts anew, too, because its
-    name does not tell whether it is still the same; and so it does with `compressors` that do not notice every damage.
+    before.
+
+    Under way, all lies in the folder `path` + ".partial". If `image` is the array that `open_image` gives, as it is, this folder
+    outlives an error, an interruption or a kill: the next call with the same arguments keeps each chunk that reads back without
+    damage, and goes on with the others. It starts anew if a file has changed, for an image that is computed or comes from a Zarr
+    store (nothing tells whether it is still the same), and with `compressors` that do not notice every damage.
 
     Parameters
     ----------
@@ -145,8 +147,8 @@ def check_store(path):
     """Read every chunk file of a Zarr 3 array, and tell which are missing or damaged.
 
     A missing file is reported, although reading it gives the fill value. It may be an empty part of the image, unless the
-    store was written by `write_verified`, which writes empty parts as well. Damage is noticed for certain
-    only where ``has_checksums`` is True; else only if the bytes can no longer be decoded.
+    store was written by `write_verified`, which writes empty parts as well. Damage is noticed for certain only where
+    ``has_checksums`` is True; else only if the bytes can no longer be decoded.
 
     Returns a `StoreReport`; raises FileNotFoundError or ValueError if `path` is no array in Zarr format 3.
     """

@@ -775,6 +775,9 @@ def test_the_memory_of_a_conversion_does_not_grow_with_the_image(tmp_path, monke
     monkeypatch.setattr(image_files, "LARGE", 2**19)
     pixels = np.random.default_rng(5).integers(256, size=(4096, 3072), dtype=np.uint8)
     tifffile.imwrite(tmp_path / "a.tif", pixels, compression="zlib" if kind else None, **kind)
-    with dask.config.set(num_workers=2):
-        peak = peak_of(lambda name: write_verified(open_image(tmp_path / "a.tif").array, tmp_path / name, (256, 512)))
+    monkeypatch.setattr(safe_writing, "BATCH", 24)
+    image, tasks = open_image(tmp_path / "a.tif").array, []
+    with dask.config.set(num_workers=2), Callback(start=lambda graph: tasks.append(len(graph))):
+        peak = peak_of(lambda name: write_verified(image, tmp_path / name, (256, 512)))
     assert peak < 0.5 * pixels.nbytes, peak
+    assert max(tasks) < 0.3 * sum(tasks)  # in two runs: tasks take memory, too
