@@ -130,7 +130,7 @@ def write_verified(image, path, chunks=None, compressors=CODECS, overwrite=False
         for file in [partial / "zarr.json", *partial.rglob("*.partial")]:
             file.unlink(missing_ok=True)  # an earlier run may have left it half written
         target, report = zarr.create_array(partial, config=WRITE_ALL_CHUNKS, **layout), check_store(partial)
-        store_verified(image, target, {*report.missing, *report.damaged})
+        store_verified(image, target, report.missing + report.damaged)
     return open_stored(path)
 
 

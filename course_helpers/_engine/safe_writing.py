@@ -25,7 +25,7 @@ WRITE_ALL_CHUNKS = {"write_empty_chunks": True}
 MARK = "unfinished.json"
 # So begins the name of a dask array that holds what is in files, and nothing else. No function has a name with a space.
 OF_FILES = "image file-"
-BATCH = 2000  # chunks that one dask graph writes: a task takes some kilobytes
+BATCH = 1000  # chunks that one dask graph writes of such an array: a task takes some kilobytes
 
 
 class StorageError(RuntimeError):
@@ -142,13 +142,22 @@ def fitting(chunks, shape):
 
 def store_verified(image, target, places=None):
     """Write chunks of a dask array into a Zarr array, at some places or all, one task per file, and read each of them back."""
-    places = sorted(np.ndindex(target.cdata_shape) if places is None else places)
-    # What is read from a file can be read in parts, whose graphs take little memory. Others might compute things twice.
-    batch = BATCH if image.name.startswith(OF_FILES) else max(len(places), 1)
+    places = list(np.ndindex(target.cdata_shape) if places is None else places)
+    # What is computed is not cut into batches: the same might be computed for several of them.
+    batches = _batches(image.chunksize, target.chunks, places) if image.name.startswith(OF_FILES) else [places]
     # After an error, the pool waits for tasks that still write, so that the caller can clean up behind them.
     with ThreadPoolExecutor(dask.config.get("num_workers", CPU_COUNT)) as pool, dask.config.set(pool=pool):
-        for start in range(0, len(places), batch):
-            _store_batch(image, target, np.array(places[start : start + batch]))
+        for batch in filter(None, batches):
+            _store_batch(image, target, np.array(batch))
+
+
+def _batches(blocks, chunks, places):
+    """Yield places of chunks, block by block, so that a graph takes little memory, and few blocks are read more than once."""
+    blocks = np.maximum(blocks, chunks)
+    ordered = sorted(places, key=lambda place: (tuple(np.multiply(place, chunks) // blocks), place))
+    count = max(BATCH, 2 * int(np.prod(-(-blocks // chunks))))
+    for start in range(0, len(places), count):
+        yield ordered[start : start + count]
 
 
 def _store_batch(image, target, places):
