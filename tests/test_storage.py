@@ -453,6 +453,11 @@ def test_another_source_or_layout_starts_anew(tmp_path, interrupted, change):
     assert set(places) == set(np.ndindex(7, 5))
 
 
+def test_few_of_the_chunks_in_a_file_are_read_twice(tmp_path, interrupted):
+    image, places = interrupted
+    assert np.array_equal(stored_from(tmp_path, chunks=(16, 16))[:], image) and len(places) < 2 * 35
+
+
 @pytest.mark.parametrize("kind", ["no checksum", "computed"])
 def test_what_cannot_be_told_from_another_image_or_from_damage_is_not_kept(tmp_path, interrupted, kind):
     image = open_image(tmp_path / "a.tif", 0).array
