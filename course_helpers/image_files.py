@@ -109,7 +109,7 @@ def open_image(path, number=None):
             stored = closing.enter_context(open_format(path))
         main = [n for n, one in enumerate(stored) if not one.aside]
         number = main[0] if number is None and len(main) == 1 else number
-        one, number = chosen(stored, number, "number", path), int(number or 0)
+        one, number = chosen(stored, number, path), int(number or 0)
         with decoding(what=path):
             details = one.details()
     shape, dtype, axes = tuple(map(int, one.shape)), np.dtype(one.dtype).newbyteorder("="), details.axes

@@ -47,14 +47,14 @@ def images_of(tiff_path):
         yield images
 
 
-def chosen(images, number, name="series", what="the TIFF file"):
+def chosen(images, number, what):
     """Return one of the images of a file; raise TypeError or ValueError if there is no such, or several to choose."""
     if not images:
         raise StorageError(f"{what} holds no image. It may be empty or cut off: save it again.")
     if number is None and len(images) > 1:
         listed = "; ".join(f"{n}: {image.name or 'image'} {image.shape}" for n, image in enumerate(images))
-        raise ValueError(f"{what} holds {len(images)} images. Choose one, such as {name}=0, of {listed}.")
-    return images[whole_number(number or 0, name, 0, len(images) - 1)]
+        raise ValueError(f"{what} holds {len(images)} images. Choose one, such as number=0, of {listed}.")
+    return images[whole_number(number or 0, "number", 0, len(images) - 1)]
 
 
 def tiff_reader(series):
