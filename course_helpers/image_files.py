@@ -11,7 +11,7 @@ import numpy as np
 from course_helpers._arguments import whole_number
 from course_helpers._engine.image_formats import Pixels, format_of
 from course_helpers._engine.safe_writing import StorageError
-from course_helpers._engine.tiff_pieces import chosen, decoding
+from course_helpers._engine.tiff_images import chosen, decoding
 
 JOINED, LARGE = (
     2**20,
@@ -90,7 +90,8 @@ def open_image(path, number=None):
     Returns
     -------
     Image
-        ``array``: dask array of the file's numbers and dtype, with chunks of whole tiles, strips or planes.
+        ``array``: dask array of the file's numbers and dtype, with chunks of whole tiles, strips or planes. `write_verified`
+        stores it as it is, and goes on after an interruption.
         ``axes``: a letter per axis: T time, C channel, Z, Y, X, S colours of a pixel, Q not named in the file.
         ``pixel_size``: dict axis -> micrometres, where the file says so. A resolution per inch or centimetre counts only
         if it means less than 20 micrometres: 72 dpi is that of a screen.
@@ -111,7 +112,7 @@ def open_image(path, number=None):
             stored = closing.enter_context(open_format(path))
         main = [n for n, one in enumerate(stored) if not one.aside]
         number = main[0] if number is None and len(main) == 1 else number
-        one, number = chosen(stored, number, "number", path), int(number or 0)
+        one, number = chosen(stored, number, path), int(number or 0)
         with decoding(what=path):
             details = one.details()
     shape, dtype = tuple(map(int, one.shape)), np.dtype(one.dtype).newbyteorder("=")
@@ -119,7 +120,8 @@ def open_image(path, number=None):
     if len(axes) != len(shape) or 0 in shape:
         raise StorageError(f"{path} names the axes {axes} of an image of shape {shape}. Save it again.")
     chunks = _chunks(shape, dtype.itemsize, details.pieces, axes)
-    array = da.from_array(Pixels(path, number, shape, dtype), chunks, name=False, getitem=Pixels.read)
+    pixels = Pixels(path, number, shape, dtype, details.files)
+    array = da.from_array(pixels, chunks, name=pixels.name(chunks), getitem=Pixels.read)
     pixel_size = {axis: details.pixel_size[axis] for axis in axes if axis in "ZYX" and axis in details.pixel_size}
     channels = details.channels if any(details.channels) else []
     images = [" ".join(f"{n}: {one.name} {tuple(one.shape)} {one.dtype}".split()) for n, one in enumerate(stored)]

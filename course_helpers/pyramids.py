@@ -14,8 +14,7 @@ import zarr
 from yaozarrs.write.v05 import prepare_image
 
 from course_helpers._arguments import dask_array, per_axis, real_number
-from course_helpers._engine.safe_writing import Verified, held, store_verified, written_beside, zarr_dtype
-from course_helpers._engine.tiff_pieces import chunk_shape
+from course_helpers._engine.safe_writing import Verified, fitting, held, store_verified, written_beside, zarr_dtype
 from course_helpers._engine.windows import check_integer
 from course_helpers.tiling import compute_in_patches
 
@@ -141,7 +140,9 @@ def create_pyramid(
             "of T, C and Z in this order, then YX. Reorder it with dask.array.moveaxis; colours (S) are channels (C)."
         )
     shape = per_axis(tuple(shape), "shape", len(axes), 1)
-    chunks = chunk_shape(chunks, axes, shape)
+    if isinstance(chunks, (tuple, list)):
+        chunks = (1,) * (len(shape) - len(chunks)) + tuple(chunks)
+    chunks = fitting(chunks, shape)
     sizes = pixel_size if isinstance(pixel_size, dict) else dict.fromkeys("ZYX", pixel_size)
     if not set(sizes) <= set("ZYX"):
         raise ValueError(f"pixel_size is {sizes}, but must be a number, or a dict of numbers for Z, Y and X.")

@@ -14,6 +14,7 @@ from zarr.storage import LocalStore, WrapperStore
 from course_helpers._arguments import dask_array
 from course_helpers._engine.safe_writing import (
     CODECS,
+    OF_FILES,
     WRITE_ALL_CHUNKS,
     StorageError,
     fitting,
@@ -89,6 +90,11 @@ def write_verified(image, path, chunks=None, compressors=CODECS, overwrite=False
     Dask chunks are merged or cut so that no two tasks write into the same file. If anything fails, `path` is what it was
     before.
 
+    Under way, all lies in the folder `path` + ".partial". If `image` is the array that `open_image` gives, as it is, this folder
+    outlives an error, an interruption or a kill: the next call with the same arguments keeps each chunk that reads back without
+    damage, and goes on with the others. It starts anew if a file has changed, for an image that is computed or comes from a Zarr
+    store (nothing tells whether it is still the same), and with `compressors` that do not notice every damage.
+
     Parameters
     ----------
     image : dask.array.Array or numpy.ndarray
@@ -111,13 +117,20 @@ def write_verified(image, path, chunks=None, compressors=CODECS, overwrite=False
     TypeError, ValueError, FileNotFoundError, FileExistsError
         If an argument cannot be used, or `path` exists and may not be overwritten.
     StorageError
-        If a block does not have the shape or dtype that the image declares, or reads back differently.
+        If a block does not have the shape or dtype that the image declares, or reads back differently, or what `open_image`
+        raises when it reads.
     """
     image = dask_array(da.asanyarray(image), "image")
     chunks = fitting(image.chunksize if chunks is None else chunks, image.shape)
-    with written_beside(path, overwrite) as partial:
-        layout = {"shape": image.shape, "dtype": zarr_dtype(image.dtype), "chunks": chunks, "compressors": compressors}
-        store_verified(image, zarr.create_array(partial, config=WRITE_ALL_CHUNKS, **layout))
+    layout = {"shape": image.shape, "dtype": zarr_dtype(image.dtype), "chunks": chunks, "compressors": compressors}
+    planned = zarr.create_array({}, **layout)
+    resumes = image.name.startswith(OF_FILES) and any(map(_notices_damage, planned.compressors))
+    source = [image.name, planned.metadata.to_dict()] if resumes else None
+    with written_beside(path, overwrite, source) as partial:
+        for file in [partial / "zarr.json", *partial.rglob("*.partial")]:
+            file.unlink(missing_ok=True)  # an earlier run may have left it half written
+        target, report = zarr.create_array(partial, config=WRITE_ALL_CHUNKS, **layout), check_store(partial)
+        store_verified(image, target, report.missing + report.damaged)
     return open_stored(path)
 
 
@@ -134,8 +147,8 @@ def check_store(path):
     """Read every chunk file of a Zarr 3 array, and tell which are missing or damaged.
 
     A missing file is reported, although reading it gives the fill value. It may be an empty part of the image, unless the
-    store was written by `write_verified` or `convert_tiff`, which write empty parts as well. Damage is noticed for certain
-    only where ``has_checksums`` is True; else only if the bytes can no longer be decoded.
+    store was written by `write_verified`, which writes empty parts as well. Damage is noticed for certain only where
+    ``has_checksums`` is True; else only if the bytes can no longer be decoded.
 
     Returns a `StoreReport`; raises FileNotFoundError or ValueError if `path` is no array in Zarr format 3.
     """

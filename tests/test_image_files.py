@@ -14,7 +14,10 @@ import numpy as np
 import pytest
 import tifffile
 import zarr
+from random_images import DTYPES, for_any_seed, random_pixels
 
+from course_helpers import image_files
+from course_helpers._engine import image_formats
 from course_helpers._engine.safe_writing import StorageError
 from course_helpers.image_files import open_image
 
@@ -183,6 +186,10 @@ def test_companions_need_not_be_chosen_and_several_images_must(tmp_path):
     image = open_image(tmp_path / "a.tif")
     assert image.array.shape == (40, 50) and "image 1 of 2" in repr(image) and len(image.images) == 2
     assert open_image(tmp_path / "a.tif", 0).array.shape == (20, 25)
+    with tifffile.TiffWriter(tmp_path / "levels.tif") as file:
+        file.write(PLANE, subifds=1, tile=(16, 16))
+        file.write(PLANE[::2, ::2], subfiletype=1, tile=(16, 16))
+    assert np.array_equal(open_image(tmp_path / "levels.tif").array.compute(), PLANE)
     ome_zarr(tmp_path / "a.zarr", "0.5")
     assert (open_image(tmp_path / "a.zarr", 1).array.compute() == PIXELS // 2).all()
     czi(tmp_path / "a.czi", scenes=2)
@@ -219,6 +226,191 @@ def test_what_is_lost_or_changes_is_no_silent_zero(tmp_path, monkeypatch):
             image.array.compute()
 
 
+# TIFF
+
+
+KINDS = {
+    "one run of bytes": {},
+    "strips": {"rowsperstrip": 7, "compression": "zlib"},
+    "tiles": {"tile": (48, 32), "compression": "zlib"},
+    "tiles without compression": {"tile": (48, 32)},
+}
+PLANE = np.random.default_rng(1).integers(1, 256, size=(120, 170), dtype=np.uint8)
+
+
+@for_any_seed(60)
+def test_any_tiff_comes_back_bit_by_bit_with_the_colours_of_a_pixel_in_one_chunk(tmp_path, seed):
+    rng = np.random.default_rng(seed)
+    shape = [*rng.integers(2, 4, size=rng.integers(3)), *rng.integers(20, 80, size=2)]
+    dtype = np.dtype(rng.choice(DTYPES))
+    planar = None if dtype == "?" else rng.choice([None, None, "contig", "separate"])
+    colours = {None: [], "contig": len(shape), "separate": len(shape) - 2}[planar]
+    pixels = random_pixels(rng, np.insert(shape, colours, 3), dtype)
+    options = {"photometric": "rgb", "planarconfig": planar} if planar else {}
+    options |= {"byteorder": rng.choice(["<", ">"]), "bigtiff": rng.random() < 0.5}
+    tiff(tmp_path / "a.tif", pixels, **KINDS[rng.choice(list(KINDS))] | options)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(image_files, "LARGE", 2 ** rng.integers(6, 20))
+        image = open_image(tmp_path / "a.tif")
+    assert image.array.dtype == dtype.newbyteorder("=")
+    assert image.array.compute().tobytes() == pixels.astype(image.array.dtype).tobytes()
+    assert [sizes for axis, sizes in zip(image.axes, image.array.chunks) if axis == "S"] == [(3,)] * (
+        planar is not None
+    )
+
+
+def ome_in_two_files(path, other):
+    """Write four planes, with offsets as in one file; the first file lists all of them."""
+    planes = np.stack([PLANE // divisor for divisor in (1, 2, 3, 4)])
+    unit = "urn:uuid"
+    data = "".join(
+        f'<TiffData FirstT="{t}" IFD="{t}" PlaneCount="1"><UUID FileName="{file}">{unit}:{file}</UUID></TiffData>'
+        for t, file in enumerate([path.name, path.name, other.name, other.name])
+    )
+    sizes = 'SizeX="170" SizeY="120" SizeC="1" SizeZ="1" SizeT="4"'
+    pixels = f'<Pixels ID="P" DimensionOrder="XYCZT" Type="uint8" {sizes}>{data}</Pixels>'
+    for number, file in enumerate([path, other]):
+        said = f'<OME xmlns="{OME}" UUID="{unit}:{file.name}"><Image ID="I">{pixels}</Image></OME>'
+        part = planes * np.isin(range(4), [2 * number, 2 * number + 1])[:, np.newaxis, np.newaxis]
+        tiff(file, part, description=said, metadata=None)
+    return planes
+
+
+OME = "http://www.openmicroscopy.org/Schemas/OME/2016-06"
+
+
+def test_an_image_in_several_files_is_read_whole_or_not_at_all(tmp_path):
+    path, other = tmp_path / "a.ome.tif", tmp_path / "b.ome.tif"
+    planes = ome_in_two_files(path, other)
+    assert np.array_equal(open_image(path).array.compute(), planes)
+    other.unlink()
+    with pytest.raises(StorageError, match="lacks 2 of 4 planes"):
+        open_image(path)
+    for prefix, name in [("", "xmlns"), ("ome:", "xmlns:ome")]:  # a part that does not list the others
+        of_first = f'<{prefix}BinaryOnly MetadataFile="a.ome.tif" UUID="urn:uuid:a"/>'
+        said = f'<{prefix}OME {name}="{OME}">{of_first}</{prefix}OME>'
+        tiff(other, PLANE, description=said, metadata=None)
+        with pytest.raises(StorageError, match="one part of an image in several files"):
+            open_image(other)
+
+
+def micro_manager_stack(path, planes, number):
+    """A part of a recording by Micro-Manager: a header, pages of 13 tags before their pixels, and an index of them."""
+    height, width = planes[0].shape
+    summary = json.dumps({"MicroManagerVersion": "2", "Frames": number, "Prefix": "a"}).encode()
+    size = 162 + height * width
+    offsets = [40 + len(summary) + size * plane for plane in range(len(planes))]
+    header = [offsets[0], 54773648, offsets[-1] + size, 0, 0, 0, 0, 2355492, len(summary)]
+    content = b"II*\0" + np.array(header, "<u4").tobytes() + summary
+    for offset, plane in zip(offsets, planes):
+        tags = {256: width, 257: height, 258: 8, 259: 1, 262: 1, 273: offset + 162, 277: 1, 278: height}
+        tags |= {279: height * width, 284: 1, 296: 1, 339: 1, 51123: 40}  # the last one is text: it lies there
+        content += np.array([13], "<u2").tobytes()
+        for tag, value in tags.items():
+            kind, count = (2, len(summary)) if tag == 51123 else (4, 1)
+            content += np.array([tag, kind], "<u2").tobytes() + np.array([count, value], "<u4").tobytes()
+        content += np.array([offset + size if offset < offsets[-1] else 0], "<u4").tobytes() + plane.tobytes()
+    first = int(path.stem[-1]) * len(planes)
+    index = [[0, 0, first + plane, 0, offset] for plane, offset in enumerate(offsets)]
+    path.write_bytes(content + np.array([3453623, len(planes), *np.ravel(index)], "<u4").tobytes())
+
+
+@pytest.mark.parametrize("planes", [1, 3])
+def test_a_recording_of_which_files_are_missing_is_refused(tmp_path, planes):
+    stack = np.stack([PLANE // (plane + 1) for plane in range(2 * planes)])
+    for part in (0, 1):
+        micro_manager_stack(tmp_path / f"a_MMStack_{part}.tif", stack[part * planes :][:planes], 2 * planes)
+    assert np.array_equal(open_image(tmp_path / "a_MMStack_0.tif").array.compute(), stack)
+    (tmp_path / "a_MMStack_1.tif").unlink()
+    with pytest.raises(StorageError, match=f"lacks {planes} of {2 * planes} planes"):
+        open_image(tmp_path / "a_MMStack_0.tif")
+
+
+@pytest.mark.parametrize(
+    "tag, change",
+    [
+        ("TileOffsets", lambda places: [0, *places[1:]]),
+        ("TileOffsets", lambda places: [places[1] + 5, *places[1:]]),
+        ("TileByteCounts", lambda sizes: [0, *sizes[1:]]),
+        ("TileByteCounts", lambda sizes: [sizes[0] + 5, *sizes[1:]]),
+    ],
+)
+def test_tiles_that_lie_nowhere_or_in_each_other_are_refused(tmp_path, tag, change):
+    tiff(tmp_path / "a.tif", PLANE, tile=(48, 32))
+    with tifffile.TiffFile(tmp_path / "a.tif", mode="r+b") as file:
+        values = file.pages[0].tags[tag]
+        values.overwrite(change(values.value))
+    with pytest.raises(StorageError, match="does not say where its pixels are"):
+        open_image(tmp_path / "a.tif")
+
+
+def test_damaged_and_undecodable_tiffs_are_reported(tmp_path):
+    tiff(path := tmp_path / "a.tif", PLANE, **KINDS["tiles"])
+    with tifffile.TiffFile(path) as file:
+        last = file.pages[0].dataoffsets[-1]
+    content = bytearray(path.read_bytes())
+    content[last + 5] ^= 0xFF
+    path.write_bytes(content)
+    with pytest.raises(StorageError, match="cannot be read at .* damaged"):
+        open_image(path).array.compute()
+    with tifffile.TiffFile(path, mode="r+b") as file:
+        file.pages[0].tags["Compression"].overwrite(34927)  # a compression that tifffile cannot read
+    with pytest.raises(StorageError, match="cannot be read at .* save the file again"):
+        open_image(path).array.compute()
+
+
+@pytest.mark.parametrize("kind", ["strips", "tiles", "tiles without compression"])
+def test_a_flipped_bit_outside_the_pixels_gives_an_error_or_what_tifffile_reads(tmp_path, kind):
+    """Among others those in the list of offsets; what tifffile itself reads may be wrong, but is no gap filled by us."""
+    tiff(tmp_path / "a.tif", PLANE[:64, :64], **KINDS[kind])
+    content = (tmp_path / "a.tif").read_bytes()
+    with tifffile.TiffFile(tmp_path / "a.tif") as file:
+        start = file.pages[0].dataoffsets[0]
+    flips = np.random.default_rng(4).choice(8 * start, size=100, replace=False)
+    for position, bit in zip(*divmod(flips, 8)):
+        damaged = bytearray(content)
+        damaged[position] ^= 1 << bit
+        (tmp_path / "b.tif").write_bytes(damaged)
+        try:
+            pixels = open_image(tmp_path / "b.tif").array.compute()
+        except (StorageError, ValueError):
+            continue
+        assert np.array_equal(pixels, tifffile.imread(tmp_path / "b.tif")), (position, bit)
+
+
+@pytest.mark.parametrize("kind", ["a file", "several files", "a folder"])
+def test_a_file_that_changes_is_noticed_also_while_it_is_read_and_has_another_name(tmp_path, monkeypatch, kind):
+    path, other = tmp_path / "a", tmp_path / "b.ome.tif"
+    if kind == "several files":
+        ome_in_two_files(path, other)
+    elif kind == "a folder":
+        folder(path)
+        other = path / "a_z10.tif"
+    else:
+        tiff(path)
+        other = path
+    image = open_image(path)
+    assert image.array.name == open_image(path).array.name
+    image.array.compute()
+    asarray = np.asarray
+    monkeypatch.setattr(image_formats.np, "asarray", lambda *pixels: os.utime(other, ns=(1, 1)) or asarray(*pixels))
+    with pytest.raises(StorageError, match=f"{other.name} has changed since it was opened"):
+        image.array.compute()
+    assert image.array.name != open_image(path).array.name
+
+
+def test_what_may_change_unseen_never_has_the_same_name(tmp_path):
+    ome_zarr(tmp_path / "a.zarr", "0.5")
+    h5py = pytest.importorskip("h5py")
+    with h5py.File(tmp_path / "a.h5", "w") as file:  # its pixels are in other files
+        file.create_virtual_dataset("a", h5py.VirtualLayout((40, 50), np.uint16))
+    for name, number in (("a.zarr", 0), ("a.zarr", 1), ("a.h5", 0)):
+        assert len({open_image(tmp_path / name, number).array.name for _ in range(2)}) == 2
+
+
+# Refused
+
+
 def part_of_ome(path):
     tiff(path, PIXELS[0, :1], metadata={"axes": "CYX"}, ome=True)
     text = tifffile.tiffcomment(path).replace('SizeC="1"', 'SizeC="2"')
@@ -229,6 +421,7 @@ REFUSED = {
     "gone.tif": (lambda path: None, FileNotFoundError, "there is no file or folder .*gone.tif. Check"),
     "text.tif": (lambda path: path.write_text("text"), ValueError, "begins with b'text', but must be TIFF"),
     "empty": (lambda path: path.mkdir(), StorageError, "holds no TIFF file, but must be"),
+    "short.tif": (lambda path: path.write_bytes(b"II*\0\0\0\0\0"), StorageError, "holds no image"),
     "gap": (lambda path: folder(path, "gap"), StorageError, "a file is missing"),
     "mixed": (lambda path: folder(path, "a_z10.tif"), StorageError, "a_z10.tif holds .* one image like a_z9.tif"),
     "name": (lambda path: folder(path, "b.tif"), StorageError, "differ in numbers alone"),

@@ -1,4 +1,4 @@
-"""Storing: counted reads, verified writing, damage, conversion of TIFF files, pyramids."""
+"""Storing: counted reads, verified writing, resuming, damage, pyramids."""
 
 import errno
 import gc
@@ -20,15 +20,16 @@ import pytest
 import tifffile
 import yaozarrs
 import zarr
+from dask.callbacks import Callback
 from random_images import DTYPES, for_any_seed, random_chunks, random_pixels
 from zarr.storage import MemoryStore, WrapperStore
 
-from course_helpers import storage, tiff
+from course_helpers import image_files, storage
 from course_helpers._engine import safe_writing
+from course_helpers._engine.image_formats import Pixels
 from course_helpers.image_files import open_image
 from course_helpers.pyramids import create_pyramid, open_pyramid, view_window, write_labels, write_pyramid
 from course_helpers.storage import CountingStore, StorageError, check_store, open_stored, write_verified
-from course_helpers.tiff import convert_tiff
 
 
 @pytest.fixture(scope="module")
@@ -130,19 +131,19 @@ def test_blocks_that_break_their_promise_are_noticed(tmp_path, image, change):
     assert names(tmp_path) == []
 
 
-@pytest.fixture(params=["write_verified", "write_pyramid", "convert_tiff"])
+@pytest.fixture(params=["write_verified", "write_pyramid", "open_image"])
 def write(request, tmp_path_factory):
     """A function that stores an image in one of the ways, calls `meanwhile` under way, and returns the finest level."""
 
     def write(image, path, meanwhile=bool, **options):
-        if request.param == "convert_tiff":
+        if request.param == "open_image":
             source = tmp_path_factory.mktemp("tiff") / "a.tif"
             tifffile.imwrite(source, image)
-            return convert_tiff(source, path, progress=lambda pieces: meanwhile() or pieces, **options)
-        tiles = da.from_array(image, chunks=-1).map_blocks(lambda tile: meanwhile() or tile, meta=image[:0, :0])
-        if request.param == "write_verified":
-            return write_verified(tiles, path, **options)
-        return write_pyramid(tiles, path, 1, **options)[0]
+            image = open_image(source).array
+        with Callback(start=lambda graph: meanwhile()):
+            if request.param == "write_pyramid":
+                return write_pyramid(image, path, 1, **options)[0]
+            return write_verified(image, path, **options)
 
     return write
 
@@ -323,17 +324,6 @@ REFUSED = [
     (ValueError, None, lambda image: check_store("folder")),
     (ValueError, "is in Zarr format 2, but must be in format 3", lambda image: check_store("two.zarr")),
     (ValueError, "must be an array. Open one of them: inner", lambda image: check_store("group.zarr")),
-    (FileNotFoundError, None, lambda image: convert_tiff("nowhere.tif", "a")),
-    (StorageError, "not a TIFF file", lambda image: convert_tiff("text.tif", "a")),
-    (StorageError, "holds no image", lambda image: convert_tiff("empty.tif", "a")),
-    (ValueError, "chunks is .*, but must be", lambda image: convert_tiff("tiles.tif", "a", (50, 50, 50))),
-    (TypeError, "chunks is None, but must be", lambda image: convert_tiff("tiles.tif", "a", None)),
-    (TypeError, "max_memory is 9.5, but must be", lambda image: convert_tiff("tiles.tif", "a", max_memory=9.5)),
-    (
-        ValueError,
-        "5000, but .* in pieces of .48, 32.",
-        lambda image: convert_tiff("tiles.tif", "a", 10, max_memory=5000),
-    ),
     (ValueError, "must be two-dimensional", lambda image: create_pyramid("a", (3, 4, 5), "u1", 1)),
     (ValueError, "pixel_size is 0, but must be", lambda image: write_pyramid(image, "a", pixel_size=0)),
     (ValueError, "pixel_size is inf, but must be", lambda image: write_pyramid(image, "a", pixel_size=float("inf"))),
@@ -344,8 +334,6 @@ REFUSED = [
     (ValueError, "levels .* two-dimensional", lambda image: view_window(image, (9, 9), 1)),
     (ValueError, "shows no pixel", lambda image: view_window([image], (-500, 0), 1)),
     (ValueError, "shows no pixel", lambda image: view_window([image], (0, 2000), 1)),
-    (ValueError, "holds 2 images.*series=0.*0: .*1: ", lambda image: convert_tiff("two.tif", "a")),
-    (ValueError, "series is 2, but must be", lambda image: convert_tiff("two.tif", "a", series=2)),
     (ValueError, "unit is 'µm', but .* micrometer", lambda image: write_pyramid(image, "a", pixel_size=1, unit="µm")),
     (TypeError, "labels are float64, but must be", lambda image: write_pyramid(image / 2, "a", 1, labels=True)),
     (ValueError, "lists no multiscales", lambda image: open_pyramid("group.zarr")),
@@ -373,10 +361,6 @@ CHANNELS = [(name, 900) for name in "abc"]
 def test_what_cannot_be_written_or_read_is_refused(tmp_path, image, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "folder").mkdir()
-    (tmp_path / "text.tif").write_text("no image")
-    (tmp_path / "empty.tif").write_bytes(b"II*\0\0\0\0\0")
-    write_tiff("tiles.tif", image, "tiles")
-    write_images("two.tif", image[:16, :16], image)
     zarr.create_array("two.zarr", shape=(4,), dtype="u1", zarr_format=2)
     zarr.create_group("group.zarr").create_array("inner", shape=(4,), dtype="u1")
     write_pyramid(image, "ome.zarr", 1)
@@ -386,6 +370,128 @@ def test_what_cannot_be_written_or_read_is_refused(tmp_path, image, monkeypatch)
         with pytest.raises(error, match=words):
             attempt(image)
         assert sorted(tmp_path.rglob("*")) == before
+
+
+# Resume
+
+
+def stored_from(folder, number=0, stop=False, **options):
+    """Store an image of the file a.tif in folder, with chunks of 64 x 64 unless another is said; or stop half-way."""
+
+    def interrupt(*_):
+        if stop and len(chunk_files(folder)) >= 10:
+            raise KeyboardInterrupt
+
+    with Callback(posttask=interrupt):
+        image = open_image(folder / "a.tif", number).array
+        return write_verified(image, folder / "a.zarr", **{"chunks": (64, 64)} | options)
+
+
+def chunk_files(folder):
+    """Places of the chunks in the unfinished store."""
+    files = (folder / "a.zarr.partial").rglob("c/*/*")
+    return {tuple(map(int, file.parts[-2:])) for file in files if file.name.isdigit()}
+
+
+@pytest.fixture
+def interrupted(tmp_path, monkeypatch):
+    """An image in a.tif, which was interrupted while it was stored in a.zarr, and the list of all chunks that are read."""
+    places, read = [], Pixels.read
+
+    def watched(pixels, region):
+        places.append(tuple(part.start // 64 for part in region))
+        return read(pixels, region)
+
+    monkeypatch.setattr(Pixels, "read", watched)
+    monkeypatch.setattr(image_files, "LARGE", 64 * 64)
+    monkeypatch.setattr(safe_writing, "BATCH", 8)
+    image = np.random.default_rng(2).integers(256, size=(400, 300), dtype=np.uint8)
+    with tifffile.TiffWriter(tmp_path / "a.tif") as file:
+        for pixels in (image, 255 - image):
+            file.write(pixels, metadata={"axes": "YX"})
+    with pytest.raises(KeyboardInterrupt):
+        stored_from(tmp_path, stop=True)
+    assert names(tmp_path) == ["a.tif", "a.zarr.partial"] and 10 <= len(chunk_files(tmp_path)) < 35
+    places.clear()
+    return image, places
+
+
+def test_what_was_interrupted_goes_on_with_what_is_missing_or_damaged(tmp_path, interrupted):
+    image, places = interrupted
+    chunks, kept = tmp_path / "a.zarr.partial" / "store" / "c", chunk_files(tmp_path)
+    harmed = sorted(kept)[:3]
+    for (row, column), harm in zip(harmed, (damage, Path.unlink, lambda file: os.truncate(file, 0))):
+        harm(chunks / f"{row}" / f"{column}")  # as after a power failure
+    (chunks / f"{harmed[0][0]}" / "0.1f.partial").write_text("so Zarr begins a chunk")
+    assert np.array_equal(stored_from(tmp_path)[:], image) and names(tmp_path) == ["a.tif", "a.zarr"]
+    assert sum(file.is_file() for file in (tmp_path / "a.zarr").rglob("*")) == 35 + 1
+    assert sorted(places) == sorted(set(np.ndindex(7, 5)) - kept | set(harmed))
+
+
+@pytest.mark.parametrize("content", [b"", b"\xff\x00", b'{"zarr_format": 3, "node_type": "group"}'])
+def test_damaged_metadata_of_an_unfinished_store_are_made_anew(tmp_path, interrupted, content):
+    (tmp_path / "a.zarr.partial" / "store" / "zarr.json").write_bytes(content)
+    assert np.array_equal(stored_from(tmp_path)[:], interrupted[0]) and names(tmp_path) == ["a.tif", "a.zarr"]
+
+
+@pytest.mark.parametrize("change", ["pixels", "time", "chunks", "number", "compressors"])
+def test_another_source_or_layout_starts_anew(tmp_path, interrupted, change):
+    image, places = interrupted
+    status = os.stat(tmp_path / "a.tif")
+    if change == "pixels":  # same shape, same time
+        tifffile.imwrite(tmp_path / "a.tif", image := 255 - image)
+    os.utime(tmp_path / "a.tif", ns=(status.st_atime_ns, status.st_mtime_ns + 10**9 * (change == "time")))
+    options = {
+        "chunks": {"chunks": (32, 128)},
+        "compressors": {"compressors": zarr.codecs.Crc32cCodec()},
+        "number": {"number": 1},
+    }
+    array = stored_from(
+        tmp_path, **options.get(change, {})
+    )  # as many pixels in a chunk: those that are there can be decoded
+    assert np.array_equal(array[:], 255 - image if change == "number" else image)
+    assert set(places) == set(np.ndindex(7, 5))
+
+
+def test_few_of_the_chunks_in_a_file_are_read_twice(tmp_path, interrupted):
+    image, places = interrupted
+    assert np.array_equal(stored_from(tmp_path, chunks=(16, 16))[:], image) and len(places) < 2 * 35
+
+
+@pytest.mark.parametrize("kind", ["no checksum", "computed"])
+def test_what_cannot_be_told_from_another_image_or_from_damage_is_not_kept(tmp_path, interrupted, kind):
+    image = open_image(tmp_path / "a.tif", 0).array
+    image = image if kind == "no checksum" else image.map_blocks(np.invert)
+
+    def interrupt(*_):
+        if chunk_files(tmp_path):
+            raise KeyboardInterrupt
+
+    with Callback(posttask=interrupt), pytest.raises(KeyboardInterrupt):
+        write_verified(image, tmp_path / "a.zarr", compressors=None if kind == "no checksum" else storage.CODECS)
+    assert names(tmp_path) == ["a.tif"]
+
+
+KILLED_UNDER_WAY = """
+import os, sys
+from dask.callbacks import Callback
+from course_helpers import image_files, storage
+
+image_files.LARGE, folder = 64 * 64, sys.argv[1]
+left = iter(range(20, -1, -1))
+with Callback(posttask=lambda *_: next(left) or os._exit(9)):
+    storage.write_verified(image_files.open_image(f"{folder}/a.tif", 0).array, f"{folder}/a.zarr", (64, 64))
+"""
+
+
+def test_what_was_killed_is_resumed_by_another_process(tmp_path, interrupted):
+    image, places = interrupted
+    shutil.rmtree(tmp_path / "a.zarr.partial")
+    command = [sys.executable, "-c", KILLED_UNDER_WAY, str(tmp_path)]
+    assert subprocess.run(command, cwd=Path(__file__).parents[1]).returncode == 9
+    kept = chunk_files(tmp_path)
+    assert np.array_equal(stored_from(tmp_path)[:], image) and names(tmp_path) == ["a.tif", "a.zarr"]
+    assert 35 - len(kept) <= len(places) < 35 and set(places) >= set(np.ndindex(7, 5)) - kept
 
 
 # Check
@@ -441,265 +547,6 @@ def test_a_report_says_whether_each_single_damaged_byte_is_noticed(tmp_path, com
     assert check_store(path).has_checksums == all(harmless) == checksums
     file.write_bytes(content[:8])
     assert check_store(path).damaged == [(0,)]
-
-
-# Convert
-
-
-KINDS = {
-    "one run of bytes": {},
-    "strips": {"rowsperstrip": 7, "compression": "zlib"},
-    "tiles": {"tile": (48, 32), "compression": "zlib"},
-    "tiles without compression": {"tile": (48, 32)},
-}
-
-
-def write_tiff(path, image, kind, photometric="minisblack", **options):
-    tifffile.imwrite(path, image, photometric=photometric, **KINDS[kind], **options)
-
-
-@for_any_seed(60)
-def test_any_tiff_is_converted_or_its_pieces_are_too_large(tmp_path, seed):
-    rng = np.random.default_rng(seed)
-    shape = [*rng.integers(2, 4, size=rng.integers(3)), *rng.integers(20, 80, size=2)]
-    dtype = np.dtype(rng.choice(DTYPES))
-    planar = None if dtype == "?" else rng.choice([None, None, "contig", "separate"])
-    colours = {None: [], "contig": len(shape), "separate": len(shape) - 2}[planar]
-    chunks = rng.integers(15, 90, size=2).tolist()
-    expected = np.insert([1] * (len(shape) - 2) + chunks, colours, 3)  # colours stay together
-    if rng.random() < 0.3:
-        chunks = expected = np.insert([2] * (len(shape) - 2) + chunks, colours, 2).tolist()
-    shape = np.insert(shape, colours, 3)
-    image = random_pixels(rng, shape, dtype)
-    options = {"photometric": "rgb", "planarconfig": planar} if planar else {}
-    options |= {"byteorder": rng.choice(["<", ">"]), "bigtiff": rng.random() < 0.5}
-    write_tiff(tmp_path / "a.tif", image, rng.choice(list(KINDS)), **options)
-    memory = int(2 ** rng.uniform(15, 22))
-    try:
-        array = convert_tiff(tmp_path / "a.tif", tmp_path / "a.zarr", chunks, overwrite=True, max_memory=memory)
-    except ValueError as error:
-        assert f"max_memory is {memory}, but" in str(error) and memory < 64 * image.size
-    else:
-        assert array[:].tobytes() == image.astype(array.dtype).tobytes()
-        assert array.dtype == dtype.newbyteorder("=") and array.chunks == tuple(np.minimum(expected, shape))
-        assert check_store(tmp_path / "a.zarr")[1:] == ([], [], True)
-        assert names(tmp_path / "a.zarr") == ["c", "zarr.json"] and names(tmp_path) == ["a.tif", "a.zarr"]
-
-
-def write_images(path, *images):
-    with tifffile.TiffWriter(path) as file:
-        for pixels in images:
-            file.write(pixels, metadata={"axes": "YX"})
-
-
-def test_one_of_several_images_is_chosen_and_the_finest_level_of_a_pyramid(tmp_path, image):
-    write_images(tmp_path / "a.tif", image[:16, :16], image)
-    for number, expected in enumerate([image[:16, :16], image]):
-        assert np.array_equal(convert_tiff(tmp_path / "a.tif", tmp_path / f"{number}", series=number)[:], expected)
-    with tifffile.TiffWriter(tmp_path / "levels.tif") as file:
-        file.write(image, subifds=1, tile=(16, 16))
-        file.write(image[::2, ::2], subfiletype=1, tile=(16, 16))
-    assert np.array_equal(convert_tiff(tmp_path / "levels.tif", tmp_path / "levels.zarr")[:], image)
-
-
-OME = "http://www.openmicroscopy.org/Schemas/OME/2016-06"
-
-
-def test_an_image_in_several_files_is_converted_whole_or_not_at_all(tmp_path, image):
-    """An OME-TIFF of four planes in two files, with offsets as in one file; the first one lists all of them."""
-    planes = np.stack([image, 255 - image, image // 2, image // 3])
-    path, other, unit = tmp_path / "a.ome.tif", tmp_path / "b.ome.tif", "urn:uuid"
-    data = "".join(
-        f'<TiffData FirstT="{t}" IFD="{t}" PlaneCount="1"><UUID FileName="{file}">{unit}:{file}</UUID></TiffData>'
-        for t, file in enumerate([path.name, path.name, other.name, other.name])
-    )
-    sizes = 'SizeX="170" SizeY="120" SizeC="1" SizeZ="1" SizeT="4"'
-    pixels = f'<Pixels ID="P" DimensionOrder="XYCZT" Type="uint8" {sizes}>{data}</Pixels>'
-    for number, file in enumerate([path, other]):
-        ome = f'<OME xmlns="{OME}" UUID="{unit}:{file.name}"><Image ID="I">{pixels}</Image></OME>'
-        part = planes * np.isin(range(4), [2 * number, 2 * number + 1])[:, np.newaxis, np.newaxis]
-        tifffile.imwrite(file, part, description=ome, metadata=None, photometric="minisblack")
-    with pytest.raises(StorageError, match="has changed"):
-        convert_tiff(path, tmp_path / "a.zarr", progress=lambda pieces: os.utime(other, ns=(1, 1)) or pieces)
-    assert np.array_equal(convert_tiff(path, tmp_path / "a.zarr")[:], planes)
-    other.unlink()
-    with pytest.raises(StorageError, match="lacks 2 of 4 planes"):
-        convert_tiff(path, tmp_path / "b.zarr")
-    for prefix, name in [("", "xmlns"), ("ome:", "xmlns:ome")]:  # a part that does not list the others
-        of_first = f'<{prefix}BinaryOnly MetadataFile="a.ome.tif" UUID="urn:uuid:a"/>'
-        ome = f'<{prefix}OME {name}="{OME}">{of_first}</{prefix}OME>'
-        tifffile.imwrite(other, image, description=ome, metadata=None)
-        with pytest.raises(StorageError, match="one part of an image in several files"):
-            convert_tiff(other, tmp_path / "b.zarr")
-
-
-def micro_manager_stack(path, planes, number):
-    """A part of a recording by Micro-Manager: a header, pages of 13 tags before their pixels, and an index of them."""
-    height, width = planes[0].shape
-    summary = json.dumps({"MicroManagerVersion": "2", "Frames": number, "Prefix": "a"}).encode()
-    size = 162 + height * width
-    offsets = [40 + len(summary) + size * plane for plane in range(len(planes))]
-    header = [offsets[0], 54773648, offsets[-1] + size, 0, 0, 0, 0, 2355492, len(summary)]
-    content = b"II*\0" + np.array(header, "<u4").tobytes() + summary
-    for offset, plane in zip(offsets, planes):
-        tags = {256: width, 257: height, 258: 8, 259: 1, 262: 1, 273: offset + 162, 277: 1, 278: height}
-        tags |= {279: height * width, 284: 1, 296: 1, 339: 1, 51123: 40}  # the last one is text: it lies there
-        content += np.array([13], "<u2").tobytes()
-        for tag, value in tags.items():
-            kind, count = (2, len(summary)) if tag == 51123 else (4, 1)
-            content += np.array([tag, kind], "<u2").tobytes() + np.array([count, value], "<u4").tobytes()
-        content += np.array([offset + size if offset < offsets[-1] else 0], "<u4").tobytes() + plane.tobytes()
-    first = int(path.stem[-1]) * len(planes)
-    index = [[0, 0, first + plane, 0, offset] for plane, offset in enumerate(offsets)]
-    path.write_bytes(content + np.array([3453623, len(planes), *np.ravel(index)], "<u4").tobytes())
-
-
-@pytest.mark.parametrize("planes", [1, 3])
-def test_a_recording_of_which_files_are_missing_is_refused(tmp_path, image, planes):
-    stack = np.stack([image // (plane + 1) for plane in range(2 * planes)])
-    for part in (0, 1):
-        micro_manager_stack(tmp_path / f"a_MMStack_{part}.tif", stack[part * planes :][:planes], 2 * planes)
-    assert np.array_equal(convert_tiff(tmp_path / "a_MMStack_0.tif", tmp_path / "a.zarr")[:], stack)
-    (tmp_path / "a_MMStack_1.tif").unlink()
-    with pytest.raises(StorageError, match=f"lacks {planes} of {2 * planes} planes"):
-        convert_tiff(tmp_path / "a_MMStack_0.tif", tmp_path / "b.zarr")
-
-
-@pytest.mark.parametrize(
-    "tag, change",
-    [
-        ("TileOffsets", lambda places: [0, *places[1:]]),
-        ("TileOffsets", lambda places: [places[1] + 5, *places[1:]]),
-        ("TileByteCounts", lambda sizes: [0, *sizes[1:]]),
-        ("TileByteCounts", lambda sizes: [sizes[0] + 5, *sizes[1:]]),
-    ],
-)
-def test_tiles_that_lie_nowhere_or_in_each_other_are_refused(tmp_path, image, tag, change):
-    write_tiff(tmp_path / "a.tif", image, "tiles without compression")
-    with tifffile.TiffFile(tmp_path / "a.tif", mode="r+b") as file:
-        values = file.pages[0].tags[tag]
-        values.overwrite(change(values.value))
-    with pytest.raises(StorageError, match="does not say where its pixels are"):
-        convert_tiff(tmp_path / "a.tif", tmp_path / "a.zarr")
-
-
-def peak_of(work):
-    """The most bytes that work needs at a time; a first run, which loads libraries, does not count."""
-    work("first")
-    gc.collect()
-    tracemalloc.start()
-    try:
-        work("second")
-        return tracemalloc.get_traced_memory()[1]
-    finally:
-        tracemalloc.stop()
-
-
-@pytest.mark.parametrize("kind", ["one run of bytes", "strips", "tiles"])
-def test_memory_stays_below_the_limit(tmp_path, kind):
-    image = np.random.default_rng(5).integers(256, size=(1700, 2500), dtype=np.uint8)
-    write_tiff(tmp_path / "a.tif", image, kind)
-    limit = 3 * 2**20  # up to 63 % of it were measured
-    peak = peak_of(lambda name: convert_tiff(tmp_path / "a.tif", tmp_path / name, (128, 256), max_memory=limit))
-    assert peak < limit < image.nbytes, peak
-
-
-def convert(tmp_path, chunks=(50, 50), series=0, **options):
-    return convert_tiff(tmp_path / "a.tif", tmp_path / "a.zarr", chunks, max_memory=2**16, series=series, **options)
-
-
-@pytest.fixture
-def interrupted(tmp_path, monkeypatch):
-    """An image in a.tif, of whose conversion into a.zarr five pieces were done, and the list of all pieces that are read."""
-    regions, original = [], tiff.tiff_reader
-
-    def watched(series):
-        read, *description = original(series)
-        return (lambda region: regions.append(region) or read(region)), *description
-
-    def pieces_until_interrupted(pieces):
-        yield from pieces[:5]
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(tiff, "tiff_reader", watched)
-    image = np.random.default_rng(2).integers(256, size=(400, 300), dtype=np.uint8)
-    write_images(tmp_path / "a.tif", image, 255 - image)
-    with pytest.raises(KeyboardInterrupt):
-        convert(tmp_path, progress=pieces_until_interrupted)
-    assert names(tmp_path) == ["a.tif", "a.zarr.partial"] and len(regions) == 5
-    return image, regions
-
-
-def test_an_interrupted_conversion_goes_on_where_it_stopped(tmp_path, interrupted):
-    image, regions = interrupted
-    damage(tmp_path / "a.zarr.partial" / "c" / "0" / "0")  # as after a power failure
-    (tmp_path / "a.zarr.partial" / "c" / "2" / "1").unlink()
-    assert np.array_equal(convert(tmp_path)[:], image) and names(tmp_path) == ["a.tif", "a.zarr"]
-    assert len(regions) == len(set(map(str, regions))) + 2  # each piece once, and the damaged ones again
-
-
-@pytest.mark.parametrize("content", [b"", b"\xff\x00", b'{"zarr_format": 3, "node_type": "group"}'])
-def test_damaged_metadata_of_an_unfinished_store_are_made_anew(tmp_path, interrupted, content):
-    (tmp_path / "a.zarr.partial" / "zarr.json").write_bytes(content)
-    assert np.array_equal(convert(tmp_path)[:], interrupted[0]) and names(tmp_path) == ["a.tif", "a.zarr"]
-
-
-@pytest.mark.parametrize("change", ["size", "time", "chunks", "series"])
-def test_another_source_or_other_chunks_start_anew(tmp_path, interrupted, change):
-    image, regions = interrupted
-    status = os.stat(tmp_path / "a.tif")
-    if change == "size":  # same shape, same time
-        write_images(tmp_path / "a.tif", 255 - image, image, image)
-    image = 255 - image if change in ("size", "series") else image
-    time = status.st_mtime_ns + (10**9 if change == "time" else 0)
-    os.utime(tmp_path / "a.tif", ns=(status.st_atime_ns, time))
-    regions.clear()
-    chunks = (25, 100) if change == "chunks" else (50, 50)  # as many pixels: those that are there can be decoded
-    assert np.array_equal(convert(tmp_path, chunks, series=int(change == "series"))[:], image)
-    assert sum(np.prod([part.stop - part.start for part in region]) for region in regions) == image.size
-
-
-def test_a_source_that_changes_under_way_is_noticed(tmp_path, image):
-    write_tiff(tmp_path / "a.tif", image, "tiles without compression")
-    with pytest.raises(StorageError, match="has changed"):
-        convert(tmp_path, progress=lambda pieces: os.utime(tmp_path / "a.tif", ns=(1, 1)) or pieces)
-    assert not (tmp_path / "a.zarr").exists()
-
-
-def test_damaged_and_undecodable_tiffs_are_reported(tmp_path, image):
-    tiff, target = tmp_path / "a.tif", tmp_path / "a.zarr"
-    write_tiff(tiff, image, "tiles")
-    with tifffile.TiffFile(tiff) as file:
-        last = file.pages[0].dataoffsets[-1]
-    damage(tiff, last + 5)
-    with pytest.raises(StorageError, match="cannot be read at .* damaged"):
-        convert_tiff(tiff, target)
-    with tifffile.TiffFile(tiff, mode="r+b") as file:
-        file.pages[0].tags["Compression"].overwrite(34927)  # a compression that tifffile cannot read
-    with pytest.raises(StorageError, match="cannot be read at .* save the file again"):
-        convert_tiff(tiff, target)
-    assert not target.exists()
-
-
-@pytest.mark.parametrize("kind", ["strips", "tiles", "tiles without compression"])
-def test_a_flipped_bit_outside_the_pixels_gives_an_error_or_what_tifffile_reads(tmp_path, kind):
-    """Among others those in the list of offsets; what tifffile itself reads may be wrong, but is no gap filled by us."""
-    image = np.random.default_rng(3).integers(1, 256, size=(64, 64), dtype=np.uint8)
-    write_tiff(tmp_path / "a.tif", image, kind)
-    content = (tmp_path / "a.tif").read_bytes()
-    with tifffile.TiffFile(tmp_path / "a.tif") as file:
-        start = file.pages[0].dataoffsets[0]
-    flips = np.random.default_rng(4).choice(8 * start, size=100, replace=False)
-    for position, bit in zip(*divmod(flips, 8)):
-        damaged = bytearray(content)
-        damaged[position] ^= 1 << bit
-        (tmp_path / "b.tif").write_bytes(damaged)
-        try:
-            array = convert_tiff(tmp_path / "b.tif", tmp_path / "b.zarr", overwrite=True)
-        except (StorageError, ValueError):
-            shutil.rmtree(tmp_path / "b.zarr.partial", ignore_errors=True)
-        else:
-            assert np.array_equal(array[:], tifffile.imread(tmp_path / "b.tif")), (position, bit)
 
 
 # Pyramids
@@ -909,8 +756,33 @@ def test_the_view_reads_only_what_the_screen_needs(pyramid):
     assert view_window(levels, (0, 0), 1e-320)[0].shape == levels[2].shape
 
 
+def peak_of(work):
+    """The most bytes that work needs at a time; a first run, which loads libraries, does not count."""
+    work("first")
+    gc.collect()
+    tracemalloc.start()
+    try:
+        work("second")
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
 def test_the_memory_of_a_pyramid_does_not_grow_with_the_image(tmp_path):
     image = da.ones((2048, 3072), chunks=(256, 512), dtype=np.uint8)
     with dask.config.set(num_workers=2):
         peak = peak_of(lambda name: write_pyramid(image, tmp_path / name, 0.5, chunks=(256, 512)))
     assert peak < 0.6 * image.nbytes, peak
+
+
+@pytest.mark.parametrize("kind", [{}, {"rowsperstrip": 7}, {"tile": (128, 256)}], ids=str)
+def test_the_memory_of_a_conversion_does_not_grow_with_the_image(tmp_path, monkeypatch, kind):
+    monkeypatch.setattr(image_files, "LARGE", 2**19)
+    pixels = np.random.default_rng(5).integers(256, size=(4096, 3072), dtype=np.uint8)
+    tifffile.imwrite(tmp_path / "a.tif", pixels, compression="zlib" if kind else None, **kind)
+    monkeypatch.setattr(safe_writing, "BATCH", 24)
+    image, tasks = open_image(tmp_path / "a.tif").array, []
+    with dask.config.set(num_workers=2), Callback(start=lambda graph: tasks.append(len(graph))):
+        peak = peak_of(lambda name: write_verified(image, tmp_path / name, (256, 512)))
+    assert peak < 0.5 * pixels.nbytes, peak
+    assert max(tasks) < 0.3 * sum(tasks)  # in two runs: tasks take memory, too

@@ -14,11 +14,12 @@ from uuid import uuid4
 
 import numpy as np
 import zarr
+from dask.base import tokenize
 from tifffile import FileHandle, natural_sorted, xml2dict
 from tifffile.tifffile import svs_description_metadata
 
-from course_helpers._engine.safe_writing import StorageError
-from course_helpers._engine.tiff_pieces import decoding, images_of, tiff_reader
+from course_helpers._engine.safe_writing import OF_FILES, StorageError
+from course_helpers._engine.tiff_images import decoding, images_of, tiff_reader
 
 UNITS = {1: "um µm μm micron microns micrometer", 1e-3: "nm nanometer", 1e3: "mm millimeter", 1e4: "cm centimeter"}
 UNITS |= {1e6: "m meter", 1e-4: "å angstrom", 1e-6: "pm picometer", 25400: "inch"}
@@ -30,7 +31,10 @@ LARGEST_PIXEL = 20
 
 
 class Details(NamedTuple):
-    """What a file says about an image, and a function that reads a region; `pieces` is the shape in which it is stored."""
+    """What a file says about an image, and a function that reads a region; `pieces` is the shape in which it is stored.
+
+    `files` is a function, too: in which files a region lies. A folder stands for all that is in it. None: in the one opened.
+    """
 
     axes: str
     read: callable
@@ -38,6 +42,7 @@ class Details(NamedTuple):
     pixel_size: dict = {}
     channels: list = []
     notes: list = []
+    files: callable = None
 
 
 class Stored(NamedTuple):
@@ -104,7 +109,8 @@ def is_aside(image, images):
 
 def tiff_details(image, number):
     """Return the details of an image of a TIFF file."""
-    read, _, _, pieces = tiff_reader(image)
+    read, pieces = tiff_reader(image)
+    files = sorted({part.parent.filehandle.path for part in [image, *image]})
     notes = [f"It has {len(image.levels)} levels; this is the finest."] if len(image.levels) > 1 else []
     colours = {"PALETTE": "It brings a colour table; these are its numbers.", "MINISWHITE": "Pixels of 0 are white."}
     notes += [text for name, text in colours.items() if image.keyframe.photometric.name == name]
@@ -116,7 +122,8 @@ def tiff_details(image, number):
         said = {axis: f"PhysicalSize{axis}" for axis in "ZYX"}
         sizes = [(axis, pixels.get(name), pixels.get(f"{name}Unit", "um")) for axis, name in said.items()]
         channels = [str(one.get("Name", "")) for one in listed(pixels.get("Channel"))]
-    return Details(image.axes.replace("I", "Q"), read, pieces, in_micrometres(sizes), channels, notes)
+    axes = image.axes.replace("I", "Q")
+    return Details(axes, read, pieces, in_micrometres(sizes), channels, notes, lambda region: files)
 
 
 def tiff_sizes(image):
@@ -173,11 +180,14 @@ def folder(path):
         raise StorageError(f"{others[0]} holds {layout(others[0])}, but must hold one image like {names[0]}: {first}.")
     shape, dtype, _ = first[0]
 
+    def files(region):
+        places = np.ndindex(lengths(region[:outer]))
+        return [f"{path}/{file_at[tuple(part.start + n for part, n in zip(region, place))]}" for place in places]
+
     def read(region):
         result = np.empty(lengths(region), dtype)
-        for place in np.ndindex(result.shape[:outer]):
-            name = file_at[tuple(part.start + step for part, step in zip(region, place))]
-            with tiff(f"{path}/{name}") as images:
+        for place, file in zip(np.ndindex(result.shape[:outer]), files(region)):
+            with tiff(file) as images:
                 result[place] = images[0].details().read(region[outer:])
         return result
 
@@ -187,7 +197,7 @@ def folder(path):
         axes, pieces = "".join(LETTERS.get(word, "Q") for word in words) + one.axes, (1,) * outer + tuple(one.pieces)
         steps = [", ".join(map(str, numbers[:3])) + " ..." * (len(numbers) > 3) for numbers in values]
         note = f"It is made of {len(names)} files, {names[0]} to {names[-1]}, numbers {'; '.join(steps)}."
-        return one._replace(axes=axes, read=read, pieces=pieces, notes=[note, *one.notes])
+        return one._replace(axes=axes, read=read, pieces=pieces, notes=[note, *one.notes], files=files)
 
     yield [Stored(Path(path).name, counts + shape, dtype, details)]
 
@@ -264,7 +274,9 @@ def hdf5_details(node):
     needed = prod(-(-size // piece) for size, piece in zip(node.shape, pieces)) if node.chunks else 1
     stored = node.id.get_num_chunks() if node.chunks else node.id.get_storage_size()
     notes = [f"Parts are not stored and read as {node.fillvalue}: empty, or lost."] if stored < needed else []
-    return Details(axes, node.__getitem__, pieces, in_micrometres([(*pair, "um") for pair in pairs]), [], notes)
+    sizes, elsewhere = in_micrometres([(*pair, "um") for pair in pairs]), node.is_virtual or node.external
+    files = [node.file.filename, *[os.path.dirname(node.file.filename)] * bool(elsewhere)]
+    return Details(axes, node.__getitem__, pieces, sizes, [], notes, lambda region: files)
 
 
 @contextmanager
@@ -399,26 +411,38 @@ atexit.register(kept_open.cache_clear)  # Windows deletes no open file
 class Pixels:
     """An image on disk, of which regions are read; it can be sent to other processes, each of which opens the file."""
 
-    def __init__(self, path, number, shape, dtype):
+    def __init__(self, path, number, shape, dtype, files):
         self.path, self.number, self.shape, self.dtype, self.ndim = path, number, shape, dtype, len(shape)
-        self.stamp, self.opening = stamp(path), uuid4().hex
+        whole = [slice(0, size) for size in shape]
+        self.stamps, self.opening = {file: stamp(file) for file in (files(whole) if files else [path])}, uuid4().hex
 
     def read(self, region):
         """Return a region, given as slices, as a NumPy array; raise StorageError if it cannot be read."""
-        where = ", ".join(f"{part.start}:{part.stop}" for part in region)
+        where, files = ", ".join(f"{part.start}:{part.stop}" for part in region), self.stamps
         with decoding(f" at [{where}]", self.path):
-            if stamp(self.path) != self.stamp:
-                raise StorageError(f"{self.path} has changed since it was opened. Call open_image again.")
-            stored, known, lock, keep = kept_open(self.path, self.opening, os.getpid())
-            with lock:
-                if self.number not in known:
-                    known[self.number] = stored[self.number].details()
-            pixels = np.asarray(known[self.number].read(region), self.dtype)
+            try:
+                stored, known, lock, keep = kept_open(self.path, self.opening, os.getpid())
+                with lock:
+                    if self.number not in known:
+                        known[self.number] = stored[self.number].details()
+                details = known[self.number]
+                files = details.files(region) if details.files else files
+                pixels = np.asarray(details.read(region), self.dtype)
+            finally:  # whatever came of it: what has changed may look damaged, or be read half old, half new
+                changed = [file for file in files if stamp(file) != self.stamps.get(file)]
+                if changed:
+                    raise StorageError(f"{changed[0]} has changed since it was opened. Call open_image again.")
             if pixels.shape != lengths(region):
                 raise StorageError(f"{self.path} has shape {pixels.shape} at [{where}]. It may be damaged.")
         return pixels
 
+    def name(self, chunks):
+        """Return a name for a dask array: the same in each process, as long as the files are the same, where that is known."""
+        known = None not in self.stamps.values()
+        kept = self.path, self.number, self.shape, self.dtype.str, chunks, sorted(self.stamps.items())
+        return OF_FILES + (tokenize(kept) if known else self.opening)
+
 
 def stamp(path):
-    """Return what changes with a file; a folder may get other files."""
+    """Return what changes with a file; of a folder it is not known."""
     return None if os.path.isdir(path) else (os.stat(path).st_size, os.stat(path).st_mtime_ns)

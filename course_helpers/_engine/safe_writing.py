@@ -11,6 +11,7 @@ from pathlib import Path
 import dask
 import dask.array as da
 import numpy as np
+from dask.base import compute_as_if_collection
 from dask.system import CPU_COUNT
 from zarr.codecs import Crc32cCodec, ZstdCodec
 
@@ -22,6 +23,9 @@ CODECS = (ZstdCodec(level=3), Crc32cCodec())
 WRITE_ALL_CHUNKS = {"write_empty_chunks": True}
 # This file marks a folder of ours, and says what the unfinished store in it is made from. Nothing else is ever deleted.
 MARK = "unfinished.json"
+# So begins the name of a dask array that holds what is in files, and nothing else. No function has a name with a space.
+OF_FILES = "image file-"
+BATCH = 1000  # chunks that one dask graph writes of such an array: a task takes some kilobytes
 
 
 class StorageError(RuntimeError):
@@ -32,8 +36,8 @@ class StorageError(RuntimeError):
 def written_beside(path, overwrite, source=None):
     """Give a place to write a store to, which gets the name `path` at the end; meanwhile nobody else may write it.
 
-    All lies in the folder `path` + ".partial", which is deleted after an error. With a `source`, this folder is the place:
-    after an error it is kept, and given again to whoever has the same source.
+    All lies in the folder `path` + ".partial", which is deleted after an error. With a `source`, it is kept, and given again
+    to whoever has the same source.
     """
     path = Path(os.path.realpath(path))  # where a link leads to; "folder/.." has no name of its own
     partial, aside = path.with_name(f"{path.name}.partial"), path.with_name(f".{path.name}.replaced")
@@ -41,7 +45,7 @@ def written_beside(path, overwrite, source=None):
         put_back(aside, path)  # another run was killed before it had replaced the store, or before it could clean up
         check_target(path, overwrite)
         begin(aside)
-        store = partial if source else partial / "store"
+        store = partial / "store"
         try:
             begin(partial, source)
             yield store
@@ -49,10 +53,9 @@ def written_beside(path, overwrite, source=None):
             if path.exists():
                 os.replace(path, aside / "store")
             os.replace(store, path)
-            (path / MARK).unlink(missing_ok=True)
         finally:  # also after Ctrl+C or "Interrupt kernel"
             put_back(aside, path)
-            if not source:
+            if not (source and store.exists()):
                 discard(partial)
 
 
@@ -137,12 +140,35 @@ def fitting(chunks, shape):
     return tuple(map(min, per_axis(chunks, "chunks", len(shape), 1), shape))
 
 
-def store_verified(image, target):
-    """Write a dask array into a Zarr array, one task per file, and read back what each of them has written."""
-    honest = image.map_blocks(_as_declared, dtype=image.dtype, meta=image._meta)
+def store_verified(image, target, places=None):
+    """Write chunks of a dask array into a Zarr array, at some places or all, one task per file, and read each of them back."""
+    places = list(np.ndindex(target.cdata_shape) if places is None else places)
+    # What is computed is not cut into batches: the same might be computed for several of them.
+    batches = _batches(image.chunksize, target.chunks, places) if image.name.startswith(OF_FILES) else [places]
     # After an error, the pool waits for tasks that still write, so that the caller can clean up behind them.
     with ThreadPoolExecutor(dask.config.get("num_workers", CPU_COUNT)) as pool, dask.config.set(pool=pool):
-        da.store(honest.rechunk(target.chunks), Verified(target), lock=False)
+        for batch in filter(None, batches):
+            _store_batch(image, target, np.array(batch))
+
+
+def _batches(blocks, chunks, places):
+    """Yield places of chunks, block by block, so that a graph takes little memory, and few blocks are read more than once."""
+    blocks = np.maximum(blocks, chunks)
+    ordered = sorted(places, key=lambda place: (tuple(np.multiply(place, chunks) // blocks), place))
+    count = max(BATCH, 2 * int(np.prod(-(-blocks // chunks))))
+    for start in range(0, len(places), count):
+        yield ordered[start : start + count]
+
+
+def _store_batch(image, target, places):
+    """Write the chunks at these places."""
+    low, high = places.min(axis=0), places.max(axis=0) + 1
+    box = tuple(map(slice, low * target.chunks, np.minimum(high * target.chunks, target.shape)))
+    part = image[box]
+    honest = part.map_blocks(_as_declared, dtype=part.dtype, meta=part._meta).rechunk(target.chunks)
+    lazy = {"compute": False, "return_stored": True, "load_stored": False}
+    stored = da.store(honest, Verified(target), lock=False, regions=box, **lazy)
+    compute_as_if_collection(da.Array, stored.dask, [(stored.name, *place) for place in (places - low).tolist()])
 
 
 def _as_declared(block, block_info):

@@ -1,19 +1,16 @@
-"""Reading a TIFF image in pieces that fit into memory, and going on where an interrupted conversion stopped."""
+"""Images in TIFF files: which there are, how a region is read, and what is missing."""
 
 import logging
-import os
 import re
 from contextlib import contextmanager
-from itertools import product
 from math import prod
 
 import numpy as np
 import zarr
-from dask.array.core import normalize_chunks, slices_from_chunks
 from tifffile import TiffFile
 
 from course_helpers._arguments import whole_number
-from course_helpers._engine.safe_writing import StorageError, Verified, fitting, is_readable
+from course_helpers._engine.safe_writing import StorageError
 
 
 @contextmanager
@@ -50,18 +47,18 @@ def images_of(tiff_path):
         yield images
 
 
-def chosen(images, number, name="series", what="the TIFF file"):
+def chosen(images, number, what):
     """Return one of the images of a file; raise TypeError or ValueError if there is no such, or several to choose."""
     if not images:
         raise StorageError(f"{what} holds no image. It may be empty or cut off: save it again.")
     if number is None and len(images) > 1:
         listed = "; ".join(f"{n}: {image.name or 'image'} {image.shape}" for n, image in enumerate(images))
-        raise ValueError(f"{what} holds {len(images)} images. Choose one, such as {name}=0, of {listed}.")
-    return images[whole_number(number or 0, name, 0, len(images) - 1)]
+        raise ValueError(f"{what} holds {len(images)} images. Choose one, such as number=0, of {listed}.")
+    return images[whole_number(number or 0, "number", 0, len(images) - 1)]
 
 
 def tiff_reader(series):
-    """Return a function that reads a region of a TIFF image, its shape, dtype, and the shape of its smallest piece."""
+    """Return a function that reads a region of a TIFF image, and the shape of the smallest piece that can be read."""
     refuse_gaps(series)
     file, dtype = series.keyframe.parent, series.dtype
     if series.is_multifile:
@@ -73,18 +70,16 @@ def tiff_reader(series):
         def read(region):  # mapped anew each time, else all that was read so far would count as memory in use
             return np.memmap(file.filehandle.path, in_file, "r", series.dataoffset, series.shape)[region].astype(dtype)
 
-        return read, series.shape, dtype, (1,) * series.ndim
+        return read, (1,) * series.ndim
     view = zarr.open_array(series.aszarr(level=0), mode="r")
-    return view.__getitem__, view.shape, view.dtype, view.chunks
+    return view.__getitem__, view.chunks
 
 
 def refuse_gaps(series):
     """Raise StorageError if a part of a TIFF image is missing, which would read as zeros."""
     pages, remedy = list(series), "Put all files that belong to it into one folder"
     if series.kind not in ("ome", "mmstack") and ":BinaryOnly" in (series.parent.ome_metadata or "").replace("<", ":"):
-        raise StorageError(
-            f"the TIFF file is one part of an image in several files. {remedy}, and convert the first one."
-        )
+        raise StorageError(f"the TIFF file is one part of an image in several files. {remedy}, and open the first one.")
     summary = series.parent.micromanager_metadata["Summary"] if series.kind == "mmstack" else {}
     declared = prod(max(int(summary.get(axis, 1)), 1) for axis in ("Channels", "Slices", "Frames", "Positions"))
     missing = max(declared - len(pages), 0) + sum(page is None for page in pages)
@@ -100,48 +95,3 @@ def refuse_gaps(series):
         half_empty = any((start == 0) != (size == 0) for start, size in pieces)
         if min(len(page.dataoffsets), len(page.databytecounts)) < count or overlap or half_empty:
             raise StorageError(f"plane {page.index} of the TIFF file is damaged: it does not say where its pixels are.")
-
-
-def pieces_of(shape, dtype, chunks, tiff_chunks, max_memory):
-    """Return regions of whole chunks, each at least as large as a TIFF tile, strip or page, and as long as fits."""
-    sizes = [min(size, chunk * -(-tile // chunk)) for size, chunk, tile in zip(shape, chunks, tiff_chunks)]
-    needed = 8 * dtype.itemsize  # bytes per pixel: decoded, copied, compressed, read back; half of it was measured
-    allowed = whole_number(max_memory, "max_memory", 1) // needed
-    if prod(sizes) > allowed:
-        raise ValueError(
-            f"max_memory is {max_memory}, but must be at least {needed * prod(sizes)} bytes for a piece of {tuple(sizes)} "
-            f"pixels. The TIFF file can only be read in pieces of {tuple(tiff_chunks)}: choose smaller chunks or allow more."
-        )
-    for axis in reversed(range(len(shape))):  # fewer and longer pieces are faster
-        fits = allowed // (prod(sizes) // sizes[axis])
-        sizes[axis] = min(shape[axis], fits // sizes[axis] * sizes[axis])
-    return slices_from_chunks(normalize_chunks(tuple(sizes), shape))
-
-
-def chunk_shape(chunks, axes, shape):
-    """Return the shape of a chunk with all axes: colours (S) lie together, and along axes that are not given its size is 1."""
-    if isinstance(chunks, (tuple, list)) and len(chunks) < len(shape):
-        given = list(chunks)
-        sizes = [size if axis == "S" else given.pop() if given else 1 for axis, size in zip(axes[::-1], shape[::-1])]
-        chunks = sizes[::-1]
-    return fitting(chunks, shape)
-
-
-def fingerprint(series):
-    """Return what tells the files of a TIFF image from others or changed ones: size in bytes, and time of change."""
-    paths = {page.parent.filehandle.path for page in series if page} | {series.parent.filehandle.path}
-    return [[os.stat(path).st_size, os.stat(path).st_mtime_ns] for path in sorted(paths)]
-
-
-def copy_piece(read, target, region):
-    """Copy a region of a TIFF image into a Zarr array; raise StorageError if it cannot be read, or not be read back."""
-    with decoding(f" at {region}"):
-        pixels = read(region)
-    Verified(target)[region] = pixels
-
-
-def is_complete(target, partial, region):
-    """Tell whether all chunks of a region are there and undamaged."""
-    places = product(*(range(part.start // size, -(-part.stop // size)) for part, size in zip(region, target.chunks)))
-    files = (partial / target.metadata.encode_chunk_key(place) for place in places)
-    return all(file.is_file() for file in files) and is_readable(target, region)
