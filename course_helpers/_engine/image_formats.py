@@ -19,6 +19,7 @@ from tifffile.tifffile import svs_description_metadata
 
 from course_helpers._engine.safe_writing import StorageError
 from course_helpers._engine.tiff_pieces import decoding, images_of, tiff_reader
+from course_helpers.buckets import store_at
 
 UNITS = {1: "um µm μm micron microns micrometer", 1e-3: "nm nanometer", 1e3: "mm millimeter", 1e4: "cm centimeter"}
 UNITS |= {1e6: "m meter", 1e-4: "å angstrom", 1e-6: "pm picometer", 25400: "inch"}
@@ -195,7 +196,7 @@ def folder(path):
 @contextmanager
 def zarr_store(path):
     """Arrays in Zarr 2 or 3, and OME-Zarr from 0.1 to 0.5."""
-    yield list(zarr_images(zarr.open(path, mode="r"), ""))
+    yield list(zarr_images(zarr.open(store_at(path), mode="r"), ""))
 
 
 def zarr_images(node, name, aside=False):
@@ -369,6 +370,8 @@ def czi_details(file, scene, blocks, axes, starts, shape, place):
 
 def format_of(path):
     """Return the function that opens a file or folder; raise FileNotFoundError or ValueError if there is none."""
+    if is_address(path):
+        return zarr_store
     if not os.path.exists(path):
         raise FileNotFoundError(f"there is no file or folder {path}. Check the name, and the folder you are in.")
     if os.path.isdir(path):
@@ -384,6 +387,11 @@ def format_of(path):
             "Save it as OME-TIFF with the program of the microscope or Fiji, or load PNG and JPEG with skimage.io.imread."
         )
     return known[beginning]
+
+
+def is_address(path):
+    """Tell whether a text is an address of something far away."""
+    return str(path).startswith(("s3://", "https://", "http://"))
 
 
 @lru_cache(maxsize=32)
@@ -420,5 +428,5 @@ class Pixels:
 
 
 def stamp(path):
-    """Return what changes with a file; a folder may get other files."""
-    return None if os.path.isdir(path) else (os.stat(path).st_size, os.stat(path).st_mtime_ns)
+    """Return what changes with a file; a folder may get other files, and so may what is far away."""
+    return None if is_address(path) or os.path.isdir(path) else (os.stat(path).st_size, os.stat(path).st_mtime_ns)
