@@ -9,7 +9,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import obstore
-from obstore.exceptions import BaseError, PermissionDeniedError, UnauthenticatedError
+from obstore.exceptions import BaseError
 from obstore.store import from_url
 from zarr.storage import ObjectStore
 
@@ -108,7 +108,7 @@ def in_a_sentence(place):
             ) from None
         if isinstance(error, FileNotFoundError):
             raise
-        if isinstance(error, (PermissionDeniedError, UnauthenticatedError)):
+        if re.search("status code: 40[13]", str(error)):
             raise PermissionError(
                 f"{server} refuses {place}: {code}. Check the environment variables AWS_ACCESS_KEY_ID and "
                 "AWS_SECRET_ACCESS_KEY; if the bucket is public, set AWS_SKIP_SIGNATURE to true."

@@ -6,9 +6,12 @@ import pickle
 import socket
 import subprocess
 import sysconfig
+import threading
 import time
 from contextlib import ExitStack, contextmanager
 from datetime import timedelta
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import dask
@@ -32,14 +35,14 @@ USERS = [
         "credentials": [{"accessKey": "course", "secretKey": "confidential"}],
         "actions": ["Read", "Write", "List"],
     },
-    {"name": "anonymous", "actions": ["Read:public", "List:public"]},
+    {"name": "anonymous", "actions": ["Read:public", "List:public", "Read:unlisted"]},
 ]
 KEY = {"AWS_ACCESS_KEY_ID": "course", "AWS_SECRET_ACCESS_KEY": "confidential"}
 
 
 @contextmanager
 def running_server(folder):
-    """Run an S3 server with the buckets "private" and "public" until the end; yield its address and its process."""
+    """Run an S3 server with three buckets until the end; yield its address and its process."""
     (folder / "users.json").write_text(json.dumps({"identities": USERS}))
     with ExitStack() as sockets:
         names = [f"{name}.port{kind}" for name in ("s3", "master", "volume", "filer") for kind in ("", ".grpc")]
@@ -47,7 +50,7 @@ def running_server(folder):
         ports = {name: one.getsockname()[1] for name, one in zip(names, taken)}
     options = {"dir": folder, "ip": "127.0.0.1", "ip.bind": "127.0.0.1", "s3.config": folder / "users.json", **ports}
     options |= {"s3.port.iceberg": 0, "s3.port.lance": 0, "s3.iam": "false", "master.telemetry": "false"}
-    options |= {"master.volumeSizeLimitMB": 64}
+    options |= {"master.volumeSizeLimitMB": 64, "volume.max": 100}
     weed = Path(sysconfig.get_path("scripts"), "weed.exe" if os.name == "nt" else "weed")
     command = [weed, "server", "-s3", "-filer", *(f"-{name}={value}" for name, value in options.items())]
     with open(folder / "log.txt", "wb") as log, subprocess.Popen(command, stdout=log, stderr=log) as process:
@@ -58,9 +61,9 @@ def running_server(folder):
 
 
 def with_buckets(server, process):
-    """Wait until a server stores the first file in each of two buckets, which it makes for its owner."""
+    """Wait until a server stores the first file in each bucket, which it makes for its owner."""
     owner = {"access_key_id": "owner", "secret_access_key": "of-all", "client_options": {"allow_http": True}}
-    for bucket in ("private", "public"):
+    for bucket in ("private", "public", "unlisted"):
         store, deadline = obstore.store.S3Store(bucket, endpoint=server, **owner), time.monotonic() + 60
         while True:
             try:
@@ -141,6 +144,30 @@ def test_nobody_in_particular_reads_public_buckets_only(monkeypatch, server, pyr
             open_pyramid("s3://private/image.ome.zarr")
         with pytest.raises(PermissionError):
             upload(pyramid, "s3://public/other.ome.zarr")
+
+
+def test_an_image_opens_where_nobody_may_list_files(monkeypatch, server, pyramid):
+    become(monkeypatch, server, **KEY)
+    upload(pyramid, "s3://unlisted/image.ome.zarr")
+    become(monkeypatch, server)
+    with pytest.raises(PermissionError):
+        file_sizes("s3://unlisted/image.ome.zarr")
+    assert repr(open_image("s3://unlisted/image.ome.zarr")) == repr(open_image(pyramid))
+
+
+def test_an_image_opens_from_a_web_server(pyramid):
+    class Handler(SimpleHTTPRequestHandler):
+        def log_message(self, *arguments): ...
+
+        def list_directory(self, path):
+            self.send_error(403)
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, directory=pyramid.parent)) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        there = open_image(f"http://127.0.0.1:{server.server_port}/{pyramid.name}")
+        assert repr(there) == repr(open_image(pyramid))
+        assert np.array_equal(there.array.compute(), PIXELS)
+        server.shutdown()
 
 
 def test_the_key_may_lie_in_the_file_of_the_provider(monkeypatch, server, pyramid, address, tmp_path):

@@ -3,7 +3,7 @@
 import atexit
 import os
 import re
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from functools import lru_cache, partial
 from importlib import import_module
 from math import prod
@@ -16,6 +16,7 @@ import numpy as np
 import zarr
 from tifffile import FileHandle, natural_sorted, xml2dict
 from tifffile.tifffile import svs_description_metadata
+from zarr.storage import FsspecStore
 
 from course_helpers._engine.safe_writing import StorageError
 from course_helpers._engine.tiff_pieces import decoding, images_of, tiff_reader
@@ -237,11 +238,18 @@ def zarr_details(array, scales, omero, are_labels=False):
     scale = np.prod([np.ones(array.ndim), *(step["scale"] for step in steps if "scale" in step)], axis=0)
     sizes = in_micrometres([(letter, size, axis.get("unit")) for letter, size, axis in zip(letters, scale, axes)])
     notes = [f"It has {len(datasets)} levels; this is the finest."] if len(datasets) > 1 else []
-    lost = 0 if are_labels else array.nchunks - array.nchunks_initialized
+    lost = 0 if are_labels else chunks_lost(array)
     if lost:
         notes.append(f"{lost} of {array.nchunks} chunks are not stored and read as {array.fill_value}: empty, or lost.")
     channels = [str(channel.get("label", "")) for channel in omero.get("channels", [])]
     return Details("".join(letters), array.__getitem__, array.shards or array.chunks, sizes, channels, notes)
+
+
+def chunks_lost(array):
+    """Return how many chunks are not stored; 0 where it cannot be told, as a server need not list its files."""
+    with suppress(PermissionError):
+        return 0 if isinstance(array.store, FsspecStore) else array.nchunks - array.nchunks_initialized
+    return 0
 
 
 @contextmanager
