@@ -3,9 +3,10 @@
 import os
 import re
 from concurrent.futures import ThreadPoolExecutor
-from configparser import RawConfigParser
+from configparser import Error, RawConfigParser
 from contextlib import contextmanager
 from datetime import timedelta
+from glob import iglob
 from pathlib import Path
 
 import obstore
@@ -66,10 +67,19 @@ class BucketStore(ObjectStore):
     def __str__(self):
         return f"s3://{self.store.config['bucket']}/{self.store.prefix or ''}"
 
-    async def get(self, *request, **more):
-        """Read a file; None if there is none."""
+    async def get(self, key, *request, **more):
+        """Read a file; None if there is none. Instead of that, some buckets say that it is forbidden: so with metadata."""
+        try:
+            with in_a_sentence(self):
+                return await super().get(key, *request, **more)
+        except PermissionError:
+            if not key.rpartition("/")[2].startswith((".z", "zarr.json")):  # chunks must not read as the fill value
+                raise
+
+    async def exists(self, key):
+        """Tell whether there is a file."""
         with in_a_sentence(self):
-            return await super().get(*request, **more)
+            return await super().exists(key)
 
     async def set(self, *request):
         """Write a file."""
@@ -85,12 +95,19 @@ class BucketStore(ObjectStore):
 
 def key_in_file():
     """Return the key in the file that `aws configure` writes, as obstore takes it; None if there is none."""
-    file = RawConfigParser()
-    file.read(os.environ.get("AWS_SHARED_CREDENTIALS_FILE", Path.home() / ".aws" / "credentials"))
+    file, path = RawConfigParser(), os.environ.get("AWS_SHARED_CREDENTIALS_FILE", Path.home() / ".aws" / "credentials")
+    try:
+        file.read(path)
+    except Error:  # whose text shows what is in the file
+        raise ValueError(f"{path} is no file of keys, as `aws configure` writes it. Correct or delete it.") from None
     said = dict(file[profile]) if (profile := os.environ.get("AWS_PROFILE", "default")) in file else {}
     names = {"access_key_id": "aws_access_key_id", "secret_access_key": "aws_secret_access_key"}
     names["token"] = "aws_session_token"
-    return {key: said.get(name) for key, name in names.items()} | {"expires_at": None} if said else None
+    return (
+        {key: said.get(name) for key, name in names.items()} | {"expires_at": None}
+        if "aws_access_key_id" in said
+        else None
+    )
 
 
 @contextmanager
@@ -123,8 +140,8 @@ def file_sizes(place):
     """Return a dict name -> bytes of all files in a folder, or at an address in a bucket."""
     store = store_at(place)
     if not isinstance(store, BucketStore):
-        files = [file for file in Path(place).rglob("*") if file.is_file()]
-        return {file.relative_to(place).as_posix(): file.stat().st_size for file in files}
+        files = {Path(name).as_posix(): Path(place, name) for name in iglob("**", root_dir=place, recursive=True)}
+        return {name: file.stat().st_size for name, file in files.items() if file.is_file()}
     with in_a_sentence(place):
         return {file["path"]: file["size"] for files in obstore.list(store.store) for file in files}
 
