@@ -76,11 +76,6 @@ class BucketStore(ObjectStore):
             if not key.rpartition("/")[2].startswith((".z", "zarr.json")):  # chunks must not read as the fill value
                 raise
 
-    async def exists(self, key):
-        """Tell whether there is a file."""
-        with in_a_sentence(self):
-            return await super().exists(key)
-
     async def set(self, *request):
         """Write a file."""
         with in_a_sentence(self):

@@ -192,6 +192,7 @@ def test_the_key_may_lie_in_the_file_of_the_provider(monkeypatch, server, pyrami
     level = open_pyramid(address)[0]
     assert b"confidential" not in pickle.dumps(level)
     assert np.array_equal(pickle.loads(pickle.dumps(level))[:], PIXELS)
+    file.write_text(file.read_text() + "[default]\nregion = eu\n")  # without a key
     become(monkeypatch, server, AWS_SHARED_CREDENTIALS_FILE=str(file))
     with pytest.raises(PermissionError):
         open_pyramid(address)
@@ -249,7 +250,7 @@ def test_a_lost_connection_is_said_and_is_no_damage(monkeypatch, tmp_path, pyram
         process.wait()
         write, create = (
             partial(target.set_basic_selection, ..., 1),
-            partial(zarr.create_group, target.store, path="new"),
+            partial(zarr.create_array, target.store, name="new", shape=1, dtype="i8"),
         )
         for attempt in (lambda: level[:], write, create, image[:9].compute):
             with pytest.raises(ConnectionError) as raised:
