@@ -9,7 +9,7 @@ import dask.array as da
 import numpy as np
 
 from course_helpers._arguments import whole_number
-from course_helpers._engine.image_formats import Pixels, format_of
+from course_helpers._engine.image_formats import Pixels, format_of, is_address
 from course_helpers._engine.safe_writing import StorageError
 from course_helpers._engine.tiff_images import chosen, decoding
 
@@ -83,7 +83,8 @@ def open_image(path, number=None):
     ----------
     path : str or Path
         A file in TIFF, BigTIFF, OME-TIFF, SVS, CZI, ND2 or HDF5; a folder of TIFF files whose names differ in numbers alone,
-        such as one file for each time point; or a Zarr 2, Zarr 3 or OME-Zarr store, or a group in one.
+        such as one file for each time point; or a Zarr 2, Zarr 3 or OME-Zarr store, or a group in one, also at an address:
+        https://..., or s3://... as in `store_at`.
     number : int, optional
         Which image of a file that holds several (series, scenes, positions, wells, data sets), from 0.
 
@@ -105,7 +106,7 @@ def open_image(path, number=None):
         If a file cannot be decoded or lacks parts, or the package that reads it is not installed. When pixels are read, also
         if the file has changed.
     """
-    path = os.path.abspath(path)
+    path = path if is_address(path) else os.path.abspath(path)
     open_format = format_of(path)
     with ExitStack() as closing:
         with decoding(what=path):

@@ -16,6 +16,7 @@ from yaozarrs.write.v05 import prepare_image
 from course_helpers._arguments import dask_array, per_axis, real_number
 from course_helpers._engine.safe_writing import Verified, fitting, held, store_verified, written_beside, zarr_dtype
 from course_helpers._engine.windows import check_integer
+from course_helpers.buckets import store_at
 from course_helpers.tiling import compute_in_patches
 
 UNITS = yaozarrs.v05.SpaceAxis.model_json_schema()["properties"]["unit"]["anyOf"][0]["enum"]
@@ -249,9 +250,10 @@ def _mean_of_four(pixels, axis=None):
 def open_pyramid(store):
     """Open the levels of an OME-Zarr 0.5 image for reading, finest first.
 
-    `store` is a path, an address or a Zarr store. Raises ValueError if it holds no OME-Zarr image.
+    `store` is a path, an address (https://..., or s3://... as in `store_at`) or a Zarr store. Raises ValueError if it holds no
+    OME-Zarr image.
     """
-    group = zarr.open_group(store, mode="r")
+    group = zarr.open_group(store_at(store), mode="r")
     if "multiscales" not in group.attrs.get("ome", {}):
         raise ValueError(f"{store} is no OME-Zarr 0.5 image: its zarr.json lists no multiscales.")
     return [group[dataset["path"]] for dataset in group.attrs["ome"]["multiscales"][0]["datasets"]]

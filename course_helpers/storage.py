@@ -23,6 +23,7 @@ from course_helpers._engine.safe_writing import (
     written_beside,
     zarr_dtype,
 )
+from course_helpers.buckets import file_sizes, store_at
 
 __all__ = ["CODECS", "CountingStore", "StorageError", "StoreReport", "check_store", "open_stored", "write_verified"]
 METADATA = ("zarr.json", ".zarray", ".zattrs", ".zgroup", ".zmetadata")
@@ -32,7 +33,7 @@ class CountingStore(WrapperStore):
     """A Zarr store that notes every read: ``reads`` is a list of (key, bytes), one entry per request.
 
     Metadata, such as ``zarr.json``, are not noted. A chunk that is not there is noted with 0 bytes. ``reads.clear()``
-    counts anew. `store` is a folder, or any other Zarr store to read through.
+    counts anew. `store` is a folder, an address as in `store_at`, or any other Zarr store to read through.
 
     Examples
     --------
@@ -45,6 +46,7 @@ class CountingStore(WrapperStore):
     """
 
     def __init__(self, store, reads=None):
+        store = store_at(store)
         super().__init__(LocalStore(store) if isinstance(store, (str, os.PathLike)) else store)
         self.reads = [] if reads is None else reads
 
@@ -74,10 +76,10 @@ class CountingStore(WrapperStore):
 
 
 def open_stored(path):
-    """Open a Zarr 3 array for reading; raise FileNotFoundError or ValueError if there is none."""
+    """Open a Zarr 3 array at a path or an address for reading; raise FileNotFoundError or ValueError if there is none."""
     if any((Path(path) / name).is_file() for name in (".zarray", ".zgroup")):
         raise ValueError(f"{path} is in Zarr format 2, but must be in format 3. Store it anew with write_verified.")
-    node = zarr.open(path, mode="r", zarr_format=3)
+    node = zarr.open(store_at(path), mode="r", zarr_format=3)
     if isinstance(node, zarr.Group):
         arrays = ", ".join(sorted(node.array_keys()))
         raise ValueError(f"{path} is a group of arrays, but must be an array. Open one of them: {arrays}.")
@@ -150,18 +152,19 @@ def check_store(path):
     store was written by `write_verified`, which writes empty parts as well. Damage is noticed for certain only where
     ``has_checksums`` is True; else only if the bytes can no longer be decoded.
 
-    Returns a `StoreReport`; raises FileNotFoundError or ValueError if `path` is no array in Zarr format 3.
+    `path` is a folder, or an address as in `store_at`. Returns a `StoreReport`; raises FileNotFoundError or ValueError if there
+    is no array in Zarr format 3.
     """
-    array = open_stored(path)
+    array, sizes = open_stored(path), file_sizes(path)
     unit = array.shards or array.chunks
     report = StoreReport(0, [], [], any(map(_notices_damage, array.compressors)))
     grid = [-(-size // step) for size, step in zip(array.shape, unit)]
     for place in np.ndindex(*grid):
         region = tuple(slice(number * size, (number + 1) * size) for number, size in zip(place, unit))
-        file = Path(path) / array.metadata.encode_chunk_key(place)
-        if not file.is_file():
+        file = array.metadata.encode_chunk_key(place)
+        if file not in sizes:
             report.missing.append(place)
-        elif not file.stat().st_size or not is_readable(array, region):  # an empty shard would read as the fill value
+        elif not sizes[file] or not is_readable(array, region):  # an empty shard would read as the fill value
             report.damaged.append(place)
     return report._replace(files=int(np.prod(grid)))
 

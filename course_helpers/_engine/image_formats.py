@@ -3,7 +3,7 @@
 import atexit
 import os
 import re
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from functools import lru_cache, partial
 from importlib import import_module
 from math import prod
@@ -17,9 +17,11 @@ import zarr
 from dask.base import tokenize
 from tifffile import FileHandle, natural_sorted, xml2dict
 from tifffile.tifffile import svs_description_metadata
+from zarr.storage import FsspecStore
 
 from course_helpers._engine.safe_writing import OF_FILES, StorageError
 from course_helpers._engine.tiff_images import decoding, images_of, tiff_reader
+from course_helpers.buckets import store_at
 
 UNITS = {1: "um µm μm micron microns micrometer", 1e-3: "nm nanometer", 1e3: "mm millimeter", 1e4: "cm centimeter"}
 UNITS |= {1e6: "m meter", 1e-4: "å angstrom", 1e-6: "pm picometer", 25400: "inch"}
@@ -205,7 +207,7 @@ def folder(path):
 @contextmanager
 def zarr_store(path):
     """Arrays in Zarr 2 or 3, and OME-Zarr from 0.1 to 0.5."""
-    yield list(zarr_images(zarr.open(path, mode="r"), ""))
+    yield list(zarr_images(zarr.open(store_at(path), mode="r"), ""))
 
 
 def zarr_images(node, name, aside=False):
@@ -246,11 +248,18 @@ def zarr_details(array, scales, omero, are_labels=False):
     scale = np.prod([np.ones(array.ndim), *(step["scale"] for step in steps if "scale" in step)], axis=0)
     sizes = in_micrometres([(letter, size, axis.get("unit")) for letter, size, axis in zip(letters, scale, axes)])
     notes = [f"It has {len(datasets)} levels; this is the finest."] if len(datasets) > 1 else []
-    lost = 0 if are_labels else array.nchunks - array.nchunks_initialized
+    lost = 0 if are_labels else chunks_lost(array)
     if lost:
         notes.append(f"{lost} of {array.nchunks} chunks are not stored and read as {array.fill_value}: empty, or lost.")
     channels = [str(channel.get("label", "")) for channel in omero.get("channels", [])]
     return Details("".join(letters), array.__getitem__, array.shards or array.chunks, sizes, channels, notes)
+
+
+def chunks_lost(array):
+    """Return how many chunks are not stored; 0 where it cannot be told, as a server need not list its files."""
+    with suppress(PermissionError):
+        return 0 if isinstance(array.store, FsspecStore) else array.nchunks - array.nchunks_initialized
+    return 0
 
 
 @contextmanager
@@ -381,6 +390,8 @@ def czi_details(file, scene, blocks, axes, starts, shape, place):
 
 def format_of(path):
     """Return the function that opens a file or folder; raise FileNotFoundError or ValueError if there is none."""
+    if is_address(path):
+        return zarr_store
     if not os.path.exists(path):
         raise FileNotFoundError(f"there is no file or folder {path}. Check the name, and the folder you are in.")
     if os.path.isdir(path):
@@ -396,6 +407,11 @@ def format_of(path):
             "Save it as OME-TIFF with the program of the microscope or Fiji, or load PNG and JPEG with skimage.io.imread."
         )
     return known[beginning]
+
+
+def is_address(path):
+    """Tell whether a text is an address of something far away."""
+    return str(path).startswith(("s3://", "https://", "http://"))
 
 
 @lru_cache(maxsize=32)
@@ -444,5 +460,5 @@ class Pixels:
 
 
 def stamp(path):
-    """Return what changes with a file; of a folder it is not known."""
-    return None if os.path.isdir(path) else (os.stat(path).st_size, os.stat(path).st_mtime_ns)
+    """Return what changes with a file; of a folder, and of what is far away, it is not known."""
+    return None if is_address(path) or os.path.isdir(path) else (os.stat(path).st_size, os.stat(path).st_mtime_ns)

@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import re
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -39,6 +40,10 @@ def written_beside(path, overwrite, source=None):
     All lies in the folder `path` + ".partial", which is deleted after an error. With a `source`, it is kept, and given again
     to whoever has the same source.
     """
+    if re.match(r"\w\w+:/", str(path)):
+        raise ValueError(
+            f"{path} is an address, but must be a folder. Write there, then copy it with upload of course_helpers.buckets."
+        )
     path = Path(os.path.realpath(path))  # where a link leads to; "folder/.." has no name of its own
     partial, aside = path.with_name(f"{path.name}.partial"), path.with_name(f".{path.name}.replaced")
     with held(path):
@@ -201,7 +206,7 @@ def is_readable(array, region):
     """Tell whether the chunks of a region can be decoded, and have the right checksums if they have any."""
     try:
         array[region]
-    except PermissionError:  # says nothing about the bytes
+    except (PermissionError, ConnectionError):  # say nothing about the bytes
         raise
     except Exception:  # each codec has errors of its own
         return False

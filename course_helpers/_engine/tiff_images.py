@@ -18,7 +18,7 @@ def decoding(where="", what="the TIFF file"):
     """Let all that goes wrong with the content of a file be a StorageError."""
     try:
         yield
-    except (FileNotFoundError, PermissionError, StorageError):
+    except (FileNotFoundError, PermissionError, ConnectionError, StorageError):
         raise
     except Exception as error:  # each format and compression has errors of its own
         raise StorageError(

@@ -1,0 +1,331 @@
+"""OME-Zarr in a bucket of a real S3 server on this machine: written, read back, and refused with a sentence."""
+
+import json
+import os
+import pickle
+import socket
+import subprocess
+import sysconfig
+import threading
+import time
+from contextlib import ExitStack, contextmanager
+from datetime import timedelta
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import dask
+import dask.array as da
+import numpy as np
+import obstore
+import pytest
+import zarr
+
+from course_helpers import buckets
+from course_helpers.buckets import file_sizes, store_at, upload
+from course_helpers.image_files import open_image
+from course_helpers.pyramids import open_pyramid, write_pyramid
+from course_helpers.storage import CountingStore, StorageError, check_store, write_verified
+
+PIXELS = np.random.default_rng(0).integers(0, 1000, (600, 500), dtype=np.uint16)
+USERS = [
+    {"name": "owner", "credentials": [{"accessKey": "owner", "secretKey": "of-all"}], "actions": ["Admin"]},
+    {
+        "name": "course",
+        "credentials": [{"accessKey": "course", "secretKey": "confidential"}],
+        "actions": ["Read", "Write", "List"],
+    },
+    {"name": "anonymous", "actions": ["Read:public", "List:public"]},
+]
+KEY = {"AWS_ACCESS_KEY_ID": "course", "AWS_SECRET_ACCESS_KEY": "confidential"}
+
+
+@contextmanager
+def running_server(folder):
+    """Run an S3 server with two buckets until the end; yield its address and its process."""
+    (folder / "users.json").write_text(json.dumps({"identities": USERS}))
+    with ExitStack() as sockets:
+        names = [f"{name}.port{kind}" for name in ("s3", "master", "volume", "filer") for kind in ("", ".grpc")]
+        taken = [sockets.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in names]
+        ports = {name: one.getsockname()[1] for name, one in zip(names, taken)}
+    options = {"dir": folder, "ip": "127.0.0.1", "ip.bind": "127.0.0.1", "s3.config": folder / "users.json", **ports}
+    options |= {"s3.port.iceberg": 0, "s3.port.lance": 0, "s3.iam": "false", "master.telemetry": "false"}
+    options |= {"master.volumeSizeLimitMB": 64, "volume.max": 100}
+    weed = Path(sysconfig.get_path("scripts"), "weed.exe" if os.name == "nt" else "weed")
+    command = [weed, "server", "-s3", "-filer", *(f"-{name}={value}" for name, value in options.items())]
+    with open(folder / "log.txt", "wb") as log, subprocess.Popen(command, stdout=log, stderr=log) as process:
+        try:
+            yield with_buckets(f"http://127.0.0.1:{ports['s3.port']}", process), process
+        finally:
+            process.kill()
+
+
+def with_buckets(server, process):
+    """Wait until a server stores the first file in each bucket, which it makes for its owner."""
+    owner = {"access_key_id": "owner", "secret_access_key": "of-all", "client_options": {"allow_http": True}}
+    for bucket in ("private", "public"):
+        store, deadline = obstore.store.S3Store(bucket, endpoint=server, **owner), time.monotonic() + 60
+        while True:
+            try:
+                obstore.put(store, "first", b"")
+                break
+            except Exception:
+                assert process.poll() is None and time.monotonic() < deadline, "the server does not start"
+                time.sleep(0.1)
+    return server
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    with running_server(tmp_path_factory.mktemp("server")) as (address, _):
+        yield address
+
+
+def become(monkeypatch, server, **key):
+    """Let the environment be that of somebody with this key, or of nobody."""
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    variables = {"AWS_ENDPOINT_URL": server, "AWS_SHARED_CREDENTIALS_FILE": "none", "NO_PROXY": "127.0.0.1", **key}
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch):
+    monkeypatch.setitem(buckets.PATIENCE, "retry_timeout", timedelta(seconds=1))
+
+
+@pytest.fixture
+def as_course(monkeypatch, server):
+    become(monkeypatch, server, **KEY)
+
+
+@pytest.fixture(scope="module")
+def pyramid(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("pyramid") / "image.ome.zarr"
+    write_pyramid(PIXELS, folder, pixel_size=0.5, chunks=(256, 256))
+    return folder
+
+
+@pytest.fixture
+def address(request):
+    """A place of its own for each test."""
+    return f"s3://private/{request.node.name}.zarr"
+
+
+def test_what_is_uploaded_opens_equal_and_costs_the_bytes_of_its_chunks(as_course, pyramid, address):
+    upload(pyramid, address)
+    assert file_sizes(address) == file_sizes(pyramid)
+    store = CountingStore(address)
+    levels = open_pyramid(store)
+    assert store.bytes_read == 0
+    assert np.array_equal(levels[0][:100, 300:], PIXELS[:100, 300:])
+    assert store.chunks_read == ["0/c/0/1"]
+    assert store.bytes_read == (pyramid / "0/c/0/1").stat().st_size
+    for level, local in zip(levels, open_pyramid(pyramid), strict=True):
+        assert np.array_equal(level[:], local[:])
+
+
+def test_an_image_in_a_bucket_is_described_like_one_on_disk(as_course, pyramid, address):
+    upload(pyramid, address)
+    there, here = open_image(address), open_image(pyramid)
+    assert repr(there) == repr(here)
+    assert np.array_equal(there.array.compute(scheduler="processes", num_workers=2), PIXELS)
+
+
+def test_nobody_in_particular_reads_public_buckets_only(monkeypatch, server, pyramid):
+    become(monkeypatch, server, **KEY)
+    upload(pyramid, "s3://public/image.ome.zarr")
+    upload(pyramid, "s3://private/image.ome.zarr")
+    for key in ({}, {**KEY, "AWS_ACCESS_KEY_ID": "of another server", "AWS_SKIP_SIGNATURE": "true"}):
+        become(monkeypatch, server, **key)
+        assert np.array_equal(open_pyramid("s3://public/image.ome.zarr")[0][:], PIXELS)
+        with pytest.raises(PermissionError):
+            open_pyramid("s3://private/image.ome.zarr")
+        with pytest.raises(PermissionError):
+            upload(pyramid, "s3://public/other.ome.zarr")
+
+
+@contextmanager
+def web_server(folder, error):
+    """Serve a folder to everybody, but no list of files; for all that is not there, answer with an error."""
+
+    class Handler(SimpleHTTPRequestHandler):
+        def log_message(self, *arguments): ...
+
+        def list_directory(self, path):
+            self.send_error(error)
+
+        def send_error(self, *_):
+            super().send_error(error)
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, directory=folder)) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+@pytest.mark.parametrize("error", [403, 404])
+def test_an_image_opens_where_nobody_may_list_files(monkeypatch, pyramid, error):
+    with web_server(pyramid.parents[1], error) as server:
+        become(monkeypatch, server)
+        address = f"s3://{pyramid.parent.name}/{pyramid.name}"
+        with pytest.raises(PermissionError if error == 403 else ConnectionError):
+            file_sizes(address)
+        if error == 403:  # as Amazon's answers for files that are not there
+            assert repr(open_image(address)) == repr(open_image(pyramid))
+        assert np.array_equal(open_pyramid(address)[0][:], PIXELS)
+
+
+def test_an_image_opens_from_a_web_server(pyramid):
+    with web_server(pyramid.parent, 404) as server:
+        there = open_image(f"{server}/{pyramid.name}")
+        assert repr(there) == repr(open_image(pyramid))
+        assert np.array_equal(there.array.compute(), PIXELS)
+
+
+def test_the_key_may_lie_in_the_file_of_the_provider(monkeypatch, server, pyramid, address, tmp_path):
+    file = tmp_path / "credentials"
+    file.write_text("[lab]\naws_access_key_id = course\naws_secret_access_key = confidential\n")
+    become(monkeypatch, server, AWS_SHARED_CREDENTIALS_FILE=str(file), AWS_PROFILE="lab")
+    upload(pyramid, address)
+    level = open_pyramid(address)[0]
+    assert b"confidential" not in pickle.dumps(level)
+    assert np.array_equal(pickle.loads(pickle.dumps(level))[:], PIXELS)
+    file.write_text(file.read_text() + "[default]\nregion = eu\n")  # without a key
+    become(monkeypatch, server, AWS_SHARED_CREDENTIALS_FILE=str(file))
+    with pytest.raises(PermissionError):
+        open_pyramid(address)
+    for text in ("confidential", "[default]\nconfidential", "[default]\n[default]"):
+        file.write_text(text)
+        with pytest.raises(ValueError) as raised:
+            open_pyramid(address)
+        assert str(file) in str(raised.value) and "confidential" not in str(raised.value)
+
+
+REFUSED = {
+    "no such key": ({**KEY, "AWS_ACCESS_KEY_ID": "nobody"}, "private", PermissionError, "AWS_ACCESS_KEY_ID"),
+    "wrong secret": ({**KEY, "AWS_SECRET_ACCESS_KEY": "x"}, "private", PermissionError, "AWS_SECRET_ACCESS_KEY"),
+    "no key": ({}, "private", PermissionError, "AWS_ACCESS_KEY_ID"),
+    "no such bucket": (KEY, "nowhere", FileNotFoundError, "bucket"),
+    "no server": ({**KEY, "AWS_ENDPOINT_URL": "http://127.0.0.1:9"}, "private", ConnectionError, "AWS_ENDPOINT_URL"),
+}
+
+
+@pytest.mark.parametrize("key, bucket, error, remedy", REFUSED.values(), ids=REFUSED)
+def test_what_goes_wrong_is_said_in_a_sentence(monkeypatch, server, pyramid, key, bucket, error, remedy):
+    become(monkeypatch, server, **key)
+    address = f"s3://{bucket}/image.ome.zarr"
+    for attempt in (open_pyramid, open_image, check_store, CountingStore, lambda place: upload(pyramid, place)):
+        with pytest.raises(error) as raised:
+            attempt(address)
+        text = str(raised.value)
+        assert address in text and remedy in text and "\n" not in text and len(text) < 300
+
+
+def test_what_is_no_address_in_a_bucket_is_refused(as_course, pyramid, tmp_path, monkeypatch):
+    for place in ("s3:///image.zarr", Path("s3://private/image.zarr")):
+        with pytest.raises(ValueError, match="s3://bucket/"):
+            store_at(place)
+    with pytest.raises(ValueError, match="address"):
+        upload(pyramid, tmp_path / "copy.zarr")
+    for write in (lambda place: write_verified(PIXELS, place), lambda place: write_pyramid(PIXELS, place, 0.5)):
+        with pytest.raises(ValueError, match="upload"):
+            write("s3://private/image.zarr")
+    assert not Path("s3:").exists()
+    for server in ("127.0.0.1:9", "https:///", "s3.lab.org"):
+        monkeypatch.setenv("AWS_ENDPOINT_URL", server)
+        with pytest.raises(ValueError, match="AWS_ENDPOINT_URL"):
+            store_at("s3://private/image.zarr")
+
+
+def test_a_lost_connection_is_said_and_is_no_damage(monkeypatch, tmp_path, pyramid):
+    with running_server(tmp_path) as (address, process):
+        become(monkeypatch, address, **KEY)
+        upload(pyramid, "s3://private/image.ome.zarr")
+        level = open_pyramid("s3://private/image.ome.zarr")[0]
+        target = zarr.create_array(store_at("s3://private/counts.zarr"), shape=10, chunks=5, dtype="i8")
+        image = open_image("s3://private/image.ome.zarr").array
+        process.kill()
+        process.wait()
+        write, create = (
+            partial(target.set_basic_selection, ..., 1),
+            partial(zarr.create_array, target.store, name="new", shape=1, dtype="i8"),
+        )
+        for attempt in (lambda: level[:], write, create, image[:9].compute):
+            with pytest.raises(ConnectionError) as raised:
+                attempt()
+            assert "s3://private/" in str(raised.value) and "\n" not in str(raised.value)
+        monkeypatch.setattr("course_helpers.storage.open_stored", lambda path: level)
+        monkeypatch.setattr("course_helpers.storage.file_sizes", lambda path: {"c/0/0": 1})
+        with pytest.raises(ConnectionError):
+            check_store("s3://private/image.ome.zarr/0")
+
+
+def test_an_interrupted_upload_leaves_nothing_that_looks_complete(as_course, pyramid, address, monkeypatch):
+    put, number = obstore.put, len(file_sizes(pyramid))
+
+    def interrupted(*arguments):
+        sent.append(arguments)
+        if len(sent) > last:
+            raise KeyboardInterrupt
+        return put(*arguments)
+
+    for last in range(number):
+        place, sent = f"{address}/{last}", []
+        monkeypatch.setattr(obstore, "put", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            upload(pyramid, place)
+        monkeypatch.setattr(obstore, "put", put)
+        assert len(file_sizes(place)) == last
+        with pytest.raises(FileNotFoundError):
+            open_pyramid(place)
+        for level, local in enumerate(open_pyramid(pyramid)):
+            if f"{level}/zarr.json" in file_sizes(place):
+                assert np.array_equal(zarr.open_array(store_at(f"{place}/{level}"), mode="r")[:], local[:])
+        upload(pyramid, place)
+        assert np.array_equal(open_pyramid(place)[0][:], PIXELS)
+    assert last > 5
+
+
+def test_an_upload_replaces_nothing(as_course, pyramid, address):
+    obstore.put(store_at(address).store, "notes.txt", b"mine")
+    with pytest.raises(FileExistsError):
+        upload(pyramid, address)
+    assert file_sizes(address) == {"notes.txt": 4}
+    upload(pyramid, f"{address}/complete")
+    with pytest.raises(FileExistsError):
+        upload(pyramid, f"{address}/complete")
+    with pytest.raises(FileNotFoundError, match="zarr.json"):
+        upload(pyramid / "0" / "c", f"{address}/chunks")
+    assert not file_sizes(f"{address}/chunks")
+
+
+def test_what_arrives_damaged_is_noticed(as_course, pyramid, address, monkeypatch):
+    put = obstore.put
+    monkeypatch.setattr(obstore, "put", lambda store, name, file: put(store, name, file.read_bytes()[:-1]))
+    with pytest.raises(StorageError, match=address):
+        upload(pyramid, address)
+    with pytest.raises(FileNotFoundError):
+        open_pyramid(address)
+
+
+def test_workers_write_into_a_bucket_and_get_no_key(as_course, address):
+    target = zarr.create_array(store_at(address), shape=PIXELS.shape, chunks=(256, 256), dtype=PIXELS.dtype)
+    assert b"confidential" not in pickle.dumps(target)
+    with dask.config.set(scheduler="processes", num_workers=2):
+        da.store(da.from_array(PIXELS, chunks=(256, 256)), target, lock=False)
+    assert np.array_equal(zarr.open_array(store_at(address), mode="r")[:], PIXELS)
+
+
+def test_missing_and_damaged_chunks_in_a_bucket_are_found(as_course, address, tmp_path):
+    write_verified(da.from_array(PIXELS, chunks=256), tmp_path / "image.zarr")
+    upload(tmp_path / "image.zarr", address)
+    assert check_store(address) == (6, [], [], True) == check_store(tmp_path / "image.zarr")
+    bucket = store_at(address).store
+    obstore.delete(bucket, "c/0/0")
+    obstore.put(bucket, "c/1/1", b"damaged")
+    obstore.put(bucket, "c/2/0", b"")
+    assert check_store(address) == (6, [(0, 0)], [(1, 1), (2, 0)], True)
+    with pytest.raises(FileNotFoundError):
+        check_store(f"{address}/nothing")
