@@ -3,6 +3,8 @@
 import logging
 import os
 import re
+import socket
+import ssl
 import time
 from functools import partial
 from pathlib import Path
@@ -14,7 +16,7 @@ import numpy as np
 import psutil
 import pytest
 from conftest import hostile_answers
-from dask.distributed import Client, LocalCluster, futures_of
+from dask.distributed import Client, LocalCluster, Security, futures_of
 
 from course_helpers.exercises import lesson_7
 from course_helpers.nuclei import seed_nuclei
@@ -38,6 +40,7 @@ def test_a_worker_killed_in_the_middle_costs_no_result_and_no_process_is_left(mo
         threads_per_worker=1,
         memory_limit="1 GiB",
         host="127.0.0.1",
+        security=True,
         dashboard_address="127.0.0.1:0",
         silence_logs=logging.CRITICAL,
     )
@@ -58,15 +61,49 @@ def test_a_worker_killed_in_the_middle_costs_no_result_and_no_process_is_left(mo
     assert not psutil.wait_procs(processes, timeout=60)[1]
 
 
-def test_the_lesson_closes_its_cluster_and_shows_it_to_nobody():
+def test_the_lesson_closes_its_cluster():
     solved = nbformat.read(NOTEBOOKS / "solutions" / "07_scaling_out.ipynb", as_version=4)
     printed = [output.text for cell in solved.cells for output in cell.get("outputs", []) if "text" in output]
     assert "workers that are left: 0\n" in printed
-    local = re.findall(r"= LocalCluster\((.*?)\)\n", SOURCE + Path(__file__).read_text(encoding="utf-8"), re.S)
-    assert len(local) == 1 + 2 and all('dashboard_address="127.0.0.1:0"' in call for call in local)
-    assert all(
-        ('worker_dashboard_address="127' if "processes=False" in call else 'host="127') in call for call in local
-    )
+
+
+def listening(processes):
+    """Where these processes can be reached."""
+    sockets = sum((process.net_connections("inet") for process in processes), [])
+    return {socket.laddr for socket in sockets if socket.status == psutil.CONN_LISTEN}
+
+
+def test_the_cluster_of_the_lesson_is_reached_from_this_machine_only_and_with_its_key_only():
+    (lines,) = re.findall(r"^cluster = (LocalCluster\(.*?^\))", SOURCE, re.S | re.M)
+    before = listening([psutil.Process()])
+    with eval(lines) as cluster, Client(cluster) as client:
+        processes = [psutil.Process(pid) for pid in client.run(os.getpid).values()]
+        opened = listening([psutil.Process(), *processes]) - before
+        assert len(opened) > 4 and {address.ip for address in opened} == {"127.0.0.1"}
+        workers = client.scheduler_info()["workers"]
+        addresses = [cluster.scheduler_address, *workers, *(worker["nanny"] for worker in workers.values())]
+        assert len(addresses) == 5 and all(address.startswith("tls://") for address in addresses)
+        for stranger in (Security.temporary(), Security(require_encryption=False)):
+            for address in (addresses[0], addresses[0].replace("tls://", "tcp://")):
+                with pytest.raises((OSError, RuntimeError, TypeError)):
+                    Client(address, security=stranger, timeout=60)
+        for address in addresses:
+            assert refuses_without_key(address)
+        assert client.submit(abs, -1).result() == 1, "who has the key is let in all the same"
+
+
+def refuses_without_key(address):
+    """Whether somebody who trusts every server, but has no key to show, is sent away."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    host, port = address.removeprefix("tls://").split(":")
+    with socket.create_connection((host, int(port)), timeout=60) as plain, context.wrap_socket(plain) as stranger:
+        try:
+            return stranger.recv(1) == b""
+        except ssl.SSLError as error:
+            return "CERTIFICATE_REQUIRED" in str(error)
+        except ConnectionError:
+            return True
 
 
 def test_7_3_goes_by_the_numbers_of_the_lesson():

@@ -24,11 +24,12 @@ TASKS = 1000
 
 
 def cluster_of(workers, **options):
-    """A cluster of processes with one thread each, reachable from this machine only."""
+    """A cluster of processes with one thread each, reachable from this machine and with its key only."""
     settings = {
         "threads_per_worker": 1,
         "memory_limit": "1 GiB",
         "host": "127.0.0.1",
+        "security": True,
         "dashboard_address": "127.0.0.1:0",
     }
     return LocalCluster(n_workers=workers, silence_logs=logging.CRITICAL, **settings | options)
@@ -45,7 +46,8 @@ def print_overhead():
         plans = [dask.delayed(nothing)(number) for number in range(TASKS)]
         return lambda: dask.compute(*plans, scheduler=scheduler)
 
-    in_process = LocalCluster(processes=False, n_workers=1, threads_per_worker=2, dashboard_address="127.0.0.1:0")
+    loopback = {"dashboard_address": "127.0.0.1:0", "worker_dashboard_address": "127.0.0.1:0"}
+    in_process = LocalCluster(processes=False, n_workers=1, threads_per_worker=2, **loopback)
     with in_process, Client(in_process) as threads, cluster_of(2) as cluster, Client(cluster) as processes:
         ways = {
             "synchronous": run("synchronous"),
