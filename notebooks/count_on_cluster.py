@@ -40,7 +40,7 @@ NOT_COUNTED = -1
 
 
 def local_cluster(options):
-    """Processes on this machine, reachable from this machine only."""
+    """Processes on this machine, reachable from this machine and with their key only."""
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # until there is something to end
     try:
         return LocalCluster(
@@ -48,6 +48,7 @@ def local_cluster(options):
             threads_per_worker=1,
             memory_limit=options.memory,
             host="127.0.0.1",
+            security=True,
             dashboard_address="127.0.0.1:0",
             silence_logs=logging.CRITICAL,
         )
@@ -65,7 +66,10 @@ def slurm_cluster(options):
         cores=1,
         memory=options.memory,
         walltime=options.walltime,
+        security=True,  # the workers read their key from files that only you may read, beside the result
+        shared_temp_directory=os.path.dirname(os.path.abspath(options.output)),
         scheduler_options={"dashboard_address": "127.0.0.1:0"},  # look at it through a tunnel: ssh -L
+        worker_extra_args=["--dashboard-address", "127.0.0.1:0"],
     )
     cluster.scale(options.workers)
     return cluster

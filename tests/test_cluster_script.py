@@ -15,7 +15,7 @@ import numpy as np
 import psutil
 import pytest
 import zarr
-from dask.distributed import Client, LocalCluster
+from dask.distributed import Client, LocalCluster, Security
 
 from course_helpers.nuclei import seed_nuclei
 from course_helpers.slide import nuclei_slide
@@ -102,7 +102,8 @@ def test_workers_leave_ctrl_c_to_the_script(monkeypatch):
 def test_a_slide_in_a_store_is_counted(script, tmp_path, capsys, monkeypatch):
     slide = nuclei_slide((600, 700), chunks=300)
     slide.to_zarr(str(tmp_path / "slide.zarr"))
-    in_this_process = partial(LocalCluster, processes=False, n_workers=1, dashboard_address="127.0.0.1:0")
+    loopback = {"dashboard_address": "127.0.0.1:0", "worker_dashboard_address": "127.0.0.1:0"}
+    in_this_process = partial(LocalCluster, processes=False, n_workers=1, **loopback)
     monkeypatch.setitem(script.CLUSTERS, "local", lambda options: in_this_process())
     script.main([str(tmp_path / "counts.zarr"), "--image", str(tmp_path / "slide.zarr"), "--tile", "200"])
     lines = capsys.readouterr().out.splitlines()
@@ -146,7 +147,10 @@ def test_the_job_script_says_what_was_asked_for(script, tmp_path, capsys):
     text = capsys.readouterr().out
     for line in ("#SBATCH -p long", "#SBATCH -A lab", "#SBATCH --mem=3G", "#SBATCH -t 07:00:00"):
         assert line in text.splitlines()
-    assert re.search(r"distributed\.cli\.dask_worker tcp://\S+ .*--nthreads 1 --memory-limit 3\.00GiB --nanny", text)
+    assert re.search(
+        r"distributed\.cli\.dask_worker tls://\S+ .*--nthreads 1 --memory-limit 3\.00GiB --nanny .*--dashboard-address 127\.0\.0\.1:0 .*--tls-key ",
+        text,
+    )
     assert not list(tmp_path.iterdir())
 
 
@@ -177,7 +181,7 @@ def test_counts_without_checksums_are_not_trusted(script, tmp_path):
         script.open_target(count_map, options)
 
 
-def test_the_workers_of_this_machine_listen_to_this_machine_only(script):
+def test_the_workers_of_this_machine_listen_to_this_machine_and_their_key_only(script):
     processes = [psutil.Process()]
 
     def listening():
@@ -189,6 +193,8 @@ def test_the_workers_of_this_machine_listen_to_this_machine_only(script):
         client.wait_for_workers(1, timeout=60)
         processes += processes[0].children(recursive=True)
         opened = listening() - before
+        with pytest.raises(OSError, match="certificate"):
+            Client(cluster.scheduler_address, security=Security.temporary())
     assert len(opened) > 2 and {address.ip for address in opened} == {"127.0.0.1"}
 
 

@@ -473,7 +473,7 @@ def test_on_zarr_and_on_a_cluster_of_processes(tmp_path):
     whole = segment(image)
     da.from_array(image, chunks=(100, 90)).to_zarr(tmp_path / "image.zarr")
     stored = da.from_zarr(tmp_path / "image.zarr")
-    with Client(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None) as client:
+    with Client(n_workers=2, threads_per_worker=1, processes=True, security=True, dashboard_address=None) as client:
         assert count_in_tiles(segment, stored, 50).compute().sum() == whole.max()
         label_in_tiles(segment, stored, 50, renumber=True, dtype=np.int32).to_zarr(tmp_path / "labels.zarr")
         assert same_objects(da.from_zarr(tmp_path / "labels.zarr").compute(), whole)
