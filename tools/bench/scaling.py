@@ -79,11 +79,13 @@ def print_speed_up(shape):
             return lambda: client.compute(count_map.sum(), workers=addresses[:count]).result()
 
         run(workers[-1])()  # imports and compiled functions
+        busy = psutil.cpu_percent(interval=1)  # while the workers wait
         times = best_times([run(count) for count in workers], 3)
         with get_task_stream(client) as stream:
             alone = seconds(run(1))
     serial = max(0, 1 - compute_time(stream) / alone)
     print(f"\nSpeed-up of counting {shape}, {count_map.size} tiles, on {cores} cores; share not divided: {serial:.1%}")
+    print(f"Before, other programs used {busy:.0f} % of the cores; the prediction is for cores that are free")
     for count, taken in zip(workers, times):
         predicted = 1 / (serial + (1 - serial) / count)
         note = "  (more workers than cores)" if count > cores else ""
