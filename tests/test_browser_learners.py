@@ -236,6 +236,64 @@ def test_zoom_and_pan_change_the_picture_and_what_is_read(lesson):
     waited_for(2, picture)
 
 
+@only(7)
+def test_dashboard_draws_workers_and_their_tasks(lesson):
+    """Start the cluster again, and do in JupyterLab what the lesson says; then by the way that a hub's address takes."""
+    page = lesson.page
+    lesson.run(lesson.index("cluster = LocalCluster("))
+    address = lesson.run(lesson.index('print("dashboard:"')).split()[-1].removesuffix("/status")
+    page.locator("[data-id='dask-dashboard-launcher']").click()
+    connect(page, f"{address}/status")
+    open_graph(page, "Task Stream", address)
+    drag_to_the_left_edge(page, lesson.path)
+    assert coloured_pixels(page) < 1000, "nothing was done yet"
+    lesson.run(lesson.index("with get_task_stream(client) as stream:"))
+    lesson.wait_until(lambda: coloured_pixels(page) > 10_000, "bars of tasks are drawn")
+    close_graph(page, "Task Stream")
+    address = page.url.partition("/lab")[0] + "/proxy/" + address.rpartition(":")[2]
+    connect(page, f"{address}/status")
+    open_graph(page, "Workers Memory", address)
+    lesson.wait_until(lambda: coloured_pixels(page) > 10_000, "bars of workers are drawn")
+    close_graph(page, "Workers Memory")
+    page.locator("[data-id='dask-dashboard-launcher']").click()
+
+
+def tab_of(page, name):
+    return page.locator("#jp-main-dock-panel .lm-TabBar-tab").filter(has_text=name)
+
+
+def connect(page, address):
+    """Type the address into the field of the Dask pane."""
+    page.get_by_placeholder("DASK DASHBOARD URL").fill(address)
+    page.keyboard.press("Enter")
+
+
+def open_graph(page, name, address):
+    """Click on a button of the Dask pane, and wait for a graph, which lies in a frame with this address."""
+    page.get_by_role("button", name=name, exact=True).click()
+    page.frame_locator(f"iframe[src^='{address}']").locator("canvas").first.wait_for(state="visible")
+
+
+def drag_to_the_left_edge(page, name):
+    """Take a tab with the mouse, and drop it at the left edge, so that two things are seen side by side."""
+    dock, tab = page.locator("#jp-main-dock-panel").bounding_box(), tab_of(page, name).bounding_box()
+    page.mouse.move(tab["x"] + 40, tab["y"] + 10)
+    page.mouse.down()
+    page.mouse.move(dock["x"] + 20, dock["y"] + dock["height"] / 2, steps=20)
+    page.mouse.up()
+    page.locator("#jp-main-dock-panel .lm-TabBar").nth(1).wait_for()
+
+
+def close_graph(page, name):
+    tab_of(page, name).locator(".lm-TabBar-tabCloseIcon").click()
+
+
+def coloured_pixels(page):
+    """How many pixels of the graph are seen that are not grey: bars, not axes."""
+    picture = PIL.Image.open(io.BytesIO(page.locator("iframe").screenshot())).convert("RGB")
+    return int((np.ptp(np.asarray(picture).astype(int), axis=2) > 40).sum())
+
+
 # ----------------------------------------------------------------------------------------------------- exercises
 
 

@@ -15,6 +15,7 @@ import psutil
 import pytest
 from conftest import hostile_answers
 from dask.distributed import Client, LocalCluster, futures_of
+from strangers import assert_only_keys_open, listening
 
 from course_helpers.exercises import lesson_7
 from course_helpers.nuclei import seed_nuclei
@@ -39,6 +40,7 @@ def test_a_worker_killed_in_the_middle_costs_no_result_and_no_process_is_left(mo
         memory_limit="1 GiB",
         security=True,
         host="127.0.0.1",
+        security=True,
         dashboard_address="127.0.0.1:0",
         silence_logs=logging.CRITICAL,
     )
@@ -59,15 +61,19 @@ def test_a_worker_killed_in_the_middle_costs_no_result_and_no_process_is_left(mo
     assert not psutil.wait_procs(processes, timeout=60)[1]
 
 
-def test_the_lesson_closes_its_cluster_and_shows_it_to_nobody():
+def test_the_lesson_closes_its_cluster():
     solved = nbformat.read(NOTEBOOKS / "solutions" / "07_scaling_out.ipynb", as_version=4)
     printed = [output.text for cell in solved.cells for output in cell.get("outputs", []) if "text" in output]
     assert "workers that are left: 0\n" in printed
-    local = re.findall(r"= LocalCluster\((.*?)\)\n", SOURCE + Path(__file__).read_text(encoding="utf-8"), re.S)
-    assert len(local) == 1 + 2 and all('dashboard_address="127.0.0.1:0"' in call for call in local)
-    assert all(
-        ('worker_dashboard_address="127' if "processes=False" in call else 'host="127') in call for call in local
-    )
+
+
+def test_the_cluster_of_the_lesson_is_reached_from_this_machine_only_and_with_its_key_only():
+    (lines,) = re.findall(r"^cluster = (LocalCluster\(.*?^\))", SOURCE, re.S | re.M)
+    before = listening([psutil.Process()])
+    with eval(lines) as cluster:
+        assert_only_keys_open(cluster, before)
+        family = [psutil.Process(), *psutil.Process().children(recursive=True)]
+        assert {host for host, _ in listening(family) - before} == {"127.0.0.1"}
 
 
 def test_7_3_goes_by_the_numbers_of_the_lesson():

@@ -638,7 +638,7 @@ EXERCISES["7.1"] = Parts(
     ),
     also_right=({"D": " Data moves", "C": "TASKS TOO SMALL", "B": "one task too long", "A": "memory full"},),
     hints=[
-        "look at colours first: the table above says what red and orange mean.",
+        "look at colours first: the table in *Watch it work* says what red and orange mean.",
         "then look at white: is it spread evenly between all tasks, or is there one large piece of it?",
         "orange is the disk, where results go that do not fit into memory. Red comes from another worker. In one stream, all "
         "but one worker have finished early.",

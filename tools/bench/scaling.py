@@ -46,13 +46,8 @@ def print_overhead():
         plans = [dask.delayed(nothing)(number) for number in range(TASKS)]
         return lambda: dask.compute(*plans, scheduler=scheduler)
 
-    in_process = LocalCluster(
-        processes=False,
-        n_workers=1,
-        threads_per_worker=2,
-        dashboard_address="127.0.0.1:0",
-        worker_dashboard_address="127.0.0.1:0",
-    )
+    loopback = {"dashboard_address": "127.0.0.1:0", "worker_dashboard_address": "127.0.0.1:0"}
+    in_process = LocalCluster(processes=False, n_workers=1, threads_per_worker=2, **loopback)
     with in_process, Client(in_process) as threads, cluster_of(2) as cluster, Client(cluster) as processes:
         ways = {
             "synchronous": run("synchronous"),
@@ -84,11 +79,13 @@ def print_speed_up(shape):
             return lambda: client.compute(count_map.sum(), workers=addresses[:count]).result()
 
         run(workers[-1])()  # imports and compiled functions
+        busy = psutil.cpu_percent(interval=1)  # while the workers wait
         times = best_times([run(count) for count in workers], 3)
         with get_task_stream(client) as stream:
             alone = seconds(run(1))
     serial = max(0, 1 - compute_time(stream) / alone)
     print(f"\nSpeed-up of counting {shape}, {count_map.size} tiles, on {cores} cores; share not divided: {serial:.1%}")
+    print(f"Before, other programs used {busy:.0f} % of the cores; the prediction is for cores that are free")
     for count, taken in zip(workers, times):
         predicted = 1 / (serial + (1 - serial) / count)
         note = "  (more workers than cores)" if count > cores else ""
