@@ -40,7 +40,6 @@ def test_a_worker_killed_in_the_middle_costs_no_result_and_no_process_is_left(mo
         memory_limit="1 GiB",
         security=True,
         host="127.0.0.1",
-        security=True,
         dashboard_address="127.0.0.1:0",
         silence_logs=logging.CRITICAL,
     )
