@@ -13,7 +13,8 @@ The result is a Zarr group. In its array "counts" there is a number for each til
 --labels, an array "labels" holds the labels of all objects; with --table, a table of them is written in the end. What
 a file of "counts" holds, 2 x 2 tiles by default, is called a part: a worker writes its labels and its table, reads
 them back, and its counts last. A run that ends early (killed, out of time, machine lost) keeps all finished parts, and
-the next run does only the others. On a cluster, image and result must lie on a disk that all workers see, and the
+the next run does only the others. On a cluster, image and result must lie on a disk that all workers see, or in a
+bucket, such as s3://bucket/result.zarr (see lesson 4 for the keys), where no other run may write meanwhile; and the
 workers need the same Python environment. Lesson 7 tries it, and its section "Store results where they are made"
 explains how parts are stored.
 
@@ -32,6 +33,7 @@ import os
 import re
 import sys
 import time
+from contextlib import nullcontext
 from dataclasses import replace
 from datetime import timedelta
 from functools import partial
@@ -51,6 +53,7 @@ from dask.utils import format_bytes, format_time
 
 from course_helpers._arguments import per_axis
 from course_helpers._engine.safe_writing import Verified, held, written_beside
+from course_helpers.buckets import store_at
 from course_helpers.clusters import NoWorkers, as_done, kubernetes_cluster, local_cluster, slurm_cluster
 from course_helpers.image_files import open_image
 from course_helpers.memory import measure
@@ -68,7 +71,7 @@ OF_THE_RESULT += ("largest", "reach", "labels", "table")  # a run that goes on m
 def cluster_of(options):
     """Where the work is done: the only part that differs between a laptop and a cluster."""
     if options.cluster == "slurm":
-        folder = os.path.dirname(os.path.abspath(options.output))
+        folder = "." if in_bucket(options) else os.path.dirname(os.path.abspath(options.output))
         return slurm_cluster(
             options.workers, options.memory, folder, options.walltime, queue=options.queue, account=options.account
         )
@@ -127,14 +130,30 @@ def plan(options):
 
 def begin(tiles, options):
     """Make a new result, in which nothing is counted yet, if there is none."""
-    if not os.path.lexists(options.output):
-        layout = {"dtype": "int64", "compressors": CODECS}
-        with written_beside(options.output, overwrite=False) as place:
-            zarr.create_group(place, attributes=settings_of(options))
-            parts = tuple(min(options.part, count) for count in tiles.numblocks)
-            zarr.create_array(place / "counts", shape=tiles.numblocks, chunks=parts, fill_value=NOT_COUNTED, **layout)
-            if options.labels:
-                zarr.create_array(place / "labels", shape=tiles.shape, chunks=tiles.chunksize, **layout)
+    if not in_bucket(options):
+        if not os.path.lexists(options.output):
+            with written_beside(options.output, overwrite=False) as place:
+                create(place, tiles, options)
+        return
+    try:
+        zarr.open_group(store_at(options.output), mode="r")
+    except FileNotFoundError:
+        create(store_at(options.output), tiles, options)
+
+
+def create(place, tiles, options):
+    """Create the group of a result and its arrays."""
+    zarr.create_group(place, attributes=settings_of(options))
+    layout = {"dtype": "int64", "compressors": CODECS}
+    parts = tuple(min(options.part, count) for count in tiles.numblocks)
+    zarr.create_array(place, name="counts", shape=tiles.numblocks, chunks=parts, fill_value=NOT_COUNTED, **layout)
+    if options.labels:
+        zarr.create_array(place, name="labels", shape=tiles.shape, chunks=tiles.chunksize, **layout)
+
+
+def in_bucket(options):
+    """Whether the result lies in a bucket of an object store, and not in a folder."""
+    return store_at(options.output) is not options.output
 
 
 def settings_of(options):
@@ -146,8 +165,8 @@ def open_result(tiles, options):
     """The array of counts in a result that was begun with the same settings."""
     settings = settings_of(options)
     try:
-        begun = dict(zarr.open_group(options.output, mode="r", zarr_format=3).attrs)
-        counts = zarr.open_array(f"{options.output}/counts", mode="r+")
+        begun = dict(zarr.open_group(store_at(options.output), mode="r", zarr_format=3).attrs)
+        counts = zarr.open_array(store_at(options.output), path="counts", mode="r+")
         if (counts.shape, counts.dtype, counts.compressors) != (tiles.numblocks, "int64", CODECS):
             raise ValueError(f"counts are {counts.shape} {counts.dtype}, with {counts.compressors or 'no checksums'}")
     except Exception as error:
@@ -164,9 +183,9 @@ def open_result(tiles, options):
     return counts
 
 
-def unfinished_parts(counts):
+def unfinished_parts(counts, options):
     """The regions of those chunks of the counts that are not counted yet or damaged, and the number of all chunks."""
-    report = check_store(counts.store.root / counts.path)
+    report = check_store(f"{options.output}/counts")
     parts = [
         tuple(slice(number * step, min((number + 1) * step, size)) for number, step, size in zip(*layout))
         for layout in ((place, counts.chunks, counts.shape) for place in sorted(report.missing + report.damaged))
@@ -180,7 +199,7 @@ def plans_to_store(tiles, found, labels, counts, parts, options):
     for part in parts:
         region, written = tuple(slice(axis[tile.start], axis[tile.stop]) for axis, tile in zip(edges, part)), None
         if labels is not None:  # aligned: no two tasks write to the same file
-            target = Verified(zarr.open_array(f"{options.output}/labels", mode="r+"))
+            target = Verified(zarr.open_array(store_at(options.output), path="labels", mode="r+"))
             written = da.store(labels[region], target, regions=region, lock=False, compute=False)
         yield delayed(store_part)(found[part].rechunk(-1).to_delayed().item(), counts, part, written, options.output)
 
@@ -258,16 +277,18 @@ def run(options):
             return print(cluster.job_script())
     if options.dry_run:
         return try_out(options)
+    if options.table and in_bucket(options):
+        raise ValueError(f"output is {options.output}, but must be a folder with --table: a table is no Zarr array.")
     lazy = plan(options)
     begin(lazy[0], options)
-    with held(Path(os.path.realpath(options.output))):
+    with nullcontext() if in_bucket(options) else held(Path(os.path.realpath(options.output))):
         count(*lazy, options)
 
 
 def count(tiles, found, labels, spacing, options):
     """Count what is not counted yet, and print the sum."""
     counts = open_result(tiles, options)
-    parts, total = unfinished_parts(counts)
+    parts, total = unfinished_parts(counts, options)
     print(f"{total - len(parts)} of {total} parts are there already", flush=True)
     if parts:
         start = time.perf_counter()
@@ -300,7 +321,7 @@ def end_early(error, counts, options):
     elif isinstance(error, OSError):
         why = f"A part could not be read or stored: {error}."
         remedy = "When this is put right, run the same line again to count the others."
-    left, total = unfinished_parts(counts)
+    left, total = unfinished_parts(counts, options)
     print(f"\n{why} {total - len(left)} of {total} parts are stored. {remedy}", file=sys.stderr)
     sys.exit(code)
 
@@ -308,7 +329,7 @@ def end_early(error, counts, options):
 def parsed(arguments):
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("output", help="folder of the result: made, or resumed")
+    parser.add_argument("output", help="folder of the result, or an address in a bucket: made, or resumed")
     parser.add_argument("--dry-run", action="store_true", help="say what would be done, and try one tile")
     parser.add_argument("--labels", action="store_true", help="store the labels of all objects, too")
     parser.add_argument("--table", action="store_true", help="measure all objects, too: objects.csv in the result")

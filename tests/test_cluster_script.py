@@ -127,7 +127,7 @@ def test_other_settings_are_not_mixed(script, tmp_path):
     tiles = script.plan(options)[0]
     script.begin(tiles, options)
     counts = script.open_result(tiles, options)
-    assert script.unfinished_parts(counts) == ([(slice(0, 2), slice(0, 2))], 1)
+    assert script.unfinished_parts(counts, options) == ([(slice(0, 2), slice(0, 2))], 1)
     with pytest.raises(SystemExit, match=r"was begun with numbers .*32.*40.*Use the same settings"):
         script.main([*arguments, "--with", "threshold=40"])
 
@@ -212,7 +212,7 @@ def test_a_damaged_part_is_counted_anew(script, begun_result, content):
     flipped = [whole[:n] + bytes([whole[n] ^ 4]) + whole[n + 1 :] for n in range(len(whole))]
     for damaged in flipped if content is None else [content]:
         file.write_bytes(damaged)
-        assert script.unfinished_parts(script.open_result(tiles, options)) == ([(slice(2, 4), slice(0, 2))], 2)
+        assert script.unfinished_parts(script.open_result(tiles, options), options) == ([(slice(2, 4), slice(0, 2))], 2)
 
 
 def test_counts_without_checksums_are_not_trusted(script, begun_result):

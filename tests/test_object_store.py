@@ -20,6 +20,7 @@ import numpy as np
 import obstore
 import pytest
 import zarr
+from test_cluster_script import in_this_process
 
 from course_helpers import buckets
 from course_helpers.buckets import file_sizes, store_at, upload
@@ -329,3 +330,20 @@ def test_missing_and_damaged_chunks_in_a_bucket_are_found(as_course, address, tm
     assert check_store(address) == (6, [(0, 0)], [(1, 1), (2, 0)], True)
     with pytest.raises(FileNotFoundError):
         check_store(f"{address}/nothing")
+
+
+def test_the_script_for_clusters_stores_into_a_bucket_and_goes_on_there(
+    as_course, address, script, monkeypatch, capsys
+):
+    line = [address, "--shape", "300", "500", "--tile", "100", "100", "--labels"]
+    monkeypatch.setattr(script, "cluster_of", in_this_process)
+    for there in ("0 of 6", "5 of 6"):
+        script.main(line)
+        assert capsys.readouterr().out.startswith(f"{there} parts are there already")
+        _, counts, labels, _ = script.plan(script.parsed(line))
+        for name, expected in (("counts", counts), ("labels", labels)):
+            stored = zarr.open_array(store_at(address), path=name, mode="r")[:]
+            assert np.array_equal(stored, expected.compute(scheduler="threads"))
+        obstore.delete(store_at(address).store, "counts/c/1/2")
+    with pytest.raises(SystemExit, match="must be a folder with --table"):
+        script.main([*line, "--table"])
