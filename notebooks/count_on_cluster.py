@@ -181,14 +181,12 @@ def complain(cluster, workers):
     """Say that the queue is busy, if it is; otherwise raise NoWorkers with the reason."""
     full = sum(worker["status"] == "paused" for worker in workers.values())
     jobs = jobs_in_queue(cluster) if hasattr(cluster, "job_script") else None
-    if jobs is None:
-        why = (
-            f"{full} are paused, as their memory is full"
-            if full
-            else "none has come, or all ended as soon as they had begun"
-        )
+    if full:
+        why = f"{full} are there, but paused, as their memory is full"
     elif jobs:
         why = "squeue says: " + ", ".join(f"{number} {state}" for state, number in jobs.items())
+    elif jobs is None:
+        why = "none has come, or all ended as soon as they had begun"
     else:
         why = f"no job of this run is in the queue. What the last ones said is in {os.getcwd()}, in slurm-NUMBER.out"
     if not jobs or not BUSY & set(jobs):
