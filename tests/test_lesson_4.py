@@ -75,7 +75,7 @@ def changes_its_file(tiff_path, zarr_path):
 @pytest.mark.parametrize(
     "answer, feedback",
     [
-        (lambda tiff, path: write_verified(open_image(tiff).array, path, (256, 256)), "but the peak of memory is"),
+        (lambda tiff, path: write_verified(open_image(tiff).array, path, (256, 256)), "your function uses open_image"),
         (lambda tiff, path: zarr.create_group(path), "a group of arrays"),
         (
             lambda tiff, path: zarr.create_array(path, data=np.ones((4, 4)), zarr_format=2),
