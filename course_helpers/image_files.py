@@ -126,15 +126,7 @@ def open_image(path, number=None):
     pixel_size = {axis: details.pixel_size[axis] for axis in axes if axis in "ZYX" and axis in details.pixel_size}
     channels = details.channels if any(details.channels) else []
     images = [" ".join(f"{n}: {one.name} {tuple(one.shape)} {one.dtype}".split()) for n, one in enumerate(stored)]
-    notes = list(details.notes)
-    if "Q" in axes:
-        unnamed = ", ".join(str(n) for n, axis in enumerate(axes) if axis == "Q")
-        notes.append(f"What lies along axis {unnamed} (Q) is not stored: time, depth or channels?")
-    without = [axis for axis in axes if axis in "ZYX" and axis not in pixel_size]
-    if without or not pixel_size:
-        notes.append(f"No pixel size is stored{' along ' * bool(without)}{', '.join(without)}.")
-    if "C" in axes and not channels:
-        notes.append("The channels have no names.")
+    notes = [*details.notes, *_missing(axes, pixel_size, channels)]
     if len(images) > 1:
         notes.append(f"This is image {number} of {len(images)}, which `images` lists.")
     if (size := dtype.itemsize * prod(chunks)) > LARGE:
@@ -142,6 +134,18 @@ def open_image(path, number=None):
             f"It is stored in pieces of {size / 2**20:.0f} MiB, read as a whole. Store it anew in smaller chunks."
         )
     return Image(array, axes, pixel_size, channels, images, notes)
+
+
+def _missing(axes, pixel_size, channels):
+    """Yield a sentence for all that a file does not say."""
+    if "Q" in axes:
+        unnamed = ", ".join(str(n) for n, axis in enumerate(axes) if axis == "Q")
+        yield f"What lies along axis {unnamed} (Q) is not stored: time, depth or channels?"
+    without = [axis for axis in axes if axis in "ZYX" and axis not in pixel_size]
+    if without or not pixel_size:
+        yield f"No pixel size is stored{' along ' * bool(without)}{', '.join(without)}."
+    if "C" in axes and not channels:
+        yield "The channels have no names."
 
 
 def _chunks(shape, itemsize, pieces, axes):

@@ -328,54 +328,54 @@ def end_early(error, counts, options):
 
 def parsed(arguments):
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        usage="%(prog)s output [options]", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("output", help="folder of the result, or an address in a bucket: made, or resumed")
     parser.add_argument("--dry-run", action="store_true", help="say what would be done, and try one tile")
     parser.add_argument("--labels", action="store_true", help="store the labels of all objects, too")
     parser.add_argument("--table", action="store_true", help="measure all objects, too: objects.csv in the result")
 
-    of_image = parser.add_argument_group("image")
-    of_image.add_argument(
-        "--image", help="file or Zarr store, as in lesson 8; without it, the virtual slide is counted"
-    )
-    of_image.add_argument("--number", type=int, help="which image of a file that holds several, from 0")
-    of_image.add_argument("--time", type=int, help="which time point, from 0")
-    of_image.add_argument("--channel", type=int, help="which channel, from 0")
-    of_image.add_argument("--axes", help="where the file says something wrong: a letter per axis, such as CYX")
-    of_image.add_argument("--pixel-size", type=float, nargs="+", help="the same: micrometres along (Z,) Y and X")
-    of_image.add_argument(
-        "--shape", type=positive, nargs=2, default=[4000, 4000], help="of the virtual slide, in pixels"
-    )
-    of_image.add_argument(
-        "--tile", type=positive, nargs="+", help="sides of a tile: (planes,) rows, columns; 1000 1000"
-    )
-    of_image.add_argument(
-        "--part", type=positive, default=2, help="tiles along each side that one file of counts holds"
-    )
+    add_image(parser.add_argument_group("image"))
+    add_objects(parser.add_argument_group("objects; lengths in pixels, one or a length for each axis"))
+    add_cluster(parser.add_argument_group("cluster"))
+    return completed(parser.parse_args(arguments), parser)
 
-    of_objects = parser.add_argument_group("objects; lengths in pixels, one or a length for each axis")
-    of_objects.add_argument("--segment", help="package.module:function or file.py:function; nuclei as in lesson 5")
-    of_objects.add_argument(
-        "--with", dest="numbers", nargs="+", default=[], metavar="NAME=NUMBER", help="its arguments"
-    )
-    of_objects.add_argument("--largest", type=positive, nargs="+", help="size of the largest object; 30")
-    of_objects.add_argument("--reach", type=int, nargs="+", help="how far the function looks beyond a pixel")
-    of_objects.add_argument("--record", help="take all of this from the record.json of lesson 8")
 
-    of_cluster = parser.add_argument_group("cluster")
-    of_cluster.add_argument(
+def add_image(group):
+    """Options that say which image."""
+    group.add_argument("--image", help="file or Zarr store, as in lesson 8; without it, the virtual slide is counted")
+    group.add_argument("--number", type=int, help="which image of a file that holds several, from 0")
+    group.add_argument("--time", type=int, help="which time point, from 0")
+    group.add_argument("--channel", type=int, help="which channel, from 0")
+    group.add_argument("--axes", help="where the file says something wrong: a letter per axis, such as CYX")
+    group.add_argument("--pixel-size", type=float, nargs="+", help="the same: micrometres along (Z,) Y and X")
+    group.add_argument("--shape", type=positive, nargs=2, default=[4000, 4000], help="of the virtual slide, in pixels")
+    group.add_argument("--tile", type=positive, nargs="+", help="sides of a tile: (planes,) rows, columns; 1000 1000")
+    group.add_argument("--part", type=positive, default=2, help="tiles along each side that one file of counts holds")
+
+
+def add_objects(group):
+    """Options that say what an object is."""
+    group.add_argument("--segment", help="package.module:function or file.py:function; nuclei as in lesson 5")
+    group.add_argument("--with", dest="numbers", nargs="+", default=[], metavar="NAME=NUMBER", help="its arguments")
+    group.add_argument("--largest", type=positive, nargs="+", help="size of the largest object; 30")
+    group.add_argument("--reach", type=int, nargs="+", help="how far the function looks beyond a pixel")
+    group.add_argument("--record", help="take all of this from the record.json of lesson 8")
+
+
+def add_cluster(group):
+    """Options that say where the work is done."""
+    group.add_argument(
         "--cluster", choices=("local", "slurm", "kubernetes"), default="local", help="where the workers run"
     )
-    of_cluster.add_argument("--workers", type=positive, default=2, help="how many, with one thread each")
-    of_cluster.add_argument("--memory", default="1GiB", help="limit of each worker")
-    of_cluster.add_argument("--queue", help="SLURM: name of the queue (partition)")
-    of_cluster.add_argument("--account", help="SLURM: who pays")
-    of_cluster.add_argument(
-        "--walltime", type=walltime, default="01:00:00", help="SLURM: longest time a worker may run"
-    )
-    of_cluster.add_argument("--container", help="Kubernetes: image that holds the Python environment")
-    of_cluster.add_argument("--job-script", action="store_true", help="print what would be submitted to SLURM, and end")
-    return completed(parser.parse_args(arguments), parser)
+    group.add_argument("--workers", type=positive, default=2, help="how many, with one thread each")
+    group.add_argument("--memory", default="1GiB", help="limit of each worker")
+    group.add_argument("--queue", help="SLURM: name of the queue (partition)")
+    group.add_argument("--account", help="SLURM: who pays")
+    group.add_argument("--walltime", type=walltime, default="01:00:00", help="SLURM: longest time a worker may run")
+    group.add_argument("--container", help="Kubernetes: image that holds the Python environment")
+    group.add_argument("--job-script", action="store_true", help="print what would be submitted to SLURM, and end")
 
 
 def completed(options, parser):
