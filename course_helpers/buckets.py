@@ -30,7 +30,7 @@ def store_at(place):
     Which server is asked, and by whom, is said by environment variables, never by a notebook: AWS_ENDPOINT_URL, if it is not
     Amazon's, AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY; or by the file ``~/.aws/credentials``. Without a key, or with
     AWS_SKIP_SIGNATURE=true, nobody in particular asks, which public buckets allow. A store can be sent to workers; as no key
-    goes with it, they need the same variables or file.
+    goes with it, they need the same variables or file. It keeps its server.
 
     It is asked for at once, whether or not a Zarr store is there. Raises ValueError if the address names no bucket; and, also
     later, PermissionError, FileNotFoundError (no such bucket) or ConnectionError (no answer for a minute, at most).
@@ -51,6 +51,7 @@ def store_at(place):
     who = {"credential_provider": key_in_file} if key_in_file() else {"skip_signature": True}
     if any(name in os.environ for name in KEYS):  # which obstore reads
         who = {}
+    who |= {"endpoint": server} if server else {}
     with in_a_sentence(place):
         bucket = from_url(place, client_options=CLIENT, retry_config=PATIENCE, **who)
         try:
@@ -108,7 +109,8 @@ def key_in_file():
 @contextmanager
 def in_a_sentence(place):
     """Let what goes wrong with a bucket be an error of Python that says what helps."""
-    server = os.environ.get("AWS_ENDPOINT_URL", "Amazon")
+    opened = place.store.config if isinstance(place, BucketStore) else {}
+    server = opened.get("endpoint") or os.environ.get("AWS_ENDPOINT_URL", "Amazon")
     try:
         yield
     except (BaseError, FileNotFoundError) as error:
