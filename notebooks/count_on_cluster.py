@@ -38,6 +38,7 @@ from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 from importlib import import_module
+from inspect import signature
 from pathlib import Path
 
 import dask
@@ -52,7 +53,7 @@ from dask.distributed import Client, KilledWorker
 from dask.utils import format_bytes, format_time
 
 from course_helpers._arguments import per_axis
-from course_helpers._engine.safe_writing import Verified, held, written_beside
+from course_helpers._engine.safe_writing import WRITE_ALL_CHUNKS, Verified, held, written_beside
 from course_helpers.buckets import store_at
 from course_helpers.clusters import NoWorkers, as_done, kubernetes_cluster, local_cluster, slurm_cluster
 from course_helpers.image_files import open_image
@@ -83,30 +84,55 @@ def cluster_of(options):
 def open_tiles(options):
     """The image in tiles, not read, and the side lengths of a pixel in micrometres; None of the virtual slide."""
     if not options.image:
+        if len(options.tile) != 2:
+            raise ValueError(
+                f"--tile is {options.tile}, but must be two numbers for the virtual slide. Or say --image."
+            )
         return nuclei_slide(tuple(options.shape), chunks=tuple(options.tile)), None
-    image = open_image(options.image, options.number)
-    image = replace(image, axes=options.axes or image.axes)
-    if options.pixel_size:
-        image = replace(image, pixel_size=dict(zip("XYZ", options.pixel_size[::-1])))
+    image = corrected(open_image(options.image, options.number), options)
     volume = image.tczyx()
     for name, count in zip(("time", "channel"), volume.shape):
-        if getattr(options, name) not in range(count) and (count > 1 or getattr(options, name) is not None):
-            raise ValueError(
-                f"--{name} is {getattr(options, name)}, but must be from 0 to {count - 1} for {options.image}."
-            )
+        chosen = getattr(options, name)
+        if chosen not in range(count) and (count > 1 or chosen is not None):
+            raise ValueError(f"--{name} is {chosen}, but must be chosen from 0 to {count - 1} for {options.image}.")
     volume = volume[options.time or 0, options.channel or 0]
     if len(options.tile) == 2 and len(volume) > 1:
         raise ValueError(
             f"--tile is {options.tile}, but must be three numbers, because the image has {len(volume)} planes."
         )
     volume = volume if len(options.tile) == 3 else volume[0]
-    spacing = image.spacing[-volume.ndim :] if options.table or options.spacing else None
-    if options.spacing and not np.allclose(spacing, options.spacing[-volume.ndim :], rtol=1e-3):
-        raise ValueError(
-            f"a pixel of {options.image} is {spacing} micrometres long, that of the record {options.spacing}: its numbers "
-            "mean other lengths here. Choose --with, --largest and --reach for this image."
-        )
+    spacing = sizes_of(image, options)[-volume.ndim :] if options.table or options.of_record else None
     return volume.rechunk(tuple(options.tile)), spacing
+
+
+def corrected(image, options):
+    """An image with what the command line says about it; a file that says what that of the record says is corrected alike."""
+    if options.of_record:
+        said, used = (options.of_record[part] for part in ("image", "settings"))
+        image = replace(image, axes=used["axes"] if image.axes == said["axes"] else image.axes)
+        alike = image.pixel_size == said["pixel_size"]
+        image = replace(image, pixel_size=used["pixel_size"] if alike else image.pixel_size)
+    if options.pixel_size:
+        image = replace(image, pixel_size=dict(zip("XYZ", options.pixel_size[::-1])))
+    return replace(image, axes=options.axes or image.axes)
+
+
+def sizes_of(image, options):
+    """The side lengths of a voxel; ValueError if they are not known, or not those for which the numbers were chosen."""
+    try:
+        spacing = image.spacing
+    except ValueError:
+        raise ValueError(
+            f"{options.image} says {image.pixel_size} about pixel sizes. Give --pixel-size: micrometres along (Z,) Y and X."
+        ) from None
+    if options.of_record:
+        there = [options.of_record["settings"]["pixel_size"].get(axis, 1) for axis in "ZYX"]
+        if not np.allclose(spacing, there, rtol=1e-3):
+            raise ValueError(
+                f"a pixel of {options.image} is {spacing} micrometres long, that of the record {there}: its numbers mean "
+                "other lengths here. If the file is wrong, give --pixel-size; else leave --record out, and choose others."
+            )
+    return spacing
 
 
 def plan(options):
@@ -116,9 +142,9 @@ def plan(options):
     module, _, function = name.rpartition(":")
     if module.endswith(".py"):
         sys.path.insert(0, str(Path(module).resolve().parent))  # workers get the file itself
-    segment = partial(
-        getattr(import_module(Path(module).stem if module.endswith(".py") else module), function), **options.numbers
-    )
+    segment = getattr(import_module(Path(module).stem if module.endswith(".py") else module), function)
+    signature(segment).bind(None, **options.numbers)  # a wrong name is refused before work starts
+    segment = partial(segment, **options.numbers)
     sizes = [options.reach, options.largest]
     reach, largest = (per_axis(far if len(far) > 1 else far[0], "a length", tiles.ndim, 0) for far in sizes)
     overlap = tuple(map(sum, zip(largest, reach)))  # the rule of lesson 5
@@ -143,11 +169,12 @@ def begin(tiles, options):
 
 def create(place, tiles, options):
     """Create the group of a result and its arrays."""
-    zarr.create_group(place, attributes=settings_of(options))
+    zarr.create_group(place, attributes={"settings": settings_of(options)})
     layout = {"dtype": "int64", "compressors": CODECS}
     parts = tuple(min(options.part, count) for count in tiles.numblocks)
     zarr.create_array(place, name="counts", shape=tiles.numblocks, chunks=parts, fill_value=NOT_COUNTED, **layout)
     if options.labels:
+        layout["dimension_names"] = list("zyx"[-tiles.ndim :])
         zarr.create_array(place, name="labels", shape=tiles.shape, chunks=tiles.chunksize, **layout)
 
 
@@ -164,21 +191,23 @@ def settings_of(options):
 def open_result(tiles, options):
     """The array of counts in a result that was begun with the same settings."""
     settings = settings_of(options)
+    remedy = "Delete it, or use another output."
     try:
-        begun = dict(zarr.open_group(store_at(options.output), mode="r", zarr_format=3).attrs)
+        begun = zarr.open_group(store_at(options.output), mode="r", zarr_format=3).attrs["settings"]
         counts = zarr.open_array(store_at(options.output), path="counts", mode="r+")
-        if (counts.shape, counts.dtype, counts.compressors) != (tiles.numblocks, "int64", CODECS):
-            raise ValueError(f"counts are {counts.shape} {counts.dtype}, with {counts.compressors or 'no checksums'}")
     except Exception as error:
-        raise ValueError(
-            f"{options.output} is no result of this script, or damaged: {error}. Delete it, or use another output."
-        ) from error
+        raise ValueError(f"{options.output} is no result of this script, or damaged: {error}. {remedy}") from error
     changed = [
         f"{name} {begun.get(name)!r}, not {value!r}" for name, value in settings.items() if begun.get(name) != value
     ]
     if changed:
         raise ValueError(
             f"{options.output} was begun with {'; '.join(changed)}. Use the same settings, or another output."
+        )
+    if (counts.shape, counts.dtype, counts.compressors) != (tiles.numblocks, "int64", CODECS):
+        raise ValueError(
+            f"{options.output} is damaged: counts are {counts.shape} {counts.dtype}, with "
+            f"{counts.compressors or 'no checksums'}. {remedy}"
         )
     return counts
 
@@ -199,7 +228,9 @@ def plans_to_store(tiles, found, labels, counts, parts, options):
     for part in parts:
         region, written = tuple(slice(axis[tile.start], axis[tile.stop]) for axis, tile in zip(edges, part)), None
         if labels is not None:  # aligned: no two tasks write to the same file
-            target = Verified(zarr.open_array(store_at(options.output), path="labels", mode="r+"))
+            target = Verified(
+                zarr.open_array(store_at(options.output), path="labels", mode="r+", config=WRITE_ALL_CHUNKS)
+            )
             written = da.store(labels[region], target, regions=region, lock=False, compute=False)
         yield delayed(store_part)(found[part].rechunk(-1).to_delayed().item(), counts, part, written, options.output)
 
@@ -255,10 +286,12 @@ def try_out(options):
     print(f"tiles: {tiles.npartitions} of {tiles.chunksize} pixels, in {parts} parts")
     print(f"one tile, number {middle}: {format_time(one.seconds)}")
     print(
-        f"memory of a worker: {format_bytes(python)} for Python and {format_bytes(one.peak)} for a tile, limit {options.memory}"
+        f"work on all tiles, {options.workers} workers: {format_time(one.seconds * tiles.npartitions / options.workers)}"
     )
-    print(f"all tiles, {options.workers} workers: {format_time(one.seconds * tiles.npartitions / options.workers)}")
-    print(f"files: {files} in {options.output}")
+    print(f"memory of a worker: {format_bytes(python)} for Python, {format_bytes(one.peak)} for a tile")
+    needed = (python + one.peak) / 0.6  # above this share of its limit, a worker begins to write to disk
+    print(f"so --memory of {format_bytes(needed)} or more; it is {options.memory}")
+    print(f"files: {files} in {options.output}, metadata not counted")
 
 
 def main(arguments=None):
@@ -291,6 +324,7 @@ def count(tiles, found, labels, spacing, options):
     parts, total = unfinished_parts(counts, options)
     print(f"{total - len(parts)} of {total} parts are there already", flush=True)
     if parts:
+        print(f"starting {options.workers} workers; Ctrl+C works when they are there", flush=True)
         start = time.perf_counter()
         try:
             with cluster_of(options) as cluster, Client(cluster) as client:
@@ -333,7 +367,9 @@ def parsed(arguments):
     )
     parser.add_argument("output", help="folder of the result, or an address in a bucket: made, or resumed")
     parser.add_argument("--dry-run", action="store_true", help="say what would be done, and try one tile")
-    parser.add_argument("--labels", action="store_true", help="store the labels of all objects, too")
+    parser.add_argument(
+        "--labels", action="store_true", help="store labels, too: of each object 1 plus the place of its first pixel"
+    )
     parser.add_argument("--table", action="store_true", help="measure all objects, too: objects.csv in the result")
 
     add_image(parser.add_argument_group("image"))
@@ -349,10 +385,15 @@ def add_image(group):
     group.add_argument("--time", type=int, help="which time point, from 0")
     group.add_argument("--channel", type=int, help="which channel, from 0")
     group.add_argument("--axes", help="where the file says something wrong: a letter per axis, such as CYX")
-    group.add_argument("--pixel-size", type=float, nargs="+", help="the same: micrometres along (Z,) Y and X")
+    group.add_argument(
+        "--pixel-size",
+        type=float,
+        nargs="+",
+        help="where the file says something wrong: micrometres along (Z,) Y and X",
+    )
     group.add_argument("--shape", type=positive, nargs=2, default=[4000, 4000], help="of the virtual slide, in pixels")
     group.add_argument("--tile", type=positive, nargs="+", help="sides of a tile: (planes,) rows, columns; 1000 1000")
-    group.add_argument("--part", type=positive, default=2, help="tiles along each side that one file of counts holds")
+    group.add_argument("--part", type=positive, default=2, help="tiles along each side of a part; 2")
 
 
 def add_objects(group):
@@ -360,7 +401,12 @@ def add_objects(group):
     group.add_argument("--segment", help="package.module:function or file.py:function; nuclei as in lesson 5")
     group.add_argument("--with", dest="numbers", nargs="+", default=[], metavar="NAME=NUMBER", help="its arguments")
     group.add_argument("--largest", type=positive, nargs="+", help="size of the largest object; 30")
-    group.add_argument("--reach", type=int, nargs="+", help="how far the function looks beyond a pixel")
+    group.add_argument(
+        "--reach",
+        type=int,
+        nargs="+",
+        help="how far the function looks beyond a pixel; for nuclei by the rule of lesson 5",
+    )
     group.add_argument("--record", help="take all of this from the record.json of lesson 8")
 
 
@@ -369,23 +415,25 @@ def add_cluster(group):
     group.add_argument(
         "--cluster", choices=("local", "slurm", "kubernetes"), default="local", help="where the workers run"
     )
-    group.add_argument("--workers", type=positive, default=2, help="how many, with one thread each")
-    group.add_argument("--memory", default="1GiB", help="limit of each worker")
+    group.add_argument("--workers", type=positive, default=2, help="how many, with one thread each; 2")
+    group.add_argument("--memory", default="1GiB", help="limit of each worker; 1GiB")
     group.add_argument("--queue", help="SLURM: name of the queue (partition)")
     group.add_argument("--account", help="SLURM: who pays")
-    group.add_argument("--walltime", type=walltime, default="01:00:00", help="SLURM: longest time a worker may run")
+    group.add_argument(
+        "--walltime", type=walltime, default="01:00:00", help="SLURM: longest time a worker may run; 01:00:00"
+    )
     group.add_argument("--container", help="Kubernetes: image that holds the Python environment")
     group.add_argument("--job-script", action="store_true", help="print what would be submitted to SLURM, and end")
 
 
 def completed(options, parser):
     """The options, with what the record says, and with the nuclei of lesson 5 where nothing is said."""
-    said, options.spacing = {}, None
+    said, options.of_record = {}, None
     if options.record:
         try:
-            said = json.loads(Path(options.record).read_text(encoding="utf-8"))["settings"]
+            options.of_record = json.loads(Path(options.record).read_text(encoding="utf-8"))
+            said = dict(options.of_record["settings"])
             said |= {"channel": said["nuclei"], "largest": np.subtract(said["overlap"], said["reach"]).tolist()}
-            options.spacing = [said["pixel_size"].get(axis, 1) for axis in "ZYX"]
             if said["segment"].startswith("__main__") and not options.segment:
                 parser.error("the function of the record lies in its notebook: copy it into a file, see --segment")
         except (OSError, ValueError, KeyError) as error:

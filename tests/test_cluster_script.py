@@ -22,6 +22,7 @@ from dask.distributed import LocalCluster
 from strangers import assert_only_keys_open, listening
 
 from course_helpers import clusters
+from course_helpers.image_files import open_image
 from course_helpers.nuclei import seed_nuclei, segment_blobs
 from course_helpers.objects import label_in_tiles, measure_in_tiles
 from course_helpers.slide import nuclei_slide
@@ -128,8 +129,12 @@ def test_other_settings_are_not_mixed(script, tmp_path):
     script.begin(tiles, options)
     counts = script.open_result(tiles, options)
     assert script.unfinished_parts(counts, options) == ([(slice(0, 2), slice(0, 2))], 1)
-    with pytest.raises(SystemExit, match=r"was begun with numbers .*32.*40.*Use the same settings"):
-        script.main([*arguments, "--with", "threshold=40"])
+    for other, change in (
+        (["--with", "threshold=40"], "numbers .*32.*40"),
+        (["--shape", "900", "500"], "shape .*500.*900"),
+    ):
+        with pytest.raises(SystemExit, match=rf"was begun with {change}.*Use the same settings"):
+            script.main([*arguments, *other])
 
 
 @pytest.mark.parametrize(
@@ -143,19 +148,26 @@ def test_other_settings_are_not_mixed(script, tmp_path):
         (["--with", "threshold"], "must be NAME=NUMBER"),
         (["--record", "stack.ome.tif"], "no record of lesson 8"),
         (["--image", "nowhere.tif"], "there is no file or folder"),
-        (["--image", "stack.ome.tif"], "--channel is None, but must be from 0 to 1"),
-        (["--image", "stack.ome.tif", "--channel", "2"], "--channel is 2, but must be from 0 to 1"),
-        (["--image", "stack.ome.tif", "--channel", "0", "--time", "-1"], "--time is -1, but must be from 0 to 0"),
+        (["--image", "stack.ome.tif"], "--channel is None, but must be chosen from 0 to 1"),
+        (["--image", "stack.ome.tif", "--channel", "2"], "--channel is 2, but must be chosen from 0 to 1"),
+        (
+            ["--image", "stack.ome.tif", "--channel", "0", "--time", "-1"],
+            "--time is -1, but must be chosen from 0 to 0",
+        ),
         (["--image", "stack.ome.tif", "--channel", "0"], "must be three numbers, because the image has 16 planes"),
         (["--image", "stack.ome.tif", "--channel", "0", "--axes", "ZYX"], "must be 4 letters, each once"),
         (["--image", "stack.ome.tif", "--record", "record.json", "--pixel-size", "1", "1", "1"], "mean other lengths"),
+        (["--record", "record.json"], "two numbers for the virtual slide"),
+        (["--image", "bare.tif", "--table"], "Give --pixel-size"),
         (["--segment", "course_helpers.nuclei:find", "--reach", "1"], "no attribute 'find'"),
+        (["--with", "treshold=32"], "unexpected keyword argument 'treshold'"),
         (["--segment", "nowhere.py:find", "--reach", "1"], "No module named 'nowhere'"),
         (["--table", "--largest", "1", "2", "3"], "one number, or 2"),
     ],
 )
 def test_wrong_arguments_start_nothing(script, tmp_path, recording, record, arguments, message, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    tifffile.imwrite("bare.tif", np.zeros((20, 20), np.uint8))
     before = sorted(tmp_path.iterdir())
     with pytest.raises(SystemExit) as ended:
         script.main(["result", *arguments])
@@ -234,7 +246,7 @@ def test_damaged_metadata_are_refused(script, begun_result):
     content = file.read_bytes()
     for damaged in [b"", content.replace(b"int64", b"int66"), content.replace(b"4,", b"5,", 1), content[:-9]]:
         file.write_bytes(damaged)
-        with pytest.raises(ValueError, match="or damaged"):
+        with pytest.raises(ValueError, match="damaged"):
             script.open_result(tiles, options)
 
 
@@ -286,8 +298,9 @@ def test_a_recording_is_labelled_and_measured_with_a_function_in_a_file(recordin
 @pytest.fixture
 def record(tmp_path):
     settings = SIZES | {"overlap": np.add(SIZES["largest"], SIZES["reach"]).tolist(), "nuclei": 0, "numbers": BLURS}
-    settings |= {"segment": "course_helpers.nuclei:segment_blobs", "pixel_size": VOXEL_SIZE}
-    (tmp_path / "record.json").write_text(json.dumps({"settings": settings}))
+    settings |= {"segment": "course_helpers.nuclei:segment_blobs", "pixel_size": VOXEL_SIZE, "axes": "CZYX"}
+    said = {"axes": "QZYX", "pixel_size": {}}  # of the file of the record, which was corrected
+    (tmp_path / "record.json").write_text(json.dumps({"settings": settings, "image": said}))
     return ["--record", str(tmp_path / "record.json"), "--labels", "--table"]
 
 
@@ -304,3 +317,18 @@ def test_a_record_gives_the_settings_and_a_dry_run_tells_the_files(
     check_result(output, recording)
     chunks = [path for path in output.rglob("*") if path.is_file() and "/c/" in path.as_posix()]
     assert f"files: {len(chunks)} in" in said
+    assert [image.partition(":")[2].split()[0] for image in open_image(output, number=0).images] == ["counts", "labels"]
+    assert open_image(output, number=1).axes == "ZYX"
+
+
+@pytest.mark.parametrize(
+    "axes, options", [("QZYX", []), ("ZCYX", ["--axes", "CZYX", "--pixel-size", "1.5", "0.5", "0.5"])]
+)
+def test_a_file_that_says_the_same_as_that_of_the_record_is_corrected_alike(
+    script, recording, record, tmp_path, axes, options
+):
+    pixels = tifffile.imread(recording[0])
+    zarr.create_array(tmp_path / "bare.zarr", data=pixels, dimension_names=[name.lower() for name in axes])
+    options = script.parsed(["unused", "--image", str(tmp_path / "bare.zarr"), *record, *options])
+    tiles, spacing = script.open_tiles(options)
+    assert spacing == (1.5, 0.5, 0.5) and np.array_equal(tiles.compute(), pixels[0])
