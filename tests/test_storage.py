@@ -403,7 +403,7 @@ def interrupted(tmp_path, monkeypatch):
         return read(pixels, region)
 
     monkeypatch.setattr(Pixels, "read", watched)
-    monkeypatch.setattr(image_files, "LARGE", 64 * 64)
+    monkeypatch.setattr(image_files, "JOINED", 64 * 64)
     monkeypatch.setattr(safe_writing, "BATCH", 8)
     image = np.random.default_rng(2).integers(256, size=(400, 300), dtype=np.uint8)
     with tifffile.TiffWriter(tmp_path / "a.tif") as file:
