@@ -250,7 +250,7 @@ def test_any_tiff_comes_back_bit_by_bit_with_the_colours_of_a_pixel_in_one_chunk
     options |= {"byteorder": rng.choice(["<", ">"]), "bigtiff": rng.random() < 0.5}
     tiff(tmp_path / "a.tif", pixels, **KINDS[rng.choice(list(KINDS))] | options)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(image_files, "LARGE", 2 ** rng.integers(6, 20))
+        patch.setattr(image_files, "JOINED", 2 ** rng.integers(6, 20))
         image = open_image(tmp_path / "a.tif")
     assert image.array.dtype == dtype.newbyteorder("=")
     assert image.array.compute().tobytes() == pixels.astype(image.array.dtype).tobytes()

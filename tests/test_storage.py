@@ -477,7 +477,7 @@ import os, sys
 from dask.callbacks import Callback
 from course_helpers import image_files, storage
 
-image_files.LARGE, folder = 64 * 64, sys.argv[1]
+image_files.JOINED, folder = 64 * 64, sys.argv[1]
 left = iter(range(20, -1, -1))
 with Callback(posttask=lambda *_: next(left) or os._exit(9)):
     storage.write_verified(image_files.open_image(f"{folder}/a.tif", 0).array, f"{folder}/a.zarr", (64, 64))
@@ -777,7 +777,7 @@ def test_the_memory_of_a_pyramid_does_not_grow_with_the_image(tmp_path):
 
 @pytest.mark.parametrize("kind", [{}, {"rowsperstrip": 7}, {"tile": (128, 256)}], ids=str)
 def test_the_memory_of_a_conversion_does_not_grow_with_the_image(tmp_path, monkeypatch, kind):
-    monkeypatch.setattr(image_files, "LARGE", 2**19)
+    monkeypatch.setattr(image_files, "JOINED", 2**19)
     pixels = np.random.default_rng(5).integers(256, size=(4096, 3072), dtype=np.uint8)
     tifffile.imwrite(tmp_path / "a.tif", pixels, compression="zlib" if kind else None, **kind)
     monkeypatch.setattr(safe_writing, "BATCH", 24)
