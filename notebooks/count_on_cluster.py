@@ -60,7 +60,7 @@ from course_helpers.image_files import open_image
 from course_helpers.memory import measure
 from course_helpers.objects import count_in_tiles, label_in_tiles, tables_in_tiles
 from course_helpers.slide import nuclei_slide
-from course_helpers.storage import CODECS, StorageError, check_store
+from course_helpers.storage import CODECS, check_store
 from course_helpers.tiling import overlap_needed
 
 NOT_COUNTED = -1
@@ -298,7 +298,7 @@ def main(arguments=None):
     options = parsed(arguments)
     try:
         run(options)
-    except (OSError, TypeError, ValueError, AttributeError, ImportError, IndexError, StorageError) as error:
+    except (OSError, TypeError, ValueError, AttributeError, ImportError, IndexError, RuntimeError) as error:
         sys.exit(f"{error}")
 
 
