@@ -140,18 +140,26 @@ def plan(options):
     tiles, spacing = open_tiles(options)
     name = options.segment or f"course_helpers.nuclei:{'segment' if options.labels or options.table else 'seed'}_nuclei"
     module, _, function = name.rpartition(":")
-    if module.endswith(".py"):
-        sys.path.insert(0, str(Path(module).resolve().parent))  # workers get the file itself
-    segment = getattr(import_module(Path(module).stem if module.endswith(".py") else module), function)
+    if file := file_of(options):
+        sys.path.insert(0, str(file.resolve().parent))  # workers get the file itself
+        module = file.stem
+    segment = getattr(import_module(module), function)
     signature(segment).bind(None, **options.numbers)  # a wrong name is refused before work starts
     segment = partial(segment, **options.numbers)
     sizes = [options.reach, options.largest]
     reach, largest = (per_axis(far if len(far) > 1 else far[0], "a length", tiles.ndim, 0) for far in sizes)
     overlap = tuple(map(sum, zip(largest, reach)))  # the rule of lesson 5
-    found = count_in_tiles(segment, tiles, overlap, reach)
     if options.table:
         found = tables_in_tiles(segment, tiles, overlap, PROPERTIES, reach, spacing or 1)
+    else:
+        found = count_in_tiles(segment, tiles, overlap, reach)
     return tiles, found, label_in_tiles(segment, tiles, overlap, reach) if options.labels else None, spacing
+
+
+def file_of(options):
+    """The Python file that holds the function which finds objects; None if a package does."""
+    file = Path((options.segment or "").rpartition(":")[0])
+    return file if file.suffix == ".py" else None
 
 
 def begin(tiles, options):
@@ -225,13 +233,12 @@ def unfinished_parts(counts, options):
 def plans_to_store(tiles, found, labels, counts, parts, options):
     """A plan for each part, which computes and stores all of it."""
     edges = [np.cumsum((0, *sizes)) for sizes in tiles.chunks]
+    if labels is not None:
+        array = zarr.open_array(store_at(options.output), path="labels", mode="r+", config=WRITE_ALL_CHUNKS)
     for part in parts:
         region, written = tuple(slice(axis[tile.start], axis[tile.stop]) for axis, tile in zip(edges, part)), None
         if labels is not None:  # aligned: no two tasks write to the same file
-            target = Verified(
-                zarr.open_array(store_at(options.output), path="labels", mode="r+", config=WRITE_ALL_CHUNKS)
-            )
-            written = da.store(labels[region], target, regions=region, lock=False, compute=False)
+            written = da.store(labels[region], Verified(array), regions=region, lock=False, compute=False)
         yield delayed(store_part)(found[part].rechunk(-1).to_delayed().item(), counts, part, written, options.output)
 
 
@@ -329,8 +336,8 @@ def count(tiles, found, labels, spacing, options):
         try:
             with cluster_of(options) as cluster, Client(cluster) as client:
                 print(f"dashboard: {client.dashboard_link}", flush=True)
-                if (options.segment or "").rpartition(":")[0].endswith(".py"):
-                    client.upload_file(options.segment.rpartition(":")[0])
+                if file := file_of(options):
+                    client.upload_file(str(file))
                 count_parts(client, list(plans_to_store(tiles, found, labels, counts, parts, options)), total)
         except (KeyboardInterrupt, NoWorkers, KilledWorker, OSError) as error:
             end_early(error, counts, options)
