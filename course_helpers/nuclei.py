@@ -1,12 +1,12 @@
 """Find nuclei in a picture, and count them: blur, global threshold, distance transform or bright spots, watershed."""
 
 import numpy as np
-from scipy import ndimage as ndi
-from skimage.morphology import local_maxima
 from skimage.segmentation import watershed
 
 from course_helpers._arguments import finite, numpy_array, per_axis, plane, real_number
+from course_helpers._engine.blur import gaussian_blur
 from course_helpers._engine.distance import squared_distance
+from course_helpers._engine.maxima import label_maxima
 
 
 def segment_nuclei(image, threshold, sigma=3.5):
@@ -82,8 +82,8 @@ def segment_blobs(image, threshold, outline_sigma, spot_sigma):
     threshold, precise = real_number(threshold, "threshold"), np.result_type(finite(image, "image"), np.float32)
     outline_sigma = per_axis(outline_sigma, "outline_sigma", image.ndim, 0, real_number)
     spot_sigma = per_axis(spot_sigma, "spot_sigma", image.ndim, 0, real_number)
-    foreground = ndi.gaussian_filter(image, outline_sigma, mode="nearest", output=precise) > threshold
-    spots = ndi.gaussian_filter(image, spot_sigma, mode="nearest", output=precise)[foreground]
+    foreground = gaussian_blur(image, outline_sigma, precise) > threshold
+    spots = gaussian_blur(image, spot_sigma, precise)[foreground]
     # Ranks, because pixels of equal brightness must come in an order that does not depend on the picture around them.
     downhill = np.full(image.shape, image.size)
     downhill[foreground] = np.argsort(np.argsort(-spots, kind="stable"))
@@ -123,7 +123,7 @@ def _distance_in_nuclei(image, threshold, sigma):
     """Return the squared distance (int32) of each foreground pixel to the background, which is 0 itself."""
     threshold, sigma = real_number(threshold, "threshold"), real_number(sigma, "sigma", 0)
     precise = np.result_type(plane(image), np.float32)  # float64 where float32 would round grey values
-    foreground = ndi.gaussian_filter(image, sigma, mode="nearest", output=precise) > threshold
+    foreground = gaussian_blur(image, (sigma, sigma), precise) > threshold
     if foreground.size == 0 or foreground.all():
         return np.zeros(foreground.shape, np.int32)
     distance = np.empty(foreground.shape, np.int32)
@@ -133,7 +133,6 @@ def _distance_in_nuclei(image, threshold, sigma):
 
 def _label_maxima(distance):
     """Label the local maxima of the distance; a plateau, or plateaus that touch at corners, are one maximum."""
-    if distance.size == 0:
-        return distance
-    maxima = local_maxima(distance, connectivity=1) & (distance > 0)
-    return ndi.label(maxima, structure=np.ones((3, 3)))[0]
+    labels = np.empty(distance.shape, np.int32)
+    label_maxima(distance, labels)
+    return labels

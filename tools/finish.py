@@ -39,9 +39,10 @@ def warm_up():
     import stackview  # noqa: F401
 
     from course_helpers.mandelbrot import render_level
+    from course_helpers.nuclei import seed_nuclei
     from course_helpers.slide import render_nuclei, true_nuclei
 
-    render_level(0), render_level(139000), render_nuclei((64, 64)), true_nuclei((64, 64))
+    render_level(0), render_level(139000), true_nuclei((64, 64)), seed_nuclei(render_nuclei((64, 64)), threshold=25)
 
 
 if __name__ == "__main__":

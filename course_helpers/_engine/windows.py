@@ -82,10 +82,14 @@ def _on_window(chunks, *tables, work, segment, shape, dtype, place, index):
     for chunk, parts in zip(chunks, product(*[span.chunks for span in place])):
         window[tuple(target for _, _, target in parts)] = chunk[tuple(source for _, source, _ in parts)]
     finite(window, f"image, in or near tile {index},")
-    labels, count = consecutive(plain(segment(window.copy()), "the result of segment", window.shape))
-    pixels = np.flatnonzero(labels)
+    labels = plain(segment(window.copy()), "the result of segment", window.shape)
+    pixels = np.flatnonzero(labels != 0)
+    numbers, count = consecutive(given := labels.ravel()[pixels])
+    if numbers is not given:
+        labels = np.zeros(labels.shape, numbers.dtype)
+        labels.ravel()[pixels] = numbers
     first = np.zeros(count + 1, np.int64)
-    first[labels.ravel()[pixels[::-1]]] = pixels[::-1]  # backwards, because the last of several assignments stays
+    first[numbers[::-1]] = pixels[::-1]  # backwards, because the last of several assignments stays
     first = np.stack(np.unravel_index(first[1:], labels.shape), axis=1) + [span.window.start for span in place]
     names = np.ravel_multi_index(tuple(first.T), shape) + 1
     inside = [(part >= span.tile.start) & (part < span.tile.stop) for part, span in zip(first.T, place)]

@@ -1,0 +1,61 @@
+"""The local maxima of a plane, labelled."""
+
+import numpy as np
+from numba import njit
+
+BESIDE = ((-1, 0), (0, -1), (0, 1), (1, 0), (-1, -1), (-1, 1), (1, -1), (1, 1))  # the last four touch at a corner
+PEAK = -1  # a maximum without a number
+
+
+@njit(nogil=True, cache=True)
+def label_maxima(height, labels):
+    """Write the numbers of the local maxima above 0 into `labels`: 1 to n in raster order, elsewhere 0.
+
+    The four neighbours of a maximum are not higher. A plateau of equal pixels is one if this holds for all of them.
+    Maxima that touch at corners get the same number.
+    """
+    _mark_peaks(height, labels)
+    rows, cols = height.shape
+    for row in range(rows):
+        for col in range(cols):
+            if labels[row, col] == PEAK:
+                for down, right in BESIDE[:4]:
+                    y, x = min(max(row + down, 0), rows - 1), min(max(col + right, 0), cols - 1)
+                    if labels[y, x] == 0 and height[y, x] == height[row, col]:  # this part of a plateau has a higher neighbour
+                        _spread(0, row, col, labels, height, 4)
+    count = 0
+    for row in range(rows):
+        for col in range(cols):
+            if labels[row, col] == PEAK:
+                count += 1
+                _spread(count, row, col, labels, height, 8)
+
+
+@njit(nogil=True, cache=True)
+def _mark_peaks(height, labels):
+    """Mark pixels above 0 that have no higher neighbour. Nothing branches in the loops: they become vector instructions."""
+    rows, cols = height.shape
+    for row in range(rows):
+        here, above, below = height[row], height[max(row - 1, 0)], height[min(row + 1, rows - 1)]
+        for col in range(cols):
+            labels[row, col] = PEAK * ((here[col] > 0) & (here[col] >= above[col]) & (here[col] >= below[col]))
+        left, right, left_labels, right_labels = here[:-1], here[1:], labels[row, :-1], labels[row, 1:]
+        for col in range(cols - 1):
+            left_labels[col] *= left[col] >= right[col]
+        for col in range(cols - 1):
+            right_labels[col] *= right[col] >= left[col]
+
+
+@njit(nogil=True, cache=True)
+def _spread(number, row, col, labels, height, directions):
+    """Give a number to a peak and to all that hang together with it; with 4 directions, to those of the same height."""
+    labels[row, col] = number
+    found = [(row, col)]
+    while found:
+        row, col = found.pop()
+        for direction in range(directions):
+            y, x = row + BESIDE[direction][0], col + BESIDE[direction][1]
+            inside = 0 <= y < height.shape[0] and 0 <= x < height.shape[1]
+            if inside and labels[y, x] == PEAK and (directions == 8 or height[y, x] == height[row, col]):
+                labels[y, x] = number
+                found.append((y, x))
