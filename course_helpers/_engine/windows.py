@@ -12,7 +12,7 @@ from dask.delayed import Delayed
 from dask.graph_manipulation import bind
 from dask.highlevelgraph import HighLevelGraph
 
-from course_helpers._arguments import as_declared, finite, per_axis, plain
+from course_helpers._arguments import check_of_blocks, finite, per_axis, plain
 
 
 class Span(NamedTuple):
@@ -44,13 +44,13 @@ def map_windows(work, segment, image, overlap, reach, dtype, tables=(), one_pixe
     every window. Here a tile is one task, which cuts its window out of the chunks: any chunks will do, and there is
     less to schedule.
     """
-    image = as_declared(image, "image")
+    check = check_of_blocks(image, "image")
     overlap, reach = per_axis(overlap, "overlap", image.ndim, 0), per_axis(reach, "reach", image.ndim, 0)
     if any(far > margin for far, margin in zip(reach, overlap)):
         raise ValueError(f"overlap is {overlap}, but must be at least reach, {reach}, plus the largest object.")
     spans = [_spans(*axis) for axis in zip(image.chunks, overlap, reach)]
     name = f"objects-{tokenize(work, segment, image, overlap, reach, dtype, tables)}"
-    on_window = partial(_on_window, work=work, segment=segment, shape=image.shape, dtype=image.dtype)
+    on_window = partial(_on_window, work=work, segment=segment, check=check, shape=image.shape, dtype=image.dtype)
     graph = {}
     for index in product(*map(range, image.numblocks)):
         place = [axis[i] for axis, i in zip(spans, index)]
@@ -76,11 +76,12 @@ def _spans(sizes, overlap, reach):
     return spans
 
 
-def _on_window(chunks, *tables, work, segment, shape, dtype, place, index):
+def _on_window(chunks, *tables, work, segment, check, shape, dtype, place, index):
     """Put the window of a tile together, find its objects and return what `work` makes of them."""
     window = np.empty([span.window.stop - span.window.start for span in place], dtype)
     for chunk, parts in zip(chunks, product(*[span.chunks for span in place])):
-        window[tuple(target for _, _, target in parts)] = chunk[tuple(source for _, source, _ in parts)]
+        number, source, target = zip(*parts)
+        window[target] = check(chunk, block_id=number)[source]
     finite(window, f"image, in or near tile {index},")
     labels = plain(segment(window.copy()), "the result of segment", window.shape)
     pixels = np.flatnonzero(labels != 0)
