@@ -112,7 +112,7 @@ def label_in_tiles(segment, image, overlap, reach=0, renumber=False, dtype=np.in
         tables = [delayed(in_window.check_names(renumber, dtype), pure=True)]
     elif renumber:
         names = map_windows(in_window.list_names, segment, image, overlap, reach, object, one_pixel=True)
-        tables = [gather(in_window.sort_names, names, dtype)]
+        tables = [gather(in_window.sort_names, in_window.unboxed, names, dtype)]
         image = read_again(image, tables[0])
     elif dask_array(image, "image").size > np.iinfo(dtype).max:
         raise ValueError(
@@ -203,10 +203,7 @@ def stitch_labels(labels, connectivity=None):
     if 0 in sum(labels.chunks, ()):
         raise ValueError(f"labels have chunks {labels.chunks}, but must have a pixel in each. Rechunk them first.")
     connectivity = labels.ndim if connectivity is None else whole_number(connectivity, "connectivity", 1, labels.ndim)
-    faces = da.map_blocks(
-        stitching.faces, labels, check=check, chunks=ones(labels), dtype=object, meta=empty(labels, object)
-    )
-    joined = gather(stitching.join, faces, connectivity)
+    joined = gather(stitching.join, partial(stitching.faces, check=check), labels, connectivity)
     labels = read_again(labels, joined)
     return da.map_blocks(
         stitching.rename, labels, check=check, joined=joined, dtype=np.int64, meta=empty(labels, np.int64)

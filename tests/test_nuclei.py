@@ -12,9 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage as ndi
 from skimage import io, measure, segmentation
+from skimage.morphology import local_maxima
 from test_objects import compute, largest, names_of
 
+from course_helpers._engine.blur import gaussian_blur
 from course_helpers._engine.distance import squared_distance
+from course_helpers._engine.maxima import label_maxima
 from course_helpers.nuclei import count_nuclei, seed_nuclei, segment_nuclei
 from course_helpers.objects import OverlapError, count_in_tiles, label_in_tiles, measure_in_tiles
 from course_helpers.slide import nuclei_slide, render_nuclei, true_nuclei
@@ -48,6 +51,31 @@ def test_the_lectures_numbers_on_the_real_image(mitosis):
     left = segmentation.clear_border(labels)
     assert (labels.max() + measure.label(left > 0).max()) / 2 == 296
     assert count_nuclei(mitosis, 40, 2) == (349 + len(np.unique(left)) - 1) / 2 == 335.5
+
+
+@given(st.integers(0, 2**32 - 1))
+@settings(derandomize=True, deadline=None, max_examples=150)
+def test_the_blur_is_that_of_scipy_in_every_bit(seed):
+    rng = np.random.default_rng(seed)
+    shape, sigma = rng.integers(1, [40, 150, 3][: (axes := rng.integers(1, 4))]), rng.choice([0, 0.1, 1, 3.5, 12], axes)
+    image = (rng.random(shape) * 250).astype(rng.choice(["u1", ">u2", "i4", "f4", "f8"]))
+    image = image.transpose() if rng.random() < 0.5 else image
+    precise = np.result_type(image, np.float32)
+    expected = ndi.gaussian_filter(image, sigma, mode="nearest", output=precise)
+    blurred = gaussian_blur(image, sigma.tolist(), precise)
+    assert blurred.dtype == precise and np.array_equal(blurred, expected)
+
+
+@given(st.integers(0, 2**32 - 1))
+@settings(derandomize=True, deadline=None, max_examples=150)
+def test_maxima_are_those_of_scikit_image(seed):
+    rng = np.random.default_rng(seed)
+    height = rng.integers(0, rng.integers(2, 6), rng.integers(1, 20, 2), np.int32)
+    height.flat[0] = 9  # where all pixels are equal, scikit-image finds none
+    labels = np.empty(height.shape, np.int32)
+    label_maxima(height, labels)
+    maxima = local_maxima(height, connectivity=1) & (height > 0)
+    assert np.array_equal(labels, ndi.label(maxima, np.ones((3, 3)))[0])
 
 
 @given(st.integers(0, 2**32 - 1))

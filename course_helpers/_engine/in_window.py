@@ -33,6 +33,11 @@ def list_names(objects):
     return boxed(objects.names[_whole(objects)], objects.labels.ndim)
 
 
+def unboxed(box, block_id):
+    """Return the content of an array of one element."""
+    return box.item()
+
+
 def sort_names(names, dtype):
     """Return all names sorted, or raise if their number does not fit into the dtype."""
     names = np.sort(np.concatenate(names.ravel()))

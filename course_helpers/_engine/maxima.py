@@ -1,6 +1,5 @@
 """The local maxima of a plane, labelled."""
 
-import numpy as np
 from numba import njit
 
 BESIDE = ((-1, 0), (0, -1), (0, 1), (1, 0), (-1, -1), (-1, 1), (1, -1), (1, 1))  # the last four touch at a corner
@@ -21,14 +20,16 @@ def label_maxima(height, labels):
             if labels[row, col] == PEAK:
                 for down, right in BESIDE[:4]:
                     y, x = min(max(row + down, 0), rows - 1), min(max(col + right, 0), cols - 1)
-                    if labels[y, x] == 0 and height[y, x] == height[row, col]:  # this part of a plateau has a higher neighbour
-                        _spread(0, row, col, labels, height, 4)
+                    if (
+                        labels[y, x] == 0 and height[y, x] == height[row, col]
+                    ):  # this part of a plateau has a higher neighbour
+                        _spread(0, row, col, labels, 4)
     count = 0
     for row in range(rows):
         for col in range(cols):
             if labels[row, col] == PEAK:
                 count += 1
-                _spread(count, row, col, labels, height, 8)
+                _spread(count, row, col, labels, 8)
 
 
 @njit(nogil=True, cache=True)
@@ -47,15 +48,15 @@ def _mark_peaks(height, labels):
 
 
 @njit(nogil=True, cache=True)
-def _spread(number, row, col, labels, height, directions):
-    """Give a number to a peak and to all that hang together with it; with 4 directions, to those of the same height."""
+def _spread(number, row, col, labels, directions):
+    """Give a number to a peak and to all that hang together with it; those beside it, above or below are equally high."""
     labels[row, col] = number
     found = [(row, col)]
     while found:
         row, col = found.pop()
         for direction in range(directions):
             y, x = row + BESIDE[direction][0], col + BESIDE[direction][1]
-            inside = 0 <= y < height.shape[0] and 0 <= x < height.shape[1]
-            if inside and labels[y, x] == PEAK and (directions == 8 or height[y, x] == height[row, col]):
+            inside = 0 <= y < labels.shape[0] and 0 <= x < labels.shape[1]
+            if inside and labels[y, x] == PEAK:
                 labels[y, x] = number
                 found.append((y, x))

@@ -1,7 +1,8 @@
 """The windows of tiles: cut out of the chunks of a dask array, segmented, and looked at by one task for each tile."""
 
 from functools import partial
-from itertools import product
+from itertools import chain, product
+from math import prod
 from typing import NamedTuple
 
 import dask.array as da
@@ -13,6 +14,8 @@ from dask.graph_manipulation import bind
 from dask.highlevelgraph import HighLevelGraph
 
 from course_helpers._arguments import check_of_blocks, finite, per_axis, plain
+
+GROUP = 2**18  # pixels that one task looks at, or more, if a chunk is larger
 
 
 class Span(NamedTuple):
@@ -124,15 +127,20 @@ def check_integer(dtype):
         )
 
 
-def gather(function, boxes, *arguments):
-    """Return ``function(array of everything in the boxes, *arguments)`` as one delayed task.
+def gather(function, look, array, *arguments):
+    """Return ``function(array of what `look` sees in each chunk, *arguments)`` as one delayed task.
 
-    `dask.delayed` would do the same, but optimises the graph of the boxes right away, which takes seconds.
+    ``look(chunk, block_id=index)`` may return anything. Small chunks are looked at by one task for many of them: a task
+    takes as long as some thousands of pixels. (`dask.delayed` would optimise the graph right away, which takes seconds.)
     """
-    name = f"gather-{tokenize(function, boxes, arguments)}"
-    run = partial(_on_all, function=function, shape=boxes.numblocks, arguments=arguments)
-    graph = {name: (run, list(flatten(boxes.__dask_keys__())))}
-    return Delayed(name, HighLevelGraph.from_collections(name, graph, dependencies=[boxes]))
+    name, keys = f"gather-{tokenize(function, look, array, arguments)}", list(flatten(array.__dask_keys__()))
+    at_a_time = max(GROUP // max(prod(array.chunksize), 1), 1)
+    graph = {}
+    for first in range(0, len(keys), at_a_time):
+        group = keys[first : first + at_a_time]
+        graph[f"look-{name}", first] = (partial(_on_each, look=look, places=[key[1:] for key in group]), group)
+    graph[name] = (partial(_on_all, function=function, shape=array.numblocks, arguments=arguments), list(graph))
+    return Delayed(name, HighLevelGraph.from_collections(name, graph, dependencies=[array]))
 
 
 def read_again(array, table):
@@ -143,9 +151,17 @@ def read_again(array, table):
     return bind(array, table, seed="second pass")
 
 
-def _on_all(boxes, function, shape, arguments):
-    """Call a function with the content of all boxes."""
-    return function(np.concatenate([box.ravel() for box in boxes]).reshape(shape), *arguments)
+def _on_each(chunks, look, places):
+    """Look at some chunks."""
+    return [look(chunk, block_id=place) for chunk, place in zip(chunks, places)]
+
+
+def _on_all(groups, function, shape, arguments):
+    """Call a function with what was seen in all chunks."""
+    seen = np.empty(prod(shape), object)
+    for number, content in enumerate(chain.from_iterable(groups)):
+        seen[number] = content
+    return function(seen.reshape(shape), *arguments)
 
 
 def ones(array):
