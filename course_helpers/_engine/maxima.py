@@ -20,9 +20,7 @@ def label_maxima(height, labels):
             if labels[row, col] == PEAK:
                 for down, right in BESIDE[:4]:
                     y, x = min(max(row + down, 0), rows - 1), min(max(col + right, 0), cols - 1)
-                    if (
-                        labels[y, x] == 0 and height[y, x] == height[row, col]
-                    ):  # this part of a plateau has a higher neighbour
+                    if labels[y, x] == 0 and height[y, x] == height[row, col]:  # which has a higher neighbour
                         _spread(0, row, col, labels, 4)
     count = 0
     for row in range(rows):
