@@ -7,6 +7,8 @@ import importlib
 import sys
 from pathlib import Path
 
+from tools.bench._timing import print_claims
+
 if __name__ == "__main__":
     scripts = sorted(path.stem for path in Path(__file__).parent.glob("[a-z]*.py"))
     names = [argument for argument in sys.argv[1:] if argument != "--full"]
@@ -16,3 +18,4 @@ if __name__ == "__main__":
     for name in names or scripts:
         print(f"## {name}", flush=True)
         importlib.import_module(f"tools.bench.{name}").main()
+    print_claims()

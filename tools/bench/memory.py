@@ -12,7 +12,7 @@ import numpy as np
 from course_helpers.lazy_recording import open_recording
 from course_helpers.memory import measure
 from course_helpers.recording import FRAMES, SHAPE, load_time_point
-from tools.bench._timing import best_times, seconds
+from tools.bench._timing import best_times, claim, seconds
 
 MIB, LIMIT = 2**20, 2**28
 PIXELS = int(np.prod(SHAPE))
@@ -99,16 +99,19 @@ def strategies(times=range(FRAMES)):
     }
     print(f"\n{len(times)} time points of {2 * PIXELS / MIB} MiB, limit {LIMIT / MIB:.0f} MiB")
     print("                          predicted   measured  measured/predicted       time")
-    reference = None
+    reference, ratios = None, []
     for name, (way, predicted) in ways.items():
         run = measure(partial(way, times), LIMIT)
         reference = reference or (None if run.died else run)
         outcome = "died" if run.died else f"{run.seconds / reference.seconds:9.2f}x"
         same = "" if run.died or run.result == reference.result else "  ANOTHER RESULT"
+        ratios += [] if run.died else [run.peak / predicted]
         print(
             f"{name:24} {predicted / MIB:7.1f} MiB {run.peak / MIB:6.1f} MiB {run.peak / predicted:19.2f} {outcome:>10}{same}",
             flush=True,
         )
+    claim("peak memory of a strategy, highest", "prediction", max(ratios), "<= 1.25")
+    claim("peak memory of a strategy, lowest", "prediction", min(ratios), ">= 0.8")
 
 
 def overhead():

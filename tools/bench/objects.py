@@ -1,10 +1,6 @@
-"""Counting, labelling and measuring across tiles, beside the lecture's function, dask-image and the whole image.
-
-`python course.py bench objects --full` goes up to a slide of 1000 megapixels, which takes minutes.
-"""
+"""Counting, labelling and measuring across tiles, beside the lecture's function, dask-image and the whole image."""
 
 import os
-import sys
 from functools import partial
 
 import dask
@@ -14,14 +10,13 @@ import pandas as pd
 from scipy import ndimage as ndi
 from skimage import filters, measure, morphology, segmentation
 
-from course_helpers import memory
 from course_helpers.nuclei import count_nuclei, seed_nuclei, segment_nuclei
 from course_helpers.objects import count_in_tiles, label_in_tiles, measure_in_tiles, stitch_labels
-from course_helpers.slide import nuclei_slide, render_nuclei, true_nuclei
-from course_helpers.tiling import compute_in_patches
-from tools.bench._timing import best_times, seconds
+from course_helpers.slide import render_nuclei
+from tools.bench._timing import best_times, claim
 
 THRESHOLD, SIGMA, OVERLAP, REACH = 25, 3.5, 50, 30
+PROPERTIES = ("label", "area", "bbox", "centroid", "intensity_mean")
 
 
 def lecture_count(tile, threshold=THRESHOLD, sigma=SIGMA):
@@ -61,35 +56,56 @@ def print_counting():
     print(f"{'':>32} {'count':>9} {'megapixels/s':>13} {'times the lecture':>18}")
     for name, result, duration in zip(ways, results, times):
         print(f"{name:>32} {result:9.1f} {megapixels / duration:13.2f} {times[0] / duration:18.2f}")
-    shared = seconds(lambda: count_in_tiles(seed, tiles, OVERLAP, REACH).compute(scheduler="threads"))
-    print(f"with all {os.cpu_count()} processors: {megapixels / shared:.2f} megapixels/s")
+    claim("counting with seeds, tiles of 1000", "lecture's function", times[0] / times[3], ">= 6")
+    counts = count_in_tiles(seed, da.from_array(render_nuclei((4000, 10_000)), chunks=1000), OVERLAP, REACH)
+    schedulers = [
+        lambda name=name: counts.compute(scheduler=name, num_workers=2) for name in ("synchronous", "threads")
+    ]
+    one, two = best_times(schedulers, 3)
+    print(f"two threads count {one / two:.2f} times as fast as one")
+    claim("counting with two threads", "one thread", one / two, ">= 1.8")
+
+
+def lecture_table(tile):
+    """Measure what the tile shows, cut nuclei and all; the lecture does not number objects across tiles."""
+    labels = segment_nuclei(tile, THRESHOLD, SIGMA)
+    return np.array([[len(pd.DataFrame(measure.regionprops_table(labels, tile, properties=PROPERTIES)))]])
 
 
 def print_chunk_sizes():
     image = render_nuclei((1000, 2000))
-    seed = partial(seed_nuclei, threshold=THRESHOLD, sigma=SIGMA)
-    print(f"\nThe same count for every chunk size: {image.shape}, whole image {seed(image).max()}")
-    print(f"{'chunks':>8} {'lecture':>9} {'in tiles':>9} {'lecture':>10} {'in tiles':>10}")
+    seed, segment = [partial(function, threshold=THRESHOLD, sigma=SIGMA) for function in (seed_nuclei, segment_nuclei)]
+    print(f"\nThe same count for every chunk size: {image.shape}, whole image {seed(image).max()}; seconds")
+    print(
+        f"{'chunks':>8}{'lecture':>9}{'in tiles':>9}{'lecture':>10}{'in tiles':>10}{'tile by tile':>14}{'measured in tiles':>19}"
+    )
+    ratios = []
     for chunks in (50, 100, 200, 500, 1000):
-        tiles, found = da.from_array(image, chunks=chunks), []
-        times = best_times(
-            [
-                lambda: found.append(map_count(lecture_count, tiles).compute().sum()),
-                lambda: found.append(count_in_tiles(seed, tiles, OVERLAP, REACH).compute().sum()),
-            ],
-            1,
+        tiles = da.from_array(image, chunks=chunks)
+        ways = [
+            lambda: map_count(lecture_count, tiles).compute().sum(),
+            lambda: count_in_tiles(seed, tiles, OVERLAP, REACH).compute().sum(),
+            lambda: map_count(lecture_table, tiles).compute().sum(),
+            lambda: measure_in_tiles(segment, tiles, OVERLAP, PROPERTIES, REACH),
+        ]
+        counts = [way() for way in ways[:2]]
+        lecture, ours, alone, measured = best_times(ways, 3)
+        ratios.append(lecture / ours)
+        print(
+            f"{chunks:8d}{counts[0]:9.1f}{counts[1]:9d}{lecture:10.2f}{ours:10.2f}{alone:14.2f}{measured:19.2f}",
+            flush=True,
         )
-        print(f"{chunks:8d} {found[0]:9.1f} {found[1]:9d} {times[0]:8.2f} s {times[1]:8.2f} s")
+    claim("counting with seeds, worst of tiles of 50 to 1000", "lecture's function", min(ratios), ">= 1")
 
 
 def print_labels_and_tables():
     image = render_nuclei((2000, 3000))
     segment = partial(segment_nuclei, threshold=THRESHOLD, sigma=SIGMA)
-    tiles, properties = da.from_array(image, chunks=1000), ("label", "area", "bbox", "centroid", "intensity_mean")
+    tiles = da.from_array(image, chunks=1000)
     whole = segment(image)
     table, expected = (
-        measure_in_tiles(segment, tiles, 80, properties, REACH),
-        measure.regionprops_table(whole, image, properties=properties),
+        measure_in_tiles(segment, tiles, 80, PROPERTIES, REACH),
+        measure.regionprops_table(whole, image, properties=PROPERTIES),
     )
     expected = pd.DataFrame(expected).sort_values(["bbox-0", "area", "centroid-1"], ignore_index=True)
     table = table.sort_values(["bbox-0", "area", "centroid-1"], ignore_index=True)
@@ -104,8 +120,8 @@ def print_labels_and_tables():
                 lambda: label_in_tiles(segment, tiles, 80, REACH, renumber=True).compute(),
             ),
             "table": (
-                lambda: measure.regionprops_table(segment(image), image, properties=properties),
-                lambda: measure_in_tiles(segment, tiles, 80, properties, REACH),
+                lambda: measure.regionprops_table(segment(image), image, properties=PROPERTIES),
+                lambda: measure_in_tiles(segment, tiles, 80, PROPERTIES, REACH),
             ),
         }
         for name, works in pairs.items():
@@ -116,46 +132,28 @@ def print_labels_and_tables():
 def print_stitching():
     from dask_image.ndmeasure import label
 
-    print("\nStitching a mask, best of 3 (dask-image: once); the number of objects is compared every time")
-    print(f"{'shape':>14} {'tiles':>7} {'objects':>8} {'ours':>9} {'whole image':>12} {'dask-image':>11} {'ratio':>7}")
-    for size, chunks in ((2000, 500), (2000, 250), (4000, 500), (4000, 250), (4000, 100), (4000, 50)):
-        rng = np.random.default_rng(0)
-        mask = ndi.gaussian_filter(rng.standard_normal((size, size), np.float32), 4) > 0.02
+    print(
+        "\nStitching a mask (dask-image: with 16 tiles); milliseconds per tile, of which finding the labels of all tiles"
+    )
+    print(f"{'tiles':>7}{'objects':>9}{'together':>10}{'labels':>8}{'ratio to dask-image':>21}")
+    per_tile = {}
+    for size, chunks in ((2000, 500), (500, 50), (2000, 50), (5000, 50)):
+        noise = np.random.default_rng(0).standard_normal((500, 500), np.float32)
+        mask = np.tile(ndi.gaussian_filter(noise, 4, mode="wrap") > 0.02, (size // 500, size // 500))
         tiles, whole = da.from_array(mask, chunks=chunks), measure.label(mask).max()
         labels = tiles.map_blocks(measure.label, dtype=np.int64)
         assert stitch_labels(labels).max().compute() == whole
-        ours, alone = best_times([lambda: stitch_labels(labels).compute(), lambda: measure.label(mask)], 3)
-        line = f"{size:6d} x {size:5d} {tiles.npartitions:7d} {whole:8d} {ours:7.2f} s {alone:10.2f} s"
-        if size > 2000:  # with 250-pixel chunks it does not come back within minutes
-            print(f"{line} {'-':>11} {'-':>7}")
-            continue
-        found = []
-        peer = seconds(lambda: found.append(label(tiles, structure=np.ones((3, 3)))[0].max().compute()))
-        assert found[0] == whole
-        print(f"{line} {peer:9.2f} s {peer / ours:7.1f}")
-
-
-def print_scaling(sizes, once_up_to):
-    """Time and peak memory of slides of all sizes: patch by patch, and with one compute up to a number of pixels."""
-    seed = partial(seed_nuclei, threshold=THRESHOLD, sigma=SIGMA)
-    count_in_tiles(seed, nuclei_slide((1000, 1000), 1000), OVERLAP, REACH).compute()
-    print("\nSlides of any size, tiles of 1000 rendered on the way, all processors")
-    print(
-        f"{'megapixels':>11} {'tiles':>7} {'true':>9} {'count':>9} {'by patches: per megapixel':>26} {'peak':>8} "
-        f"{'at once: per megapixel':>23} {'peak':>8}"
-    )
-    for shape in sizes:
-        counts, megapixels = count_in_tiles(seed, nuclei_slide(shape, 1000), OVERLAP, REACH), np.prod(shape) / 1e6
-        found, cells = [], []
-        for work in (lambda: compute_in_patches(counts), counts.compute):
-            if cells and np.prod(shape) > once_up_to:
-                continue
-            run = memory.measure(lambda work=work: work().sum())
-            found.append(run.result)
-            milliseconds = run.seconds / megapixels * 1e3
-            cells.append(f"{milliseconds:{23 if cells else 26}.1f} ms"[3:] + f" {run.peak / 1e6:5.0f} MB")
-        assert len(set(found)) == 1
-        print(f"{megapixels:11.0f} {counts.size:7d} {len(true_nuclei(shape)):9d} {found[0]:9d}", *cells, flush=True)
+        ways = [lambda: stitch_labels(labels).compute(), labels.compute]
+        if chunks == 500:  # with more tiles it takes minutes
+            ways.append(lambda tiles=tiles: label(tiles, structure=np.ones((3, 3)))[0].compute())
+        both, alone, *other = best_times(ways, 2) / tiles.npartitions * 1e3
+        ratio = f"{other[0] / both:21.1f}" if other else f"{'-':>21}"
+        print(f"{tiles.npartitions:7d}{whole:9d}{both:10.2f}{alone:8.2f}{ratio}", flush=True)
+        per_tile[tiles.npartitions] = both - alone
+        if other:
+            claim("stitching, 16 tiles of 500", "dask-image", other[0] / both, ">= 10")
+    claim("stitching, ms per tile beyond finding labels", "10,000 tiles of 50", per_tile[10_000], "<= 0.5")
+    claim("stitching, time per tile, 10,000 tiles", "100 tiles", per_tile[10_000] / per_tile[100], "<= 1.15")
 
 
 def main():
@@ -164,10 +162,6 @@ def main():
     print_chunk_sizes()
     print_labels_and_tables()
     print_stitching()
-    # Multiples of 4000 x 10000, after which the slide repeats: equally crowded whatever the size. The first is a quarter.
-    sizes = [(2000, 5000), (4000, 10_000), (8000, 10_000), (8000, 20_000)]
-    full = "--full" in sys.argv
-    print_scaling(sizes + [(20_000, 50_000)] * full, once_up_to=np.inf if full else 1e8)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from dask.distributed import Client, LocalCluster, futures_of, get_task_stream
 from course_helpers.nuclei import seed_nuclei
 from course_helpers.objects import count_in_tiles
 from course_helpers.slide import nuclei_slide
-from tools.bench._timing import best_times, seconds
+from tools.bench._timing import best_times, claim, seconds
 
 SEEDS = partial(seed_nuclei, threshold=32, sigma=2)
 TASKS = 1000
@@ -86,6 +86,7 @@ def print_speed_up(shape):
     serial = max(0, 1 - compute_time(stream) / alone)
     print(f"\nSpeed-up of counting {shape}, {count_map.size} tiles, on {cores} cores; share not divided: {serial:.1%}")
     print(f"Before, other programs used {busy:.0f} % of the cores; the prediction is for cores that are free")
+    claim("counting with two worker processes", "one", times[0] / times[1], ">= 1.5")
     for count, taken in zip(workers, times):
         predicted = 1 / (serial + (1 - serial) / count)
         note = "  (more workers than cores)" if count > cores else ""
@@ -108,6 +109,7 @@ def print_loss(shape):
             psutil.Process(next(iter(client.run(os.getpid).values()))).kill()
             counts = counting.compute()
             disturbed = time.perf_counter() - start
+    claim("counting, while a worker of two is killed", "undisturbed", disturbed / undisturbed, "<= 4")
     counted = sum(message["key"][0].startswith("objects") for message in stream.data)
     print(
         f"\nA worker of two is killed: tiles counted {counted} for {count_map.size}, "

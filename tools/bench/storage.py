@@ -1,13 +1,8 @@
-"""Storing: throughput beside plain dask and NumPy's memmap in the same run, and peak memory while the image grows.
-
-python course.py bench storage [--full]        --full grows the image to 4 GB and needs 8 GB of free disk space
-"""
+"""Storing: throughput beside plain dask and NumPy's memmap in the same run."""
 
 import shutil
-import sys
 import tempfile
 import time
-from functools import partial
 from pathlib import Path
 
 import dask.array as da
@@ -16,9 +11,9 @@ import tifffile
 import zarr
 
 from course_helpers.image_files import open_image
-from course_helpers.memory import measure
 from course_helpers.slide import nuclei_slide
 from course_helpers.storage import write_verified
+from tools.bench._timing import claim
 
 SHAPE, CHUNKS = (8192, 8192), (512, 512)
 CODECS = (zarr.codecs.ZstdCodec(level=3), zarr.codecs.Crc32cCodec())
@@ -50,6 +45,8 @@ def compare(title, works, folder, megabytes):
     print(f"\n{title:36}{'MB/s':>8}{'speed':>8}")
     for name, times in seconds.items():
         print(f"  {name:34}{megabytes / min(times):8.0f}{first / min(times):8.2f}")
+        if name.startswith("write_verified"):
+            claim(f"{title}, and read back", next(iter(works)), first / min(times), ">= 0.5")
 
 
 def throughput(folder):
@@ -116,45 +113,9 @@ def reading(folder, image):
     )
 
 
-def write_tiff(path, megabytes):
-    """Write a tiled TIFF of about this size, 100 MB at a time, without holding it; return its size in MB."""
-    rows = 10_240
-    strip = nuclei_slide((rows, 9_728), chunks=(1024, 1024)).compute()
-    count = round(megabytes / (strip.nbytes / 1e6))
-    tiles = (
-        strip[row : row + 512, column : column + 512]
-        for _ in range(count)
-        for row in range(0, rows, 512)
-        for column in range(0, strip.shape[1], 512)
-    )
-    tifffile.imwrite(
-        path, tiles, shape=(rows * count, strip.shape[1]), dtype=strip.dtype, tile=(512, 512), bigtiff=True
-    )
-    return count * strip.nbytes / 1e6
-
-
-def convert(source, target):
-    """Convert a TIFF file, which is opened here, because `measure` runs this in another process."""
-    write_verified(open_image(source).array, target, CHUNKS)
-
-
-def memory(folder, sizes):
-    """Peak memory of a conversion, for growing images."""
-    print(f"\nopen_image, write_verified\n{'image MB':>10}{'peak MB':>10}{'MB/s':>8}")
-    for size in sizes:
-        source, target = folder / "grown.tif", folder / "grown.zarr"
-        size = write_tiff(source, size)
-        run = measure(partial(convert, source, target))
-        print(f"{size:10.0f}{run.peak / 1e6:10.0f}{size / run.seconds:8.0f}", flush=True)
-        shutil.rmtree(target)
-        source.unlink()
-
-
 def main():
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         throughput(Path(folder))
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
-        memory(Path(folder), [100, 200, 400, 1000, 2000, 4000] if "--full" in sys.argv else [100, 200, 400])
 
 
 if __name__ == "__main__":
