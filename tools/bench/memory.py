@@ -105,7 +105,7 @@ def strategies(times=range(FRAMES)):
         reference = reference or (None if run.died else run)
         outcome = "died" if run.died else f"{run.seconds / reference.seconds:9.2f}x"
         same = "" if run.died or run.result == reference.result else "  ANOTHER RESULT"
-        ratios += [] if run.died else [run.peak / predicted]
+        ratios += [] if run.died or predicted < 16 * MIB else [run.peak / predicted]
         print(
             f"{name:24} {predicted / MIB:7.1f} MiB {run.peak / MIB:6.1f} MiB {run.peak / predicted:19.2f} {outcome:>10}{same}",
             flush=True,
