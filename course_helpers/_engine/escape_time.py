@@ -28,7 +28,7 @@ def count_updates(x, y, orbit, max_iter):
     that the compiler turns it into vector instructions. (It drops one of the two ways to advance, as it knows whether
     there is an orbit.)
     """
-    counts = np.empty((y.size + -y.size % SIDE, x.size + -x.size % SIDE), np.uint16)  # whole blocks
+    counts = np.empty((y.size, x.size), np.uint16)
     cr, ci, a, b = np.empty(LANES), np.empty(LANES), np.empty(LANES), np.empty(LANES)
     inside = np.empty(LANES, np.int64)
     for top in range(0, y.size, SIDE):
@@ -43,8 +43,9 @@ def count_updates(x, y, orbit, max_iter):
             else:
                 _advance_along(orbit, cr, ci, a, b, inside, max_iter)
             for lane in range(LANES):
-                counts[top + lane // SIDE, left + lane % SIDE] = min(inside[lane], max_iter)
-    return counts[: y.size, : x.size]
+                row, column = min(top + lane // SIDE, y.size - 1), min(left + lane % SIDE, x.size - 1)
+                counts[row, column] = min(inside[lane], max_iter)
+    return counts
 
 
 @njit(nogil=True, cache=True)
@@ -93,13 +94,13 @@ def _advance_along(orbit, cr, ci, a, b, inside, max_iter):
     pixels of a block start over along the orbit, from Z[0] = 0 with d = z. Perturbation comes from K. I. Martin
     ("Superfractalthing maths", 2013), starting over ("rebasing") from Z. Zhuoran (fractalforums.org, 2021).
     """
-    m = done = most = 0
-    while most == done and done < max_iter:
+    m, done, staying = 0, 0, True
+    while staying and done < max_iter:
         old_re, old_im = 2 * orbit[0, m], 2 * orbit[1, m]
         m, done = m + 1, done + 1
         new_re, new_im, beyond = orbit[0, m], orbit[1, m], orbit[2, m]
         square = new_re * new_re + new_im * new_im
-        start_over = 0
+        staying, start_over = False, 0
         for lane in range(LANES):
             p, q = old_re + a[lane], old_im + b[lane]
             re, im = p * a[lane] - q * b[lane] + cr[lane], p * b[lane] + q * a[lane] + ci[lane]
@@ -108,7 +109,7 @@ def _advance_along(orbit, cr, ci, a, b, inside, max_iter):
             inside[lane] += stays
             start_over += stays & (square + mixed < 0)
             a[lane], b[lane] = re, im
-            most = max(most, inside[lane])
+            staying |= stays
         if start_over > 0:
             for lane in range(LANES):
                 a[lane], b[lane] = new_re + a[lane], new_im + b[lane]
