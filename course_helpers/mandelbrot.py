@@ -69,4 +69,4 @@ def mandelbrot_array(scale):
 
     While pixels are more than 512 float64 numbers apart, all is float64, and rounding changes a pixel here and there.
     """
-    return escape_times(CENTER, real_number(scale, "scale", above=0), SIZE, MAX_ITER).astype(np.uint16)
+    return escape_times(CENTER, real_number(scale, "scale", above=0), SIZE, MAX_ITER)

@@ -79,10 +79,17 @@ def test_equals_real_arithmetic_on_the_circle_of_radius_two_and_far_outside():
     near_two = -2 + np.arange(-40, 41) * 2.0**-52
     far = np.array([-1e308, -1e160, -1e100, 3.0, 1e155, 1e308])
     cases = [(near_two, np.array([0.0, 5e-324, 1e-17, -1e-9, 1e-8])), (far, far), (far, near_two)]
+    cases += [(far[i : i + 1], far[j : j + 1]) for i in range(6) for j in range(6)]
     for angle in np.random.default_rng(1).uniform(0, 2 * np.pi, 300):
         cases.append((2 * np.cos(angle) + np.arange(-4, 5) * 2.0**-52, np.array([2 * np.sin(angle)])))
     for x, y in cases:
         np.testing.assert_array_equal(count_updates(x, y, None, 50), count_in_real_arithmetic(x, y, 50))
+
+
+@pytest.mark.parametrize("center", [(0.25, 0.0), (-0.125, 0.65), (-0.75, 0.05), (-1.0, 0.25), (-1.25, 0.0)])
+def test_equals_real_arithmetic_at_the_borders_of_the_largest_parts_of_the_set(center):
+    x, y = (np.linspace(middle - 0.2, middle + 0.2, 64) for middle in center)
+    np.testing.assert_array_equal(count_updates(x, y, None, 600), count_in_real_arithmetic(x, y, 600))
 
 
 def test_the_numpy_version_agrees_but_for_the_last_bits():
