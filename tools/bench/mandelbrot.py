@@ -12,6 +12,7 @@ import dask
 import dask.array as da
 import numpy as np
 from dask import delayed
+from llvmlite.binding import get_host_cpu_features
 
 from course_helpers.mandelbrot import (
     SCALE0,
@@ -21,9 +22,9 @@ from course_helpers.mandelbrot import (
     mandelbrot_numpy,
     render_level,
 )
-from tools.bench._timing import best_times
+from tools.bench._timing import best_times, claim
 
-LEVELS = [0, 20_000, 60_000, 100_000, 102_000, 120_000, 139_000, 200_000, 400_000]
+LEVELS = [0, 20_000, 60_000, 100_000, 102_000, 139_000]  # from 102,000 on by perturbation
 FIRST_CALL = """
 import time
 start = time.perf_counter()
@@ -92,6 +93,9 @@ def print_rendering():
         scale = SCALE0 / ZOOM_PER_LEVEL**level
         works = [partial(mandelbrot_numpy, scale=scale), *[partial(mandelbrot_array, scale=scale)] * 4]
         plain, *ours = best_times(works, 4)
+        if level <= 100_000:
+            aim = 60 if get_host_cpu_features().get("avx512f") else 40
+            claim(f"rendering level {level:,}", "NumPy", plain / min(ours), f">= {aim}")
         differ = np.mean(mandelbrot_numpy(scale=scale) != mandelbrot_array(scale=scale))
         print(f"{level:8d} {plain * 1e3:7.0f} ms {min(ours) * 1e3:7.1f} ms {plain / min(ours):7.1f}   {differ:.4%}")
 
@@ -127,7 +131,7 @@ def print_whole_stack():
 def print_ways_to_stack():
     print("\nThe lecture's way (from_delayed, stack) and one layer; overhead: time for one image minus render_level")
     print(f"{'images':>8} {'way':>12} {'layers':>8} {'built':>10} {'per image':>11} {'overhead of one image':>22}")
-    for number_of_images in (200, 2_000, 20_000):
+    for number_of_images in (200, 2_000):
         for name, build in (("lecture", lecture_stack), ("one layer", one_layer_stack)):
             start = time.perf_counter()
             stack = build(number_of_images)
