@@ -13,10 +13,8 @@ from course_helpers._engine.image_formats import Pixels, format_of, is_address
 from course_helpers._engine.safe_writing import StorageError
 from course_helpers._engine.tiff_images import chosen, decoding
 
-JOINED, LARGE = (
-    2**20,
-    2**26,
-)  # bytes: pieces of a plane, and planes, are joined up to the first; more is too much at once
+JOINED = 2**20  # bytes up to which pieces of a plane, and planes, are joined
+LARGE = 2**26  # bytes that are too many for a piece
 
 
 @dataclass(frozen=True, repr=False)
