@@ -1,8 +1,10 @@
 """Checks of lesson 4, "Store an image in chunks"."""
 
+import contextlib
 import gc
 import tempfile
 import tracemalloc
+from collections import Counter
 from functools import cache, partial
 from itertools import product
 from math import ceil, prod
@@ -14,7 +16,7 @@ import dask.array as da
 import numpy as np
 import tifffile
 import zarr
-from zarr.storage import MemoryStore
+from zarr.storage import LocalStore, MemoryStore
 
 from course_helpers.examples import MOVIE, movie_costs
 from course_helpers.exercises.form import Checked, Function, Value, is_function, pairs, seen, whole_numbers
@@ -458,6 +460,7 @@ SCANS = [
     ((4000, 1050), "uint16", (128, 256), None),
 ]
 MOST_MEMORY = 6 * 2**20
+MOST_WRITES = 16  # of one chunk: with single rows it would be 256, and take minutes
 
 
 def written_scans(folder):
@@ -539,6 +542,14 @@ def empty_lines(found, expected):
     return {"line": first[0]} if first and np.array_equal(found[kept], expected[kept]) else None
 
 
+def only_corner(found):
+    """The rows and columns at the beginning outside of which all is 0, if these are a small part."""
+    filled = found != 0
+    stop = end(filled.any(axis=1)), end(filled.any(axis=0))
+    small = all(0 < at <= 512 and at < size for at, size in zip(stop, found.shape))
+    return {"rows": stop[0], "columns": stop[1]} if small else None
+
+
 def difference(found, expected):
     """Where the first wrong pixel is, what is stored there, and how many are wrong; None if none is."""
     wrong = found != expected
@@ -557,6 +568,17 @@ def empty_pieces(found, expected):
 def cut_to_8_bits(found, expected):
     """Like `difference`, if all pixels are what 8 bits can hold of them."""
     return difference(found, expected) if np.array_equal(found, expected.astype(np.int64) % 256) else None
+
+
+def again(found, expected):
+    """Like `difference`, if the pixels of a first piece come again, downwards or to the right."""
+    first = difference(found, expected)
+    rows, columns = map(np.arange, found.shape if first else (0, 0))
+    for height, width in product(*(range(256, len(axis) + 256, 256) for axis in (rows, columns))):
+        row, column = rows % height, columns % width
+        if np.array_equal(found[0], expected[0, column]) and np.array_equal(found, expected[np.ix_(row, column)]):
+            return first
+    return None
 
 
 def elsewhere(found, expected):
@@ -586,6 +608,28 @@ def judged_conversion(answer):
     yield {"largest": pixels.nbytes / 2**20}
 
 
+class Rewritten(BaseException):
+    """Raised where a chunk is written once more. No ``except Exception:`` of a learner catches it."""
+
+
+@contextlib.contextmanager
+def writes_watched():
+    """Raise `Rewritten`, with the name of a chunk, where one in a folder is written too often."""
+    store_set, writes = LocalStore.set, Counter()
+
+    async def counting(self, key, value):
+        writes[self.root / key] += 1
+        if writes[self.root / key] > MOST_WRITES:
+            raise Rewritten(key)
+        await store_set(self, key, value)
+
+    LocalStore.set = counting
+    try:
+        yield
+    finally:
+        LocalStore.set = store_set
+
+
 def run(answer, tiff_path, zarr_path, given):
     """Call a learner's function, of which only what it writes matters."""
 
@@ -595,7 +639,10 @@ def run(answer, tiff_path, zarr_path, given):
 
     convert.__wrapped__ = answer  # a complaint is about this one
     try:
-        call(convert, tiff_path, zarr_path, given=f"{given} and zarr_path")
+        with writes_watched():
+            call(convert, tiff_path, zarr_path, given=f"{given} and zarr_path")
+    except Rewritten as reason:
+        EXERCISES["4.4"].refuse({"chunk": str(reason)}, f"for {given}, ")
     except Raised as reason:
         if not about_notebook(answer):
             EXERCISES["4.4"].refuse({"error": reason.error}, f"for {given} your function raises {reason.error}: ")
@@ -687,9 +734,15 @@ EXERCISES["4.4"] = Checked(
         "memmap needs pixels that lie in the file one after the other, and these lie in tiles. Open it with aszarr.": seen(
             lambda tiff_path, zarr_path: tifffile.memmap(tiff_path), lambda error: "not memory-mappable" in error
         ),
+        f"chunk {{chunk}} is written more than {MOST_WRITES} times. To change a part of a chunk, Zarr reads all of it and writes "
+        "all of it again. Copy larger pieces, each of whole chunks.": seen(
+            partial(in_pieces, rows=1, columns=10_000), lambda chunk: chunk
+        ),
         "the array is there, but all its pixels are 0. Copy the pixels, too.": seen(
             stores(np.zeros_like), lambda found: not found.any()
         ),
+        "only the first {rows} rows and {columns} columns are not 0. Does the slice of the target begin at the row and column of "
+        "each piece?": seen(stores(zero(np.s_[256:], np.s_[:, 256:])), only_corner),
         "all {where} on are 0. Does a loop of yours end with the length of the other axis?": seen(
             stores(zero(np.s_[:, 512:])), gap_as_of_other_axis
         ),
@@ -708,6 +761,10 @@ EXERCISES["4.4"] = Checked(
         ),
         "at row {row}, column {column} there is {stored} instead of {instead_of}: values above 255 are lost on the way.": seen(
             stores(lambda pixels: pixels % 256), cut_to_8_bits
+        ),
+        "from row {row}, column {column} on, the pixels of the first piece come again. Does the slice of the file begin at the "
+        "row and column of each piece?": seen(
+            stores(lambda pixels: np.tile(pixels[:256, :256], (30, 30))[: pixels.shape[0], : pixels.shape[1]]), again
         ),
         "all values are there, but not in their places: at row {row}, column {column} there is {stored} instead of "
         "{instead_of}. Do both slices begin at the same pixel?": seen(stores(lambda pixels: pixels[::-1]), elsewhere),

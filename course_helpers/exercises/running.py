@@ -17,7 +17,7 @@ from types import ModuleType
 
 import numpy as np
 
-SECONDS_OF_SILENCE = 2
+SECONDS_OF_SILENCE = 0.9
 
 
 class Wrong(Exception):
@@ -98,7 +98,7 @@ def finish(judge, seconds, still=None):
     seconds : float
         For each step.
     still : callable, optional
-        Told once, after two seconds, what is being done.
+        Told once, within a second, what is being done.
     """
     with silence():
         work = Work(judge)
