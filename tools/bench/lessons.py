@@ -19,6 +19,7 @@ import urllib.request
 import nbformat
 from nbclient import NotebookClient
 
+from tools.bench._timing import claim
 from tools.build import LEARNERS, SOLUTIONS, parts
 
 
@@ -107,13 +108,18 @@ def server_seconds():
 def main():
     print(f"JupyterLab answers after {server_seconds():.1f} s")
     print("\nseconds until     picture      core     whole", flush=True)
+    silent = 0
     for path in sorted(SOLUTIONS.glob("[0-9]*.ipynb")):
         with tempfile.TemporaryDirectory() as folder:  # checks are counted there: else they would say nothing
             *times, checks = waited_for(path, COURSE_DATA=folder, COURSE_PROGRESS="")
             print(f"lesson {path.stem[:2]}      {''.join(f'{seconds:10.1f}' for seconds in times)}")
             print(f"  checks: {', '.join(checks)}", flush=True)
+            silent += sum("silent" in check for check in checks)
+            claim(f"lesson {path.stem[:2]}: seconds of the core", "", times[1], "<= 15")
+            claim(f"lesson {path.stem[:2]}: seconds of the whole", "", times[2], "<= 40")
             if "--full" in sys.argv:
                 print(f"  cold:   {first_picture(path, NUMBA_CACHE_DIR=folder):17.1f}", flush=True)
+    claim("checks of right answers silent for over a second", "", silent, "<= 0")
 
 
 if __name__ == "__main__":
