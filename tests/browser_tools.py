@@ -4,7 +4,6 @@ import contextlib
 import os
 import re
 import shutil
-import socket
 import subprocess
 import sys
 import time
@@ -12,7 +11,8 @@ import urllib.request
 import warnings
 from pathlib import Path
 
-ROOT = Path(__file__).parents[1]
+from processes import ROOT, end, free_ports, wait_until
+
 TOKEN = "course-browser-test"
 MINUTE = 60_000  # milliseconds; long, because a test that waits for a condition ends as soon as it holds
 
@@ -21,9 +21,7 @@ MINUTE = 60_000  # milliseconds; long, because a test that waits for a condition
 def running_jupyterlab(folder):
     """The address of a JupyterLab with settings of its own, which works on a copy of the notebooks in this folder."""
     shutil.copytree(ROOT / "notebooks", folder / "notebooks")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    (port,) = free_ports(1)
     names = ("JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR", "JUPYTERLAB_WORKSPACES_DIR")
     folders = {name: str(folder / name.lower()) for name in names}
     command = [
@@ -36,27 +34,19 @@ def running_jupyterlab(folder):
     with open(log, "wb") as file:
         server = subprocess.Popen(command, stdout=file, stderr=file, stdin=subprocess.DEVNULL, env=environment)
     try:
-        wait_until_it_answers(f"http://127.0.0.1:{port}/api?token={TOKEN}", server, log)
+        address = f"http://127.0.0.1:{port}/api?token={TOKEN}"
+        wait_until(lambda: answers(address, server), f"JupyterLab answers:\n{log}")
         yield f"http://127.0.0.1:{port}"
     finally:
-        server.terminate()
-        try:
-            server.wait(timeout=60)
-        except subprocess.TimeoutExpired:  # how JupyterLab ends is not what is tested, but should be known
-            server.kill()
-            server.wait()
+        if not end(server):  # how JupyterLab ends is not what is tested, but should be known
             warnings.warn(f"JupyterLab did not end when asked to:\n{log.read_text(errors='replace')[-2000:]}")
 
 
-def wait_until_it_answers(address, server, log):
-    deadline = time.monotonic() + 120
-    while True:
-        try:
-            urllib.request.urlopen(address, timeout=5).close()
-            return
-        except OSError:
-            assert server.poll() is None and time.monotonic() < deadline, log.read_text(errors="replace")
-            time.sleep(0.2)
+def answers(address, server):
+    """Whether an address can be opened; raise if its server has ended."""
+    assert server.poll() is None, "the server has ended"
+    with contextlib.suppress(OSError):
+        return urllib.request.urlopen(address, timeout=60).close() or True
 
 
 class Notebook:

@@ -1,24 +1,16 @@
 """The course as a web page: complete, offline, without dead links, readable on a phone, in the dark and without eyes."""
 
-import functools
-import http.server
-import os
 import re
-import subprocess
-import sys
-import threading
-from pathlib import Path
 from urllib.parse import unquote
 
 import nbformat
 import pytest
-import yaml
 from bs4 import BeautifulSoup
+from processes import printed_by, web_server
 
 from tools import build as builder
 from tools.book import __main__ as book
 
-ROOT = Path(__file__).parents[1]
 SOLVED = book.lessons()
 PAGES = sorted(set(book.pages().values())) + ["search"]
 WIDE, PHONE = {"width": 1300, "height": 900}, {"width": 390, "height": 844}
@@ -31,12 +23,9 @@ every_page = pytest.mark.parametrize("name", PAGES)
 def site(tmp_path_factory):
     """The folder of the finished pages, made without network as `python course.py book` makes them."""
     folder = tmp_path_factory.mktemp("book")
-    nowhere = {name: "http://127.0.0.1:9" for name in ("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy")}
-    command = [sys.executable, "-m", "tools.book", str(folder)]
-    environment = {**os.environ, **nowhere, "PYTHONUTF8": "1"}
-    result = subprocess.run(command, capture_output=True, text=True, encoding="utf-8", env=environment)
-    assert result.returncode == 0, result.stdout + result.stderr
-    assert (folder / "html" / "index.html").as_uri() in result.stdout
+    nowhere = dict.fromkeys(("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"), "http://127.0.0.1:9")
+    printed = printed_by("-m", "tools.book", folder, **nowhere)
+    assert (folder / "html" / "index.html").as_uri() in printed
     return folder / "html"
 
 
@@ -194,33 +183,14 @@ def test_terms_lead_to_the_glossary(parsed):
     assert "glossary.html#term-lazy" in places
 
 
-def test_workflow_publishes_the_web_page():
-    workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "book.yml").read_text(encoding="utf-8"))
-    assert "push" in workflow[True]  # YAML takes the word "on" for a truth value
-    assert {"pages": "write", "id-token": "write"}.items() <= workflow["permissions"].items()
-    steps = workflow["jobs"]["publish"]["steps"]
-    upload = next(step for step in steps if step.get("uses", "").startswith("actions/upload-pages-artifact@"))
-    assert any(step.get("run") == "python course.py book" for step in steps)
-    assert upload["with"]["path"] == "build/book/html"
-    assert steps[-1]["uses"].startswith("actions/deploy-pages@")
-
-
 # ------------------------------------------------------------------------------------------------- in a real browser
 
 
 @pytest.fixture(scope="module")
 def served(site):
     """The address of the site on a web server, which takes part in the search's excerpts."""
-    handler = functools.partial(QuietHandler, directory=site)
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
-
-
-class QuietHandler(http.server.SimpleHTTPRequestHandler):
-    def log_message(self, *arguments):
-        pass
+    with web_server(site) as address:
+        yield address
 
 
 @pytest.fixture(scope="module")

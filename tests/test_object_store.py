@@ -3,15 +3,11 @@
 import json
 import os
 import pickle
-import socket
 import subprocess
 import sysconfig
-import threading
-import time
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import dask
@@ -20,6 +16,7 @@ import numpy as np
 import obstore
 import pytest
 import zarr
+from processes import free_ports, wait_until, web_server
 from test_cluster_script import in_this_process
 
 from course_helpers import buckets
@@ -45,10 +42,8 @@ KEY = {"AWS_ACCESS_KEY_ID": "course", "AWS_SECRET_ACCESS_KEY": "confidential"}
 def running_server(folder):
     """Run an S3 server with two buckets until the end; yield its address and its process."""
     (folder / "users.json").write_text(json.dumps({"identities": USERS}))
-    with ExitStack() as sockets:
-        names = [f"{name}.port{kind}" for name in ("s3", "master", "volume", "filer") for kind in ("", ".grpc")]
-        taken = [sockets.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in names]
-        ports = {name: one.getsockname()[1] for name, one in zip(names, taken)}
+    names = [f"{name}.port{kind}" for name in ("s3", "master", "volume", "filer") for kind in ("", ".grpc")]
+    ports = dict(zip(names, free_ports(len(names))))
     options = {"dir": folder, "ip": "127.0.0.1", "ip.bind": "127.0.0.1", "s3.config": folder / "users.json", **ports}
     options |= {"s3.port.iceberg": 0, "s3.port.lance": 0, "s3.iam": "false", "master.telemetry": "false"}
     options |= {"master.volumeSizeLimitMB": 64, "volume.max": 100}
@@ -59,20 +54,23 @@ def running_server(folder):
             yield with_buckets(f"http://127.0.0.1:{ports['s3.port']}", process), process
         finally:
             process.kill()
+            for port in ports.values():  # it lets nobody choose another folder
+                for left in Path("/tmp").glob(f"seaweedfs-*-{port}.sock"):
+                    left.unlink()
 
 
 def with_buckets(server, process):
     """Wait until a server stores the first file in each bucket, which it makes for its owner."""
     owner = {"access_key_id": "owner", "secret_access_key": "of-all", "client_options": {"allow_http": True}}
+
+    def is_stored(store):
+        assert process.poll() is None, "the server has ended"
+        with suppress(Exception):
+            return obstore.put(store, "first", b"")
+
     for bucket in ("private", "public"):
-        store, deadline = obstore.store.S3Store(bucket, endpoint=server, **owner), time.monotonic() + 60
-        while True:
-            try:
-                obstore.put(store, "first", b"")
-                break
-            except Exception:
-                assert process.poll() is None and time.monotonic() < deadline, "the server does not start"
-                time.sleep(0.1)
+        store = obstore.store.S3Store(bucket, endpoint=server, **owner)
+        wait_until(lambda: is_stored(store), "the server stores a file")
     return server
 
 
@@ -93,7 +91,7 @@ def become(monkeypatch, server, **key):
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch):
-    monkeypatch.setitem(buckets.PATIENCE, "retry_timeout", timedelta(seconds=1))
+    monkeypatch.setitem(buckets.PATIENCE, "retry_timeout", timedelta(seconds=0.2))
 
 
 @pytest.fixture
@@ -147,25 +145,6 @@ def test_nobody_in_particular_reads_public_buckets_only(monkeypatch, server, pyr
             upload(pyramid, "s3://public/other.ome.zarr")
 
 
-@contextmanager
-def web_server(folder, error):
-    """Serve a folder to everybody, but no list of files; for all that is not there, answer with an error."""
-
-    class Handler(SimpleHTTPRequestHandler):
-        def log_message(self, *arguments): ...
-
-        def list_directory(self, path):
-            self.send_error(error)
-
-        def send_error(self, *_):
-            super().send_error(error)
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, directory=folder)) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
-
-
 @pytest.mark.parametrize("error", [403, 404])
 def test_an_image_opens_where_nobody_may_list_files(monkeypatch, pyramid, error):
     with web_server(pyramid.parents[1], error) as server:
@@ -179,7 +158,7 @@ def test_an_image_opens_where_nobody_may_list_files(monkeypatch, pyramid, error)
 
 
 def test_an_image_opens_from_a_web_server(pyramid):
-    with web_server(pyramid.parent, 404) as server:
+    with web_server(pyramid.parent) as server:
         there = open_image(f"{server}/{pyramid.name}")
         assert repr(there) == repr(open_image(pyramid))
         assert np.array_equal(there.array.compute(), PIXELS)

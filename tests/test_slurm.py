@@ -13,7 +13,8 @@ import numpy as np
 import psutil
 import pytest
 import zarr
-from slurm import answer, jobs, no_jobs_left, wait_until
+from processes import wait_until
+from slurm import answer, jobs, no_jobs_left
 from strangers import assert_only_keys_open, listening
 from test_cluster_script import begun, ended, files_of
 
