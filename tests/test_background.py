@@ -116,25 +116,3 @@ def test_dask_blocks_with_enough_overlap(meta):
     result = blocks.map_overlap(remove_background, depth=2 * radius, boundary="none", radius=radius, **meta)
     assert result.dtype == np.uint8
     np.testing.assert_array_equal(result.compute(), remove_background(image, radius))
-
-
-@pytest.mark.parametrize(
-    "image, error, words",
-    [
-        (da.zeros((9, 9)), TypeError, "map_overlap"),
-        (np.ma.array(np.zeros((9, 9)), mask=True), TypeError, "without a mask"),
-        (np.zeros((3, 9, 9)), TypeError, "3-D .*one plane"),
-        (np.zeros((9, 9), bool), TypeError, "bool.*astype"),
-        (np.array([[1.0, np.nan]]), ValueError, "nan_to_num"),
-        (np.array([[1.0, -np.inf]]), ValueError, "nan_to_num"),
-    ],
-)
-def test_images_that_are_refused(image, error, words):
-    with pytest.raises(error, match=words):
-        remove_background(image)
-
-
-@pytest.mark.parametrize("radius, error", [(0, ValueError), (2.5, TypeError)])
-def test_radii_that_are_refused(radius, error):
-    with pytest.raises(error, match="radius is .*, but must be a whole number from 1"):
-        remove_background(np.zeros((9, 9)), radius)

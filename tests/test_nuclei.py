@@ -161,23 +161,6 @@ def test_nuclei_at_the_border_count_one_half():
     assert counts.shape == (2, 3) and counts.compute().tolist() == [[2, 2, 2]] * 2
 
 
-@pytest.mark.parametrize("function", [segment_nuclei, seed_nuclei, count_nuclei])
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ((np.zeros((3, 3, 3)), 1), "3-D float64, but must be one plane"),
-        ((np.ma.zeros((3, 3)), 1), "without a mask"),
-        ((np.full((3, 3), np.nan), 1), "NaN"),
-        ((np.full((3, 3), np.inf), 1), "infinity"),
-        ((np.zeros((3, 3)), np.nan), "threshold is nan, but must be a finite number"),
-        ((np.zeros((3, 3)), 1, -1), "sigma is -1, but must be a finite number from 0"),
-    ],
-)
-def test_wrong_arguments_to_find_nuclei(function, arguments, message):
-    with pytest.raises((TypeError, ValueError), match=message):
-        function(*arguments)
-
-
 @given(st.integers(0, 2**32 - 1), st.sampled_from(["u1", ">u2", "u4", ">i8", "u8", ">f4", "f8"]))
 @settings(derandomize=True, deadline=None, max_examples=40)
 def test_nuclei_do_not_depend_on_how_grey_values_are_stored(seed, dtype):

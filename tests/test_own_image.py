@@ -98,15 +98,6 @@ def test_summed_histogram_counts_every_pixel_once(seed):
     )
 
 
-def test_what_has_no_histogram_is_refused():
-    for pixels in (np.zeros((2, 2), bool), np.zeros((2, 2), complex), np.zeros((0, 2))):
-        with pytest.raises(TypeError, match="but must hold pixels"):
-            summed_histogram(da.from_array(pixels))
-    for wrong in (np.nan, np.inf):
-        with pytest.raises(ValueError, match="but must be finite"):
-            summed_histogram(da.from_array(np.array([0, 1, wrong]), chunks=1))
-
-
 @for_any_seed(20)
 def test_means_in_objects_are_those_of_the_whole(seed):
     rng = np.random.default_rng(seed)
@@ -117,8 +108,6 @@ def test_means_in_objects_are_those_of_the_whole(seed):
     names = [name for name in np.unique(labels) if name]
     assert found.index.tolist() == names
     assert np.allclose(found, [pixels[labels == name].mean() for name in names])
-    with pytest.raises(ValueError, match="but must have that of labels"):
-        mean_in_objects(tiles[0], tiles[1][None])
 
 
 # --- blobs ---
@@ -159,14 +148,9 @@ def test_each_blob_has_one_spot_and_each_spot_one_blob():
     assert all(ndi.label(labels == number)[1] == 1 for number in range(1, labels.max() + 1))
 
 
-def test_blobs_of_nothing_and_of_wrong_arguments():
+def test_nothing_gives_no_blobs():
     assert segment_blobs(np.zeros((0, 5)), 0, 1, 1).shape == (0, 5)
     assert not segment_blobs(np.full((4, 5), 7, np.uint8), 7, 1, 1).any()
-    wrong = [(np.zeros((4, 4), bool), 0, 1, 1), (np.full((4, 4), np.nan), 0, 1, 1), (np.zeros((4, 4)), "a", 1, 1)]
-    wrong += [(np.zeros((4, 4)), 0, (1, 1, 1), 1), (np.zeros((4, 4)), 0, 1, -1), (da.zeros((4, 4)), 0, 1, 1)]
-    for arguments in wrong:
-        with pytest.raises((TypeError, ValueError), match="but must be"):
-            segment_blobs(*arguments)
 
 
 @pytest.mark.skipif(not REAL.is_dir(), reason="COURSE_TEST_IMAGES is not set: no folder with real images")

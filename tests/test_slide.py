@@ -2,7 +2,6 @@
 
 import tracemalloc
 import zlib
-from functools import partial
 
 import dask.array as da
 import numpy as np
@@ -268,22 +267,3 @@ def test_outlines_lie_on_the_nuclei():
     lit = render_nuclei(window=window, noise=False) > 32
     assert outlines.shape == lit.shape
     assert (outlines & lit).sum() / (outlines | lit).sum() > 0.85
-
-
-# --- wrong arguments -------------------------------------------------------------------------------------------------
-
-
-REFUSED = [
-    (function, {name: value})
-    for function in (nuclei_slide, true_nuclei, render_nuclei)
-    for name, value in [("shape", (0, 10)), ("shape", (1, 2, 3)), ("seed", -1), ("window", np.s_[0:10:2, 0:10])]
-    if name != "window" or function != nuclei_slide
-]
-REFUSED += [(partial(thumbnail, da.ones((9, 9))), {"max_size": size}) for size in (0, None)]
-REFUSED += [(thumbnail, {"slide": np.ones((9, 9))})]
-
-
-@pytest.mark.parametrize(("function", "argument"), REFUSED)
-def test_wrong_arguments_are_refused(function, argument):
-    with pytest.raises((TypeError, ValueError), match=f"{list(argument)[0]} is .*, but must be"):
-        function(**argument)
