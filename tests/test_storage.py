@@ -1,14 +1,12 @@
 """Storing: counted reads, verified writing, resuming, damage, pyramids."""
 
 import errno
-import gc
 import json
 import math
 import os
 import shutil
 import subprocess
 import sys
-import tracemalloc
 from collections import UserDict
 from fractions import Fraction
 from pathlib import Path
@@ -21,7 +19,8 @@ import tifffile
 import yaozarrs
 import zarr
 from dask.callbacks import Callback
-from random_images import DTYPES, for_any_seed, random_chunks, random_pixels
+from processes import ROOT, python
+from random_images import DTYPES, for_any_seed, peak_of, random_chunks, random_pixels
 from zarr.storage import MemoryStore, WrapperStore
 
 from course_helpers import image_files, storage
@@ -299,7 +298,7 @@ def test_after_a_killed_run_nothing_is_lost_and_the_next_one_cleans_up(tmp_path,
         (tmp_path / f"{moves}").mkdir()
         write_verified(image, path := tmp_path / f"{moves}" / "a.zarr")
         command = [sys.executable, "-c", KILLED, str(path), str(moves)]
-        runs.append((path, subprocess.Popen(command, cwd=Path(__file__).parents[1])))
+        runs.append((path, subprocess.Popen(command, cwd=ROOT)))
     for moves, (path, run) in enumerate(runs):
         assert run.wait() == 9 and len(names(path.parent)) > 1
         with pytest.raises(FileExistsError):
@@ -418,14 +417,9 @@ def test_another_source_or_layout_starts_anew(tmp_path, interrupted, change):
     if change == "pixels":  # same shape, same time
         tifffile.imwrite(tmp_path / "a.tif", image := 255 - image)
     os.utime(tmp_path / "a.tif", ns=(status.st_atime_ns, status.st_mtime_ns + 10**9 * (change == "time")))
-    options = {
-        "chunks": {"chunks": (32, 128)},
-        "compressors": {"compressors": zarr.codecs.Crc32cCodec()},
-        "number": {"number": 1},
-    }
-    array = stored_from(
-        tmp_path, **options.get(change, {})
-    )  # as many pixels in a chunk: those that are there can be decoded
+    # With as many pixels in a chunk, those that are there can be decoded.
+    options = {"chunks": (32, 128), "compressors": zarr.codecs.Crc32cCodec(), "number": 1}
+    array = stored_from(tmp_path, **{name: value for name, value in options.items() if name == change})
     assert np.array_equal(array[:], 255 - image if change == "number" else image)
     assert set(places) == set(np.ndindex(7, 5))
 
@@ -464,8 +458,7 @@ with Callback(posttask=lambda *_: next(left) or os._exit(9)):
 def test_what_was_killed_is_resumed_by_another_process(tmp_path, interrupted):
     image, places = interrupted
     shutil.rmtree(tmp_path / "a.zarr.partial")
-    command = [sys.executable, "-c", KILLED_UNDER_WAY, str(tmp_path)]
-    assert subprocess.run(command, cwd=Path(__file__).parents[1]).returncode == 9
+    assert python("-c", KILLED_UNDER_WAY, tmp_path).returncode == 9
     kept = chunk_files(tmp_path)
     assert np.array_equal(stored_from(tmp_path)[:], image) and names(tmp_path) == ["a.tif", "a.zarr"]
     assert 35 - len(kept) <= len(places) < 35 and set(places) >= set(np.ndindex(7, 5)) - kept
@@ -676,8 +669,7 @@ pyramids.write_labels(np.ones((300, 4), "u1"), sys.argv[1], "a")
 @pytest.mark.parametrize("moment", ["pixels", "list"])
 def test_labels_of_a_killed_run_are_not_listed_and_the_next_one_replaces_them(tmp_path, moment):
     write_pyramid(np.ones((300, 4)), path := tmp_path / "a", 1)
-    command = [sys.executable, "-c", KILLED_AT, str(path), moment]
-    assert subprocess.run(command, cwd=Path(__file__).parents[1]).returncode == 9
+    assert python("-c", KILLED_AT, path, moment).returncode == 9
     assert (path / "labels").exists() and listed(path) == []
     write_labels(np.zeros((300, 4), "u1"), path, "a", overwrite=True)
     assert listed(path) == ["labels/a"] and names(path / "labels") == ["a", "zarr.json"]
@@ -723,22 +715,10 @@ def test_the_view_reads_only_what_the_screen_needs(pyramid):
     assert view_window(levels, (0, 0), 1e-320)[0].shape == levels[2].shape
 
 
-def peak_of(work):
-    """The most bytes that work needs at a time; a first run, which loads libraries, does not count."""
-    work("first")
-    gc.collect()
-    tracemalloc.start()
-    try:
-        work("second")
-        return tracemalloc.get_traced_memory()[1]
-    finally:
-        tracemalloc.stop()
-
-
 def test_the_memory_of_a_pyramid_does_not_grow_with_the_image(tmp_path):
     image = da.ones((2048, 3072), chunks=(256, 512), dtype=np.uint8)
     with dask.config.set(num_workers=2):
-        peak = peak_of(lambda name: write_pyramid(image, tmp_path / name, 0.5, chunks=(256, 512)))
+        peak = peak_of(lambda: write_pyramid(image, tmp_path / "a", 0.5, chunks=(256, 512), overwrite=True))
     assert peak < 0.6 * image.nbytes, peak
 
 
@@ -750,6 +730,6 @@ def test_the_memory_of_a_conversion_does_not_grow_with_the_image(tmp_path, monke
     monkeypatch.setattr(safe_writing, "BATCH", 24)
     image, tasks = open_image(tmp_path / "a.tif").array, []
     with dask.config.set(num_workers=2), Callback(start=lambda graph: tasks.append(len(graph))):
-        peak = peak_of(lambda name: write_verified(image, tmp_path / name, (256, 512)))
+        peak = peak_of(lambda: write_verified(image, tmp_path / "a", (256, 512), overwrite=True))
     assert peak < 0.5 * pixels.nbytes, peak
     assert max(tasks) < 0.3 * sum(tasks)  # in two runs: tasks take memory, too
