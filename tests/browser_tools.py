@@ -22,31 +22,36 @@ def running_jupyterlab(folder):
     """The address of a JupyterLab with settings of its own, which works on a copy of the notebooks in this folder."""
     shutil.copytree(ROOT / "notebooks", folder / "notebooks")
     (port,) = free_ports(1)
-    names = ("JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR", "JUPYTERLAB_WORKSPACES_DIR")
-    folders = {name: str(folder / name.lower()) for name in names}
     command = [
         *(sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--expose-app-in-browser"),
         *(f"--ServerApp.port={port}", "--ServerApp.port_retries=0", f"--IdentityProvider.token={TOKEN}"),
         *(f"--ServerApp.root_dir={folder / 'notebooks'}", "--LabApp.extension_manager=readonly"),
     ]
-    environment = {**os.environ, **folders, "JUPYTERLAB_SETTINGS_DIR": str(folder / "settings"), "PYTHONUTF8": "1"}
+    settings = {"JUPYTERLAB_SETTINGS_DIR": str(folder / "settings"), "PYTHONUTF8": "1"}
+    environment = {**os.environ, **folders_of_jupyter(folder), **settings}
     log = folder / "server.log"
     with open(log, "wb") as file:
         server = subprocess.Popen(command, stdout=file, stderr=file, stdin=subprocess.DEVNULL, env=environment)
     try:
         address = f"http://127.0.0.1:{port}/api?token={TOKEN}"
-        wait_until(lambda: answers(address, server), f"JupyterLab answers:\n{log}")
+        wait_until(lambda: opened(address, server), f"JupyterLab answers, see {log}").close()
         yield f"http://127.0.0.1:{port}"
     finally:
         if not end(server):  # how JupyterLab ends is not what is tested, but should be known
             warnings.warn(f"JupyterLab did not end when asked to:\n{log.read_text(errors='replace')[-2000:]}")
 
 
-def answers(address, server):
-    """Whether an address can be opened; raise if its server has ended."""
-    assert server.poll() is None, "the server has ended"
+def folders_of_jupyter(folder):
+    """Variables of the environment by which Jupyter keeps its own files in a folder."""
+    names = ("JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR", "JUPYTERLAB_WORKSPACES_DIR")
+    return {name: str(folder / name.lower()) for name in names}
+
+
+def opened(address, server=None):
+    """What is at an address, or None if nobody answers; raise if its server has ended."""
+    assert server is None or server.poll() is None, "the server has ended"
     with contextlib.suppress(OSError):
-        return urllib.request.urlopen(address, timeout=60).close() or True
+        return urllib.request.urlopen(address, timeout=60)
 
 
 class Notebook:

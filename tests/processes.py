@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[1]
 def python(*arguments, cwd=ROOT, **variables):
     """A run of Python in a folder, with more variables in its environment, that has come to its end."""
     command, environment = [sys.executable, *map(str, arguments)], {**os.environ, "PYTHONUTF8": "1", **variables}
-    return subprocess.run(command, capture_output=True, encoding="utf-8", cwd=cwd, env=environment)
+    return subprocess.run(command, capture_output=True, encoding="utf-8", cwd=cwd, env=environment, timeout=600)
 
 
 def printed_by(*arguments, **options):

@@ -19,6 +19,7 @@ import pytest
 import tifffile
 import zarr
 from dask.distributed import LocalCluster
+from processes import ROOT, printed_by, python
 from strangers import assert_only_keys_open, listening
 
 from course_helpers import clusters
@@ -28,7 +29,7 @@ from course_helpers.objects import label_in_tiles, measure_in_tiles
 from course_helpers.slide import nuclei_slide
 from course_helpers.stack import VOXEL_SIZE, nuclei_stack
 
-SCRIPT = Path(__file__).parents[1] / "notebooks" / "count_on_cluster.py"
+SCRIPT = ROOT / "notebooks" / "count_on_cluster.py"
 SHAPE, SIDE, PARTS = (1000, 3000), 250, 12
 
 
@@ -39,8 +40,7 @@ def arguments_for(output):
 
 def ended(output, *arguments):
     """A run of the script that has come to its end."""
-    command = [sys.executable, str(SCRIPT), str(output), *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=300)
+    return python(SCRIPT, output, *arguments, cwd=Path.cwd())
 
 
 def begun(output, until, *arguments, **options):
@@ -286,12 +286,11 @@ def test_a_recording_is_labelled_and_measured_with_a_function_in_a_file(recordin
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "finder.py").write_text(lines + "    return segment_blobs(window, **numbers)\n")
     output = tmp_path / "result"
-    of_function = ["--segment", str(tmp_path / "mine" / "finder.py") + ":find", "--labels", "--table", "--channel", "0"]
-    numbers = words("--with", [f"{name}={json.dumps(number)}" for name, number in BLURS.items()])
-    sizes = sum([words(f"--{name}", number) for name, number in SIZES.items()], [])
-    command = [sys.executable, str(SCRIPT), str(output), "--image", recording[0], *of_function, *numbers, *sizes]
-    run = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
-    assert run.returncode == 0, run.stderr
+    arguments = words("--with", [f"{name}={json.dumps(number)}" for name, number in BLURS.items()])
+    for name, number in SIZES.items():
+        arguments += words(f"--{name}", number)
+    arguments += ["--segment", f"{tmp_path / 'mine' / 'finder.py'}:find", "--image", recording[0], "--channel", "0"]
+    printed_by(SCRIPT, output, *arguments, "--labels", "--table", "--workers", "1", cwd=tmp_path)
     check_result(output, recording)
 
 
