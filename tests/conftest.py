@@ -177,15 +177,4 @@ def hostile_arrays():
 
 
 def hostile_objects():
-    return [
-        print,
-        len,
-        int,
-        raises,
-        leaves,
-        not_written,
-        lambda: 1,
-        object(),
-        Hostile(),
-        Hostile,
-    ]
+    return [print, len, int, raises, leaves, not_written, lambda: 1, object(), Hostile(), Hostile]

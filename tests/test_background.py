@@ -36,11 +36,7 @@ def by_definition(image, radius):
 
 @pytest.mark.parametrize(
     "dtype, radius",
-    [
-        *((dtype, radius) for dtype in [*INTEGERS, "f4", "f8"] for radius in (1, 2, 3, 6, 13)),
-        ("u1", 15),
-        ("u2", 30),
-    ],
+    [*((dtype, radius) for dtype in [*INTEGERS, "f4", "f8"] for radius in (1, 2, 3, 6, 13)), ("u1", 15), ("u2", 30)],
 )
 def test_it_equals_scikit_image_in_every_pixel(dtype, radius):
     image = random_image((61, 70), dtype)

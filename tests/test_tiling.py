@@ -14,14 +14,7 @@ from skimage.morphology import closing, dilation, disk
 
 from course_helpers._engine.tiled import tiled
 from course_helpers.background import remove_background
-from course_helpers.tiling import (
-    REACH,
-    compute_in_patches,
-    overlap_needed,
-    smallest_overlap,
-    tile_cost,
-    tiling_error,
-)
+from course_helpers.tiling import REACH, compute_in_patches, overlap_needed, smallest_overlap, tile_cost, tiling_error
 
 TILE = 32
 
@@ -127,12 +120,7 @@ def test_no_overlap_is_enough_for_what_is_not_local(procedure):
 
 @pytest.mark.parametrize(
     "steps, expected",
-    [
-        ([], 0),
-        ([("gaussian", 0.6)], 2),
-        ([("gaussian", np.float32(2))], 8),
-        ([["maximum", np.int64(3)]], 3),
-    ],
+    [([], 0), ([("gaussian", 0.6)], 2), ([("gaussian", np.float32(2))], 8), ([["maximum", np.int64(3)]], 3)],
 )
 def test_overlap_needed_in_pixels(steps, expected):
     overlap = overlap_needed(*steps)
