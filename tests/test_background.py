@@ -1,4 +1,3 @@
-import dask.array as da
 import numpy as np
 import pytest
 from skimage.morphology import disk, white_tophat
@@ -60,23 +59,6 @@ def test_images_without_pixels(shape):
     assert result.shape == shape and result.dtype == np.uint16
 
 
-def test_it_keeps_small_objects_and_removes_a_slope():
-    slope = np.add.outer(np.arange(60), np.arange(80)).astype(np.uint8)
-    image = slope.copy()
-    image[28:33, 38:43] += 100
-    result = remove_background(image, radius=6)
-    assert (result[28:33, 38:43] > 90).all()
-    assert result[:20].max() < 10 < slope[:20].max()
-    assert remove_background(np.full((30, 30), 200, np.uint8)).max() == 0
-
-
-@pytest.mark.parametrize("dtype", ["u1", "u2", "u8"])
-def test_unsigned_pixels_do_not_wrap(dtype):
-    image = random_image((50, 50), dtype)
-    image[::7, ::5] = 0
-    assert (remove_background(image, 3) <= image).all()
-
-
 @pytest.mark.parametrize("dtype", ["i1", "i2", "i4", "i8"])
 def test_signed_differences_stop_at_the_largest_value(dtype):
     limits = np.iinfo(dtype)
@@ -101,14 +83,3 @@ def test_any_memory_layout_and_byte_order():
         assert result.dtype == layout.dtype
         np.testing.assert_array_equal(result, expected)
     np.testing.assert_array_equal(remove_background(image[::-1, ::-1], 4), expected[::-1, ::-1])
-
-
-@pytest.mark.parametrize("meta", [{}, {"dtype": np.uint8}, {"meta": np.empty((0, 0), np.uint8)}])
-def test_dask_blocks_with_enough_overlap(meta):
-    radius = 5
-    image = random_image((100, 131)) // 4
-    image[20:60, 20:60] += 150
-    blocks = da.from_array(image, chunks=(32, 41))
-    result = blocks.map_overlap(remove_background, depth=2 * radius, boundary="none", radius=radius, **meta)
-    assert result.dtype == np.uint8
-    np.testing.assert_array_equal(result.compute(), remove_background(image, radius))
