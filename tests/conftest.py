@@ -116,29 +116,10 @@ def hostile_answers():
 def hostile_values():
     recursive = []
     recursive.append(recursive)
-    return [
-        None,
-        "",
-        "130000",
-        "three\nlines\nof text",
-        float("nan"),
-        float("inf"),
-        -1,
-        True,
-        1 + 2j,
-        10**400,
-        [],
-        {},
-        {1},
-        (),
-        b"x",
-        [None],
-        ["a", 1],
-        [[1], [1, 2]],
-        recursive,
-        range(10**12),
-        [0] * 2_000_000,
-    ]
+    numbers = [None, float("nan"), float("inf"), -1, True, 1 + 2j, 10**400]
+    texts = ["", "130000", "three\nlines\nof text", b"x"]
+    lists = [[], {}, {1}, (), [None], ["a", 1], [[1], [1, 2]], recursive, range(10**12), [0] * 2_000_000]
+    return numbers + texts + lists
 
 
 def raises(*arguments, **options):
@@ -157,23 +138,12 @@ def hostile_arrays():
     import dask.array as da
     import numpy as np
 
-    return [
-        np.array([]),
-        np.array(np.nan),
-        np.full((3, 3), np.nan),
-        np.zeros((2, 3, 4)),
-        np.array(["a"]),
-        np.array([None]),
-        np.ma.masked_all(3),
-        da.zeros((4, 4)),
-        da.zeros(50),
-        da.zeros(50) * np.nan,
-        da.from_delayed(dask.delayed(raises)(), (50,), float),
-        dask.delayed(1),
-        dask.delayed(raises),
-        dask.delayed(raises)(),
-        dask.delayed(not_written),
-    ]
+    numbers = [np.array([]), np.array(np.nan), np.full((3, 3), np.nan), np.zeros((2, 3, 4))]
+    others = [np.array(["a"]), np.array([None]), np.ma.masked_all(3)]
+    fails = da.from_delayed(dask.delayed(raises)(), (50,), float)
+    lazy = [da.zeros((4, 4)), da.zeros(50), da.zeros(50) * np.nan, fails]
+    delayed = [dask.delayed(1), dask.delayed(raises), dask.delayed(raises)(), dask.delayed(not_written)]
+    return numbers + others + lazy + delayed
 
 
 def hostile_objects():

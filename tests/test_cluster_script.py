@@ -52,7 +52,7 @@ def begun(output, until, *arguments, **options):
     return run
 
 
-def in_this_process(options):
+def in_this_process(options=None):
     """A cluster without processes, which starts faster."""
     pages = {"dashboard_address": "127.0.0.1:0", "worker_dashboard_address": "127.0.0.1:0"}
     return LocalCluster(processes=False, n_workers=1, **pages)
