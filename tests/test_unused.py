@@ -81,9 +81,8 @@ def unused(helper, found):
             yield node.name
         elif isinstance(node, ast.FunctionDef):
             names = [argument.arg for argument in node.args.args]
-            optional = names[len(names) - len(node.args.defaults) :] + [
-                argument.arg for argument in node.args.kwonlyargs
-            ]
+            optional = names[len(names) - len(node.args.defaults) :]
+            optional += [argument.arg for argument in node.args.kwonlyargs]
             for name in optional:
                 if not {(node.name, name), (node.name, (names + optional).index(name))} & found:
                     yield f"{node.name}({name}=)"
@@ -126,11 +125,6 @@ def test_what_nobody_uses_is_found():
     assert left(start + "partial(shrink, image, 3)()") == ["shrink(mode=)", "grow", "loop(steps=)", "Left"]
     table = "Function(right=shrink, mistakes={'too small.': {'factor': 3, 'mode': 'max'}})"
     assert left(start + table) == ["grow", "loop(steps=)", "Left"]
-    assert left("from course_helpers import scales\nscales.grow(image)") == [
-        "Error",
-        "shrink",
-        "grow(factor=)",
-        "loop",
-        "Left",
-    ]
+    module = "from course_helpers import scales\nscales.grow(image)"
+    assert left(module) == ["Error", "shrink", "grow(factor=)", "loop", "Left"]
     assert "grow" in left(start + "def grow(): ...\ngrow()"), "a function of the lesson itself is none of the helpers"
