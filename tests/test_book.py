@@ -93,13 +93,10 @@ def test_contents_list_every_page(parsed):
     for name in PAGES:
         listed = [link["href"] for link in parsed[name].select(".bd-sidebar-primary nav a.reference")]
         assert len(listed) == len(set(listed)) == len(PAGES) - 1, "all pages but the search are listed, each once"
-    lessons = [
-        one_line(link.text) for link in parsed["search"].select(".bd-sidebar-primary :is(a[href^='0'], a[href^='_'])")
-    ]
+    links = parsed["search"].select(".bd-sidebar-primary :is(a[href^='0'], a[href^='_'])")
+    titles = [one_line(parsed[path.stem].h1.text).rstrip("#") for path in SOLVED]
     numbers = ["", *(f"{int(path.stem[:2])}. " for path in SOLVED[1:])]
-    assert lessons == [
-        number + one_line(parsed[path.stem].h1.text).rstrip("#") for number, path in zip(numbers, SOLVED)
-    ]
+    assert [one_line(link.text) for link in links] == [number + title for number, title in zip(numbers, titles)]
 
 
 @every_page
@@ -199,9 +196,7 @@ def window(browser):
     window.requests, window.complaints = [], []
     window.on("request", lambda request: window.requests.append(request.url))
     window.on("pageerror", lambda error: window.complaints.append(str(error)))
-    window.on(
-        "console", lambda said: window.complaints.append(said.text) if said.type in ("error", "warning") else None
-    )
+    window.on("console", lambda said: window.complaints.extend([said.text] * (said.type in ("error", "warning"))))
     yield window
     window.close()
 

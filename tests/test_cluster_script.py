@@ -191,9 +191,8 @@ def test_a_pod_is_asked_for_in_quantities_of_kubernetes(script, monkeypatch):
     module = SimpleNamespace(KubeCluster=lambda **options: asked.update(options))
     monkeypatch.setitem(sys.modules, "dask_kubernetes", SimpleNamespace(operator=module))
     monkeypatch.setitem(sys.modules, "dask_kubernetes.operator", module)
-    script.cluster_of(
-        script.parsed(["unused", "--cluster", "kubernetes", "--memory", "3GiB", "--container", "your/image"])
-    )
+    arguments = ["unused", "--cluster", "kubernetes", "--memory", "3GiB", "--container", "your/image"]
+    script.cluster_of(script.parsed(arguments))
     assert asked["resources"]["limits"] == {"memory": str(3 * 2**30), "cpu": "1"}
     assert asked["image"] == "your/image" and "name" not in asked, "each run has a cluster of its own"
 
@@ -320,14 +319,12 @@ def test_a_record_gives_the_settings_and_a_dry_run_tells_the_files(
     assert open_image(output, number=1).axes == "ZYX"
 
 
-@pytest.mark.parametrize(
-    "axes, options", [("QZYX", []), ("ZCYX", ["--axes", "CZYX", "--pixel-size", "1.5", "0.5", "0.5"])]
-)
-def test_a_file_that_says_the_same_as_that_of_the_record_is_corrected_alike(
-    script, recording, record, tmp_path, axes, options
+@pytest.mark.parametrize("axes, corrections", [("QZYX", ""), ("ZCYX", "--axes CZYX --pixel-size 1.5 0.5 0.5")])
+def test_what_says_the_same_as_the_file_of_the_record_is_corrected(
+    script, recording, record, tmp_path, axes, corrections
 ):
     pixels = tifffile.imread(recording[0])
     zarr.create_array(tmp_path / "bare.zarr", data=pixels, dimension_names=[name.lower() for name in axes])
-    options = script.parsed(["unused", "--image", str(tmp_path / "bare.zarr"), *record, *options])
+    options = script.parsed(["unused", "--image", str(tmp_path / "bare.zarr"), *record, *corrections.split()])
     tiles, spacing = script.open_tiles(options)
     assert spacing == (1.5, 0.5, 0.5) and np.array_equal(tiles.compute(), pixels[0])

@@ -184,18 +184,15 @@ def endless_list(number):
 
 
 def double(cases=((3,), (4,)), **more):
-    return Function(
-        right=lambda number: 2 * number, cases=lambda: cases, given="{number}", reads=whole_number, seconds=0.3, **more
-    )
+    more |= {"given": "{number}", "reads": whole_number, "seconds": 0.3}
+    return Function(right=lambda number: 2 * number, cases=lambda: cases, **more)
 
 
 @pytest.mark.parametrize("function", [endless, endless_and_deaf, endless_in_c])
 def test_what_does_not_come_back_is_stopped(example, line_of, function):
     example(double())
     line = line_of("99.1", function)
-    assert line.startswith(
-        "✗ Exercise 99.1: your function, called with 3, took longer than 0.3 seconds and was stopped."
-    )
+    assert line.startswith("✗") and "called with 3, took longer than 0.3 seconds and was stopped." in line
     assert ("until you restart the kernel" in line) == (function is not endless)
     assert line_of("99.1", lambda number: number * 2).startswith("✓")
 
@@ -238,11 +235,9 @@ def test_a_long_check_says_what_it_does(example, monkeypatch, capsys):
 
 
 def test_a_mistake_is_named_only_if_it_gives_the_same(example, line_of):
-    form = double(
-        mistakes={"it is one more.": lambda number: 2 * number + 1, "it is the number.": lambda number: number}
-    )
-    example(form)
-    assert line_of("99.1", lambda number: 2 * number + 1).endswith("for 3 you get 7: it is one more.\n")
+    one_more, the_number = (lambda number: 2 * number + 1), (lambda number: number)
+    example(double(mistakes={"it is one more.": one_more, "it is the number.": the_number}))
+    assert line_of("99.1", one_more).endswith("for 3 you get 7: it is one more.\n")
     assert line_of("99.1", lambda number: {3: 7, 4: 0}[number]).endswith("for 3 you get 7: this is not right.\n")
     assert line_of("99.1", lambda number: 7).endswith("for 3 you get 7: this is not right.\n")
 

@@ -93,9 +93,8 @@ def test_entry_leads_to_the_lesson_that_explains_it(term, number):
 
 def explained(term):
     terms = {term, re.sub(r"^u?int\d+$", "uint8", term)}
-    return any(
-        is_called(word, term) for term in terms for entry in TERMS for word in [entry, *re.split(", | of ", entry)]
-    )
+    words = [word for entry in TERMS for word in [entry, *re.split(", | of ", entry)]]
+    return any(is_called(word, term) for term in terms for word in words)
 
 
 @pytest.mark.parametrize("source", SOURCES, ids=lambda source: source.stem)

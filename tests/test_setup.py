@@ -187,10 +187,9 @@ def files(course):
 
 def make_environment(course, setup=None):
     """Pretend that .venv was made; its Python is a file, so `run` is replaced."""
-    course.environment.write(course.environment.PYTHON, "python")
-    course.environment.write(
-        course.environment.marker("setup"), course.environment.fingerprint("setup") if setup is None else setup
-    )
+    environment = course.environment
+    environment.write(environment.PYTHON, "python")
+    environment.write(environment.marker("setup"), setup or environment.fingerprint("setup"))
     course.environment.run = lambda *command, **options: True
 
 

@@ -82,9 +82,8 @@ class WatchedValues(UserDict):
 @pytest.mark.parametrize("seed", range(5))
 def test_what_is_counted_is_what_leaves_the_store(image, seed, shards):
     rng = np.random.default_rng(seed)
-    written, part = (
-        tuple(slice(*sorted(rng.integers(size, size=2)), rng.integers(1, 9)) for size in image.shape) for _ in range(2)
-    )
+    slices = [slice(*sorted(rng.integers(size, size=2)), rng.integers(1, 9)) for size in image.shape * 2]
+    written, part = tuple(slices[:2]), tuple(slices[2:])
     taken = []
     store = CountingStore(MemoryStore(WatchedValues(taken)))
     array = zarr.create_array(store, shape=image.shape, chunks=(8, 10), shards=shards, dtype="u1")

@@ -205,10 +205,11 @@ def exact_difference(a, b):
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_the_largest_difference_is_exact(dtype):
+    zeros = np.zeros(4, dtype)
     for whole, tiles in product(values_of(np.random.default_rng(0), dtype), repeat=2):
         with np.errstate(all="raise"):
             result = tiling_error(
-                lambda pixels: np.full(pixels.shape, whole if pixels.size == 4 else tiles), np.zeros(4), 2, 0
+                lambda pixels: np.full_like(pixels, whole if pixels.size == 4 else tiles), zeros, 2, 0
             )
         expected = exact_difference(whole.item(), tiles.item())
         assert result == pytest.approx(expected, rel=1e-15 * (dtype == "c8"), abs=0) and type(result) is float
