@@ -14,7 +14,7 @@ from course_helpers.background import remove_background
 from course_helpers.lazy_recording import open_recording
 from course_helpers.memory import SMALLEST_LIMIT, measure
 from course_helpers.nuclei import count_nuclei, seed_nuclei, segment_blobs, segment_nuclei
-from course_helpers.objects import count_in_tiles, cut_in_tiles, label_in_tiles, measure_in_tiles
+from course_helpers.objects import changed_in_tiles, count_in_tiles, cut_in_tiles, label_in_tiles, measure_in_tiles
 from course_helpers.own_image import mean_in_objects, summed_histogram
 from course_helpers.pyramids import create_pyramid, view_window, write_pyramid
 from course_helpers.recording import FRAMES, load_time_point
@@ -185,6 +185,11 @@ REFUSED = [
         [count_in_tiles, cut_in_tiles, label_in_tiles, measure_in_tiles],
         {"segment": never, "image": TILES, "overlap": 3},
         {"image": NO_TILES, "overlap": [-1, (3, 3, 3)], "reach": [-1]},
+    ),
+    (
+        [changed_in_tiles],
+        {"segment": never, "image": TILES, "overlap": 3},
+        {"image": NO_TILES, "overlap": [-1, (3, 3, 3)]},
     ),
     ([summed_histogram], {}, {"image": [TILES > 0, TILES * 1j, TILES[:0], TILES + np.nan, TILES - np.inf]}),
     ([mean_in_objects], {"labels": TILES.astype(int), "image": TILES}, {"image": [TILES[None], TILES[:9]]}),
