@@ -1,10 +1,9 @@
-import importlib.util
 import os
 import shutil
 
 import pytest
 from browser_tools import Notebook, running_jupyterlab
-from processes import ROOT
+from processes import ROOT, loaded
 from slurm import missing_programs, running_slurm
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome", "msedge")
@@ -61,11 +60,7 @@ def slurm(tmp_path_factory):
 @pytest.fixture(scope="module")
 def script():
     """The script for clusters, imported."""
-    path = ROOT / "notebooks" / "count_on_cluster.py"
-    specification = importlib.util.spec_from_file_location("count_on_cluster", path)
-    module = importlib.util.module_from_spec(specification)
-    specification.loader.exec_module(module)
-    return module
+    return loaded(ROOT / "notebooks" / "count_on_cluster.py")
 
 
 @pytest.fixture

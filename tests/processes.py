@@ -1,5 +1,6 @@
 """Programs and servers that tests start: none outlives its test."""
 
+import importlib.util
 import os
 import socket
 import subprocess
@@ -25,6 +26,14 @@ def printed_by(*arguments, **options):
     run = python(*arguments, **options)
     assert run.returncode == 0, run.stdout + run.stderr
     return run.stdout
+
+
+def loaded(path):
+    """A Python file, imported as a module of its own."""
+    specification = importlib.util.spec_from_file_location(path.stem, path)
+    module = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(module)
+    return module
 
 
 def free_ports(number):

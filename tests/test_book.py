@@ -39,10 +39,6 @@ def code_cells(path):
     return [cell for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
 
 
-def tags(cell):
-    return cell.metadata.get("tags", [])
-
-
 def one_line(text):
     return " ".join(text.split())
 
@@ -132,7 +128,7 @@ def test_solutions_and_hints_are_folded_and_checks_are_not(parsed, path):
     for code in article.select(".cell_input pre"):
         (folded if code.find_parent("details") else open_code).append(one_line(code.text))
     cells = code_cells(path)
-    assert folded == [one_line(cell.source) for cell in cells if "solution" in tags(cell)]
+    assert folded == [one_line(cell.source) for cell in cells if "solution" in builder.tags(cell)]
     checks = [cell for cell in cells if ").check(" in cell.source]
     for cell in checks:
         output = next(pre for pre in article.find_all("pre") if pre.text.startswith(cell.outputs[0].text.rstrip()))

@@ -23,7 +23,7 @@ from jupyter_client.manager import start_new_kernel
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
-from processes import ROOT, printed_by, python
+from processes import ROOT, loaded, printed_by, python
 
 from tools import build as builder
 
@@ -167,12 +167,7 @@ def course(tmp_path):
 
 def load(folder):
     """course.py and its environment in this folder."""
-    modules = []
-    for name in ("course.py", "tools/environment.py"):
-        specification = importlib.util.spec_from_file_location("course_script", folder / name)
-        modules.append(importlib.util.module_from_spec(specification))
-        specification.loader.exec_module(modules[-1])
-    course, course.environment = modules
+    course, course.environment = loaded(folder / "course.py"), loaded(folder / "tools" / "environment.py")
     return course
 
 
