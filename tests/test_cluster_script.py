@@ -87,6 +87,7 @@ def test_runs_that_end_early_keep_whole_parts_and_the_next_run_does_the_others(s
     assert 2 <= len(kept) < PARTS and counted.sum() == 4 * len(kept), "a part is written as a whole"
     assert np.array_equal(before[counted], counts[counted])
 
+    monkeypatch.setattr(script, "cluster_of", in_this_process)
     script.main(arguments_for(output))
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == f"{len(kept)} of {PARTS} parts are there already"
