@@ -280,16 +280,26 @@ def check_result(output, recording):
     assert zarr.open_array(output / "counts", mode="r")[:].sum() == len(table)
 
 
+FINDER = """
+import sys
+from course_helpers.nuclei import segment_blobs
+
+sys.path[:] = [folder for folder in sys.path if not folder.endswith("mine")]
+
+def find(window, **numbers):
+    return segment_blobs(window, **numbers)
+"""
+
+
 def test_a_recording_is_labelled_and_measured_with_a_function_in_a_file(recording, tmp_path):
-    """By workers that cannot import the file, because they run elsewhere."""
-    lines = "from course_helpers.nuclei import segment_blobs\n\ndef find(window, **numbers):\n"
-    (tmp_path / "mine").mkdir()
-    (tmp_path / "mine" / "finder.py").write_text(lines + "    return segment_blobs(window, **numbers)\n")
+    """By workers that cannot import the file: it takes its folder out of the paths that they get."""
+    (folder := tmp_path / "mine").mkdir()
+    (folder / "finder.py").write_text(FINDER)
     output = tmp_path / "result"
     arguments = words("--with", [f"{name}={json.dumps(number)}" for name, number in BLURS.items()])
     for name, number in SIZES.items():
         arguments += words(f"--{name}", number)
-    arguments += ["--segment", f"{tmp_path / 'mine' / 'finder.py'}:find", "--image", recording[0], "--channel", "0"]
+    arguments += ["--segment", f"{folder / 'finder.py'}:find", "--image", recording[0], "--channel", "0"]
     printed_by(SCRIPT, output, *arguments, "--labels", "--table", "--workers", "1", cwd=tmp_path)
     check_result(output, recording)
 
