@@ -1,13 +1,12 @@
 """The glossary explains what the lessons call a term, and leads to the lesson that explains it."""
 
 import re
-from pathlib import Path
 
 import pytest
+from processes import ROOT
 
 from tools import build as builder
 
-ROOT = Path(__file__).parents[1]
 SOURCES = builder.lessons()
 GLOSSARY = (ROOT / "notebooks" / "glossary.md").read_text(encoding="utf-8")
 RULE = """

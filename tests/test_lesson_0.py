@@ -5,10 +5,10 @@ import re
 import sys
 import threading
 import types
-from pathlib import Path
 
 import numpy as np
 import pytest
+from processes import ROOT
 
 from course_helpers import recording
 from course_helpers.exercises import lesson_0
@@ -16,7 +16,7 @@ from course_helpers.lazy_recording import open_recording
 from course_helpers.memory import measure
 from course_helpers.recording import FRAMES, SHAPE, load_time_point
 
-SOURCE = Path(__file__).parents[1] / "sources" / "00_memory_limits.md"
+SOURCE = ROOT / "sources" / "00_memory_limits.md"
 MIB, GIB = 2**20, 2**30
 
 

@@ -1,12 +1,12 @@
 """Lesson 3: what only it can say. Its exercises are tested in test_exercises.py, by their tables."""
 
 import re
-from pathlib import Path
 
 import dask
 import dask.array as da
 import numpy as np
 import pytest
+from processes import ROOT
 from skimage.filters import gaussian
 
 from course_helpers._engine.tiled import tiled
@@ -14,7 +14,7 @@ from course_helpers.background import remove_background
 from course_helpers.exercises import lesson_3
 from course_helpers.tiling import overlap_needed, smallest_overlap, tiling_error
 
-SOURCE = Path(__file__).parents[1] / "sources" / "03_overlapping_tiles.md"
+SOURCE = ROOT / "sources" / "03_overlapping_tiles.md"
 
 
 def test_checks_use_what_the_lesson_uses():

@@ -3,12 +3,12 @@
 import re
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 
 import dask.array as da
 import jupytext
 import numpy as np
 import pytest
+from processes import ROOT
 from skimage.measure import regionprops
 from skimage.segmentation import clear_border
 
@@ -17,7 +17,7 @@ from course_helpers.nuclei import count_nuclei, segment_nuclei
 from course_helpers.objects import OverlapError, count_in_tiles
 from course_helpers.slide import nuclei_slide
 
-SOURCE = Path(__file__).parents[1] / "sources" / "05_tiled_nuclei_counting.md"
+SOURCE = ROOT / "sources" / "05_tiled_nuclei_counting.md"
 EXERCISES = lesson_5.EXERCISES
 SOLVED = (SOURCE.parents[1] / "notebooks" / "solutions" / f"{SOURCE.stem}.ipynb").read_text(encoding="utf-8")
 PICTURE = da.from_array(lesson_5.PICTURE, chunks=lesson_5.TILE)

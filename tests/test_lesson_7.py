@@ -5,7 +5,6 @@ import os
 import re
 import time
 from functools import partial
-from pathlib import Path
 
 import dask
 import dask.array as da
@@ -14,6 +13,7 @@ import numpy as np
 import psutil
 import pytest
 from dask.distributed import Client, LocalCluster, futures_of
+from processes import ROOT
 from strangers import assert_only_keys_open, listening
 from test_cluster_script import in_this_process
 
@@ -25,7 +25,7 @@ from course_helpers.slide import nuclei_slide
 from course_helpers.task_streams import example_streams
 from course_helpers.tiling import overlap_needed
 
-NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
+NOTEBOOKS = ROOT / "notebooks"
 SOURCE = (NOTEBOOKS.parent / "sources" / "07_scaling_out.md").read_text(encoding="utf-8")
 
 

@@ -1,18 +1,18 @@
 """Lesson 8: what only it can say. Its exercises are tested in test_exercises.py, by their tables."""
 
 import re
-from pathlib import Path
 
 import jupytext
 import numpy as np
 import pytest
+from processes import ROOT
 from scipy import ndimage as ndi
 from skimage.filters import threshold_otsu
 
 from course_helpers.exercises import lesson_8
 from course_helpers.image_files import open_image
 
-SOURCE = Path(__file__).parents[1] / "sources" / "08_your_own_image.md"
+SOURCE = ROOT / "sources" / "08_your_own_image.md"
 TEXT = " ".join(SOURCE.read_text(encoding="utf-8").split())
 MINUTES = 40  # of file A
 

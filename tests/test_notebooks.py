@@ -3,7 +3,6 @@
 import builtins
 import re
 import symtable
-from pathlib import Path
 
 import jupytext
 import matplotlib.pyplot as plt
@@ -11,13 +10,14 @@ import nbformat
 import numpy as np
 import pytest
 import tifffile
+from processes import ROOT
 
 from course_helpers.exercises import numbers
 from course_helpers.nuclei import segment_nuclei
 from course_helpers.slide import render_nuclei
 from tools import build as builder
 
-NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
+NOTEBOOKS = ROOT / "notebooks"
 SOURCES = sorted((NOTEBOOKS.parent / "sources").glob("*.md"))
 LESSONS = builder.lessons()
 REMEDY = "Run: python course.py build"

@@ -6,7 +6,6 @@ import re
 from dataclasses import replace
 from functools import partial
 from itertools import permutations
-from pathlib import Path
 
 import dask.array as da
 import jupytext
@@ -15,6 +14,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import tifffile
+from processes import ROOT
 from random_images import for_any_seed, random_chunks
 from scipy import ndimage as ndi
 from test_image_files import REAL
@@ -217,7 +217,7 @@ def test_checksum_of_a_folder_notices_every_change(tmp_path):
 
 # --- the lesson on one's own file ---
 
-LESSON = Path(__file__).parents[1] / "sources" / "08_your_own_image.md"
+LESSON = ROOT / "sources" / "08_your_own_image.md"
 OWN = {
     "ZCYX": ("u1", {"Z": 1.5, "Y": 0.5, "X": 0.5}),
     "TYX": ("u2", {"Y": 0.5, "X": 0.5}),

@@ -2,26 +2,25 @@
 
 import ast
 import re
-from pathlib import Path
 
 import jupytext
 import pytest
+from processes import ROOT
 
-COURSE = Path(__file__).parents[1]
-CHECKS = sorted((COURSE / "course_helpers" / "exercises").glob("*.py"))
-HELPERS = sorted(set((COURSE / "course_helpers").rglob("*.py")) - set(CHECKS))
+CHECKS = sorted((ROOT / "course_helpers" / "exercises").glob("*.py"))
+HELPERS = sorted(set((ROOT / "course_helpers").rglob("*.py")) - set(CHECKS))
 
 
 def users():
     """The code of all users: each lesson, the calls that its text shows, each module of checks, the script."""
-    for lesson in sorted((COURSE / "sources").glob("*.md")):
+    for lesson in sorted((ROOT / "sources").glob("*.md")):
         cells = jupytext.read(lesson).cells
         code = "\n".join(cell.source for cell in cells if cell.cell_type == "code")
         yield re.sub(r"(?m)^(\s*)[%!].*$", r"\1pass", code)  # magics are no Python
         text = "\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
         for call, name in re.findall(r"`((\w+)\([^`]+=[^`]+\))`", text):
             yield f"from course_helpers import {name}\n{call}"  # some lesson has imported it
-    for path in [*CHECKS, COURSE / "notebooks" / "count_on_cluster.py"]:
+    for path in [*CHECKS, ROOT / "notebooks" / "count_on_cluster.py"]:
         yield path.read_text(encoding="utf-8")
 
 
