@@ -4,7 +4,6 @@ import contextlib
 import os
 import re
 import shutil
-import socket
 import subprocess
 import sys
 import time
@@ -12,7 +11,8 @@ import urllib.request
 import warnings
 from pathlib import Path
 
-ROOT = Path(__file__).parents[1]
+from processes import ROOT, end, free_ports, wait_until
+
 TOKEN = "course-browser-test"
 MINUTE = 60_000  # milliseconds; long, because a test that waits for a condition ends as soon as it holds
 
@@ -21,42 +21,37 @@ MINUTE = 60_000  # milliseconds; long, because a test that waits for a condition
 def running_jupyterlab(folder):
     """The address of a JupyterLab with settings of its own, which works on a copy of the notebooks in this folder."""
     shutil.copytree(ROOT / "notebooks", folder / "notebooks")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    names = ("JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR", "JUPYTERLAB_WORKSPACES_DIR")
-    folders = {name: str(folder / name.lower()) for name in names}
+    (port,) = free_ports(1)
     command = [
         *(sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--expose-app-in-browser"),
         *(f"--ServerApp.port={port}", "--ServerApp.port_retries=0", f"--IdentityProvider.token={TOKEN}"),
         *(f"--ServerApp.root_dir={folder / 'notebooks'}", "--LabApp.extension_manager=readonly"),
     ]
-    environment = {**os.environ, **folders, "JUPYTERLAB_SETTINGS_DIR": str(folder / "settings"), "PYTHONUTF8": "1"}
+    settings = {"JUPYTERLAB_SETTINGS_DIR": str(folder / "settings"), "PYTHONUTF8": "1"}
+    environment = {**os.environ, **folders_of_jupyter(folder), **settings}
     log = folder / "server.log"
     with open(log, "wb") as file:
         server = subprocess.Popen(command, stdout=file, stderr=file, stdin=subprocess.DEVNULL, env=environment)
     try:
-        wait_until_it_answers(f"http://127.0.0.1:{port}/api?token={TOKEN}", server, log)
+        address = f"http://127.0.0.1:{port}/api?token={TOKEN}"
+        wait_until(lambda: opened(address, server), f"JupyterLab answers, see {log}").close()
         yield f"http://127.0.0.1:{port}"
     finally:
-        server.terminate()
-        try:
-            server.wait(timeout=60)
-        except subprocess.TimeoutExpired:  # how JupyterLab ends is not what is tested, but should be known
-            server.kill()
-            server.wait()
+        if not end(server):  # how JupyterLab ends is not what is tested, but should be known
             warnings.warn(f"JupyterLab did not end when asked to:\n{log.read_text(errors='replace')[-2000:]}")
 
 
-def wait_until_it_answers(address, server, log):
-    deadline = time.monotonic() + 120
-    while True:
-        try:
-            urllib.request.urlopen(address, timeout=5).close()
-            return
-        except OSError:
-            assert server.poll() is None and time.monotonic() < deadline, log.read_text(errors="replace")
-            time.sleep(0.2)
+def folders_of_jupyter(folder):
+    """Variables of the environment by which Jupyter keeps its own files in a folder."""
+    names = ("JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR", "JUPYTERLAB_WORKSPACES_DIR")
+    return {name: str(folder / name.lower()) for name in names}
+
+
+def opened(address, server=None):
+    """What is at an address, or None if nobody answers; raise if its server has ended."""
+    assert server is None or server.poll() is None, "the server has ended"
+    with contextlib.suppress(OSError):
+        return urllib.request.urlopen(address, timeout=60)
 
 
 class Notebook:

@@ -1,32 +1,17 @@
-import gc
-import importlib.util
 import os
 import shutil
 
 import pytest
-from browser_tools import ROOT, Notebook, running_jupyterlab
+from browser_tools import Notebook, running_jupyterlab
+from processes import ROOT, loaded
 from slurm import missing_programs, running_slurm
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome", "msedge")
 
-# No test, and no notebook that is tested, counts as a learner's work.
-os.environ["COURSE_PROGRESS"] = "off"
 
-
-def found_browsers():
-    return [shutil.which(name) for name in BROWSERS if shutil.which(name)]
-
-
-def pytest_collection_modifyitems(items):
-    """Begin with what takes long."""
-    items.sort(key=lambda item: str(item.path), reverse=True)  # later lessons take longer
-    items.sort(key=lambda item: (not item.path.name.startswith("test_browser"), item.path.suffix != ".ipynb"))
-
-
-def pytest_collection_finish():
-    """Let the garbage collector pass over thousands of collected tests: some checks collect before they measure."""
-    gc.collect()
-    gc.freeze()
+def lack(variable, reason):
+    """Skip what cannot be tested here; fail where this variable of the environment says that it is required."""
+    (pytest.fail if os.environ.get(variable) == "required" else pytest.skip)(reason)
 
 
 @pytest.hookimpl(wrapper=True)
@@ -40,11 +25,9 @@ def pytest_runtest_makereport(item, call):
 
 @pytest.fixture(scope="module")
 def chromium():
-    found = found_browsers()
+    found = [path for name in BROWSERS if (path := shutil.which(name))]
     if not found:
-        if os.environ.get("COURSE_BROWSER_TESTS") == "required":
-            pytest.fail(f"browser tests are required, but none of {', '.join(BROWSERS)} is installed")
-        pytest.skip(f"no browser: none of {', '.join(BROWSERS)} is installed")
+        lack("COURSE_BROWSER_TESTS", f"no browser: none of {', '.join(BROWSERS)} is installed")
     return found[0]
 
 
@@ -52,14 +35,8 @@ def chromium():
 def browser(chromium):
     playwright = pytest.importorskip("playwright.sync_api")
     with playwright.sync_playwright() as engine:
-        arguments = [
-            "--no-sandbox",
-            "--disable-gpu",
-            "--disable-quic",
-            "--disable-background-networking",
-            "--disable-component-update",
-            "--disable-sync",
-        ]
+        off = ("gpu", "quic", "background-networking", "component-update", "sync")
+        arguments = ["--no-sandbox", *(f"--disable-{name}" for name in off)]
         browser = engine.chromium.launch(executable_path=chromium, args=arguments)
         yield browser
         browser.close()
@@ -74,11 +51,8 @@ def open_notebook(browser, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def slurm(tmp_path_factory):
-    missing = missing_programs()
-    if missing and os.environ.get("COURSE_SLURM_TESTS") == "required":
-        pytest.fail(f"tests in a queue are required, but {', '.join(missing)} of SLURM are not installed")
-    if missing:
-        pytest.skip(f"no SLURM: {', '.join(missing)} are not installed")
+    if missing := missing_programs():
+        lack("COURSE_SLURM_TESTS", f"no SLURM: {', '.join(missing)} are not installed")
     with running_slurm(tmp_path_factory.mktemp("slurm")):
         yield
 
@@ -86,11 +60,7 @@ def slurm(tmp_path_factory):
 @pytest.fixture(scope="module")
 def script():
     """The script for clusters, imported."""
-    path = ROOT / "notebooks" / "count_on_cluster.py"
-    specification = importlib.util.spec_from_file_location("count_on_cluster", path)
-    module = importlib.util.module_from_spec(specification)
-    specification.loader.exec_module(module)
-    return module
+    return loaded(ROOT / "notebooks" / "count_on_cluster.py")
 
 
 @pytest.fixture
@@ -141,29 +111,10 @@ def hostile_answers():
 def hostile_values():
     recursive = []
     recursive.append(recursive)
-    return [
-        None,
-        "",
-        "130000",
-        "three\nlines\nof text",
-        float("nan"),
-        float("inf"),
-        -1,
-        True,
-        1 + 2j,
-        10**400,
-        [],
-        {},
-        {1},
-        (),
-        b"x",
-        [None],
-        ["a", 1],
-        [[1], [1, 2]],
-        recursive,
-        range(10**12),
-        [0] * 2_000_000,
-    ]
+    numbers = [None, float("nan"), float("inf"), -1, True, 1 + 2j, 10**400]
+    texts = ["", "130000", "three\nlines\nof text", b"x"]
+    lists = [[], {}, {1}, (), [None], ["a", 1], [[1], [1, 2]], recursive, range(10**12), [0] * 2_000_000]
+    return numbers + texts + lists
 
 
 def raises(*arguments, **options):
@@ -182,41 +133,13 @@ def hostile_arrays():
     import dask.array as da
     import numpy as np
 
-    return [
-        np.array([]),
-        np.array(np.nan),
-        np.full((3, 3), np.nan),
-        np.zeros((2, 3, 4)),
-        np.array(["a"]),
-        np.array([None]),
-        np.ma.masked_all(3),
-        da.zeros((4, 4)),
-        da.zeros(50),
-        da.zeros(50) * np.nan,
-        da.from_delayed(dask.delayed(raises)(), (50,), float),
-        dask.delayed(1),
-        dask.delayed(raises),
-        dask.delayed(raises)(),
-        dask.delayed(not_written),
-    ]
+    numbers = [np.array([]), np.array(np.nan), np.full((3, 3), np.nan), np.zeros((2, 3, 4))]
+    others = [np.array(["a"]), np.array([None]), np.ma.masked_all(3)]
+    fails = da.from_delayed(dask.delayed(raises)(), (50,), float)
+    lazy = [da.zeros((4, 4)), da.zeros(50), da.zeros(50) * np.nan, fails]
+    delayed = [dask.delayed(1), dask.delayed(raises), dask.delayed(raises)(), dask.delayed(not_written)]
+    return numbers + others + lazy + delayed
 
 
 def hostile_objects():
-    return [
-        print,
-        len,
-        int,
-        raises,
-        leaves,
-        not_written,
-        lambda: 1,
-        object(),
-        Hostile(),
-        Hostile,
-    ]
-
-
-@pytest.fixture(params=range(len(hostile_answers())), ids=str)
-def hostile(request):
-    """Each of the hostile answers in turn."""
-    return hostile_answers()[request.param]
+    return [print, len, int, raises, leaves, not_written, lambda: 1, object(), Hostile(), Hostile]

@@ -85,9 +85,8 @@ def needed(statements, names):
             found.append(statement)
             own = set()
             if isinstance(statement, ast.FunctionDef):
-                own = names_in(statement, ast.Store) | {
-                    node.arg for node in ast.walk(statement) if isinstance(node, ast.arg)
-                }
+                own = {node.arg for node in ast.walk(statement) if isinstance(node, ast.arg)}
+                own |= names_in(statement, ast.Store)
             names -= replaced_by(statement)
             names |= names_in(statement, ast.Load) - own - set(dir(builtins))
     return found[::-1]

@@ -1,5 +1,8 @@
 """Images of any dtype, shape and chunks, for tests that compare with the whole image; each comes from a random generator."""
 
+import gc
+import tracemalloc
+
 import numpy as np
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
@@ -41,3 +44,15 @@ def random_pixels(rng, shape, dtype):
     """Any values; one image of ten is all zero."""
     values = values_of(rng, dtype)
     return values[rng.integers(len(values), size=shape) * (rng.random() < 0.9)]
+
+
+def peak_of(work):
+    """The most bytes that a function takes at a time; what is loaded by its first run does not count."""
+    work()
+    gc.collect()
+    tracemalloc.start()
+    try:
+        work()
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()

@@ -6,8 +6,9 @@ import secrets
 import shutil
 import socket
 import subprocess
-import time
 from getpass import getuser
+
+from processes import end, free_ports, wait_until
 
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch")
 CONFIGURATION = """
@@ -47,15 +48,6 @@ def found(name):
     return shutil.which(name, path=f"{os.environ['PATH']}:/usr/sbin:/sbin")
 
 
-def free_ports(number):
-    """Ports of this machine that nobody uses now."""
-    with contextlib.ExitStack() as stack:
-        probes = [stack.enter_context(socket.socket()) for _ in range(number)]
-        for probe in probes:
-            probe.bind(("127.0.0.1", 0))
-        return [probe.getsockname()[1] for probe in probes]
-
-
 @contextlib.contextmanager
 def running_slurm(folder):
     """Start munge and SLURM with all their files in a folder, and set SLURM_CONF; kill jobs and servers at the end."""
@@ -78,7 +70,7 @@ def running_slurm(folder):
         stack.callback(restored, "SLURM_CONF", before)
         for command in servers:
             log = stack.enter_context(open(folder / f"{os.path.basename(command[0])}.out", "wb"))
-            stack.callback(ended, subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL))
+            stack.callback(end, subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL))
             if command is servers[0]:
                 wait_until(munge["socket"].exists, "munge answers")
         wait_until(lambda: answer("sinfo", "--noheader", "--format=%T") == "idle", f"SLURM is idle; see {folder}")
@@ -89,16 +81,6 @@ def running_slurm(folder):
 def restored(name, value):
     """Give a variable of the environment the value that it had."""
     os.environ.pop(name, None) if value is None else os.environ.update({name: value})
-
-
-def ended(process):
-    """End a server, if need be by force."""
-    process.terminate()
-    try:
-        process.wait(timeout=20)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
 
 
 def no_jobs_left():
@@ -117,12 +99,3 @@ def jobs(state="all"):
     """The numbers of the jobs that are in the queue, in a state if one is given."""
     states = () if state == "all" else (f"--states={state}",)
     return answer("squeue", "--noheader", "--format=%i", *states).split()
-
-
-def wait_until(condition, what, seconds=120):
-    """Wait until a function of nothing returns something true, and return it."""
-    deadline = time.monotonic() + seconds
-    while not (seen := condition()):
-        assert time.monotonic() < deadline, f"waited in vain until {what}"
-        time.sleep(0.1)
-    return seen

@@ -1,4 +1,4 @@
-"""The one wording in which arguments are refused: what a value is, what it must be."""
+"""The one wording in which arguments are refused, by all helpers: what a value is, what it must be."""
 
 from functools import partial
 
@@ -8,7 +8,20 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from course_helpers._arguments import bounds_of, dask_array, per_axis, plain, real_number, whole_number
+from course_helpers._arguments import bounds_of, dask_array, per_axis, plain, plane, real_number, whole_number
+from course_helpers._engine.tiled import tiled
+from course_helpers.background import remove_background
+from course_helpers.lazy_recording import open_recording
+from course_helpers.memory import SMALLEST_LIMIT, measure
+from course_helpers.nuclei import count_nuclei, seed_nuclei, segment_blobs, segment_nuclei
+from course_helpers.objects import changed_in_tiles, count_in_tiles, cut_in_tiles, label_in_tiles, measure_in_tiles
+from course_helpers.own_image import mean_in_objects, summed_histogram
+from course_helpers.pyramids import create_pyramid, view_window, write_pyramid
+from course_helpers.recording import FRAMES, load_time_point
+from course_helpers.slide import nuclei_slide, render_nuclei, thumbnail, true_nuclei
+from course_helpers.stack import nuclei_stack
+from course_helpers.storage import write_verified
+from course_helpers.tiling import smallest_overlap, tile_cost, tiling_error
 
 
 @pytest.mark.parametrize("value", [0, 7, np.uint8(7), 2**64 - 1])
@@ -109,3 +122,110 @@ def test_shapes_and_masks_are_refused():
         plain(np.ones((1, 1)), "image", (2, 2))
     with pytest.raises(TypeError, match="image has a mask"):
         plain(np.ma.ones((2, 2)), "image", (2, 2))
+
+
+@pytest.mark.parametrize(
+    ("image", "words"),
+    [
+        (da.zeros((9, 9)), "NumPy array without a mask.*compute.*map_overlap"),
+        (np.ma.zeros((9, 9)), "MaskedArray, but must be"),
+        (np.zeros((3, 9, 9)), "3-D float64, but must be one plane"),
+        (np.zeros((9, 9), bool), "bool, but must be.*astype"),
+        (np.array([[1.0, np.nan]]), "holds NaN or infinity.*nan_to_num"),
+        (np.array([[1.0, -np.inf]]), "holds NaN or infinity.*nan_to_num"),
+    ],
+)
+def test_images_that_are_no_plane_are_refused_with_a_remedy(image, words):
+    with pytest.raises((TypeError, ValueError), match=words):
+        plane(image)
+
+
+def never(*_):
+    raise AssertionError("this runs although an argument is wrong")
+
+
+NO_INTEGERS, NO_SIZES = [-1, 2.5, None, True], [(0, 10), (1, 2, 3)]
+NO_FINITE, NO_LENGTHS = [np.nan, np.inf, "a", None], [-1, np.nan, (1, 1, 1)]
+PLANE, NO_PLANES = np.zeros((9, 9)), [np.zeros((3, 3, 3)), np.full((3, 3), np.nan), np.ma.zeros((3, 3))]
+TILES = da.zeros((20, 20), chunks=10)
+NO_TILES = [PLANE, never, TILES[TILES[:, 0] > 0]]
+NO_WINDOWS = [np.s_[0:10:2, 0:10], np.s_[0:10], (0, 9)]
+# Functions, arguments that they take, and of some of these values that they refuse.
+REFUSED = [
+    ([nuclei_slide, true_nuclei, render_nuclei], {}, {"shape": NO_SIZES, "seed": NO_INTEGERS}),
+    ([true_nuclei, render_nuclei], {}, {"window": NO_WINDOWS}),
+    ([thumbnail], {"slide": TILES}, {"slide": [PLANE], "max_size": [0, None]}),
+    ([nuclei_stack], {}, {"shape": [(4, 4, 4), (1, 1, 0, 4, 4), "x"]}),
+    ([load_time_point], {"t": 0}, {"t": [FRAMES, *NO_INTEGERS], "window": [*NO_WINDOWS, np.s_[:, :, ::-1]]}),
+    ([open_recording], {}, {"rows": [0, 100, 1024, 2.5, "all"]}),
+    ([remove_background], {"image": PLANE}, {"image": NO_PLANES, "radius": [0, *NO_INTEGERS]}),
+    (
+        [segment_nuclei, seed_nuclei, count_nuclei],
+        {"image": PLANE, "threshold": 1},
+        {"image": NO_PLANES, "threshold": NO_FINITE, "sigma": [-1, *NO_FINITE]},
+    ),
+    (
+        [segment_blobs],
+        {"image": PLANE, "threshold": 0, "outline_sigma": 1, "spot_sigma": 1},
+        {"image": [PLANE > 0, PLANE + np.nan, TILES], "threshold": NO_FINITE}
+        | dict.fromkeys(["outline_sigma", "spot_sigma"], NO_LENGTHS),
+    ),
+    (
+        [tiled, tiling_error],
+        {"procedure": never, "image": PLANE, "tile": 3, "overlap": 1},
+        {"image": [TILES, np.ma.zeros((9, 9))], "tile": [0, 2.5, (3, 3, 3)]},
+    ),
+    (
+        [smallest_overlap],
+        {"procedure": np.copy, "image": PLANE, "tile": 3, "maximum": 1},
+        {"image": [TILES, np.ma.zeros((9, 9))], "tile": [0, 2.5, (3, 3, 3)], "maximum": NO_INTEGERS},
+    ),
+    ([partial(tiled, never, PLANE), partial(tiling_error, never, PLANE), tile_cost], {"tile": 3}, {"overlap": [-1]}),
+    (
+        [count_in_tiles, cut_in_tiles, label_in_tiles, measure_in_tiles],
+        {"segment": never, "image": TILES, "overlap": 3},
+        {"image": NO_TILES, "overlap": [-1, (3, 3, 3)], "reach": [-1]},
+    ),
+    (
+        [changed_in_tiles],
+        {"segment": never, "image": TILES, "overlap": 3},
+        {"image": NO_TILES, "overlap": [-1, (3, 3, 3)]},
+    ),
+    ([summed_histogram], {}, {"image": [TILES > 0, TILES * 1j, TILES[:0], TILES + np.nan, TILES - np.inf]}),
+    ([mean_in_objects], {"labels": TILES.astype(int), "image": TILES}, {"image": [TILES[None], TILES[:9]]}),
+    ([write_verified], {"image": TILES, "path": "a"}, {"image": [NO_TILES[2]], "chunks": [0, (10,), (2.5, 1)]}),
+    ([partial(create_pyramid, dtype="u1", pixel_size=1)], {"path": "a"}, {"shape": [(3, 4, 5), (0, 4)]}),
+    (
+        [write_pyramid],
+        {"image": TILES, "path": "a", "pixel_size": 1},
+        {"pixel_size": [0, np.inf, {"T": 1}, {"Y": 0}], "chunks": [(0, 9)], "unit": ["µm"]}
+        | {"axes": ["CYX"], "channels": [["GFP"], [("a", 900)] * 3]},
+    ),
+    (
+        [view_window],
+        {"levels": [PLANE], "center": (9, 9), "zoom": 1},
+        {"zoom": [0, np.nan], "center": [(9, np.nan)], "levels": [PLANE]},
+    ),
+    (
+        [measure],
+        {"work": never},
+        {"work": [3], "memory_limit": [[1], True, "1 foo", -1, SMALLEST_LIMIT - 1, *NO_FINITE[:2]]},
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("helper", "right", "name", "wrong"),
+    [
+        (helper, right, name, wrong)
+        for helpers, right, refused in REFUSED
+        for helper in helpers
+        for name, values in refused.items()
+        for wrong in values
+    ],
+)
+def test_every_helper_refuses_at_once_and_says_what_is_wrong(tmp_path, monkeypatch, helper, right, name, wrong):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises((TypeError, ValueError), match=rf"{name}.* must "):
+        helper(**right | {name: wrong})
+    assert not list(tmp_path.iterdir())

@@ -1,24 +1,16 @@
 """The course as a web page: complete, offline, without dead links, readable on a phone, in the dark and without eyes."""
 
-import functools
-import http.server
-import os
 import re
-import subprocess
-import sys
-import threading
-from pathlib import Path
 from urllib.parse import unquote
 
 import nbformat
 import pytest
-import yaml
 from bs4 import BeautifulSoup
+from processes import printed_by, web_server
 
 from tools import build as builder
 from tools.book import __main__ as book
 
-ROOT = Path(__file__).parents[1]
 SOLVED = book.lessons()
 PAGES = sorted(set(book.pages().values())) + ["search"]
 WIDE, PHONE = {"width": 1300, "height": 900}, {"width": 390, "height": 844}
@@ -31,12 +23,9 @@ every_page = pytest.mark.parametrize("name", PAGES)
 def site(tmp_path_factory):
     """The folder of the finished pages, made without network as `python course.py book` makes them."""
     folder = tmp_path_factory.mktemp("book")
-    nowhere = {name: "http://127.0.0.1:9" for name in ("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy")}
-    command = [sys.executable, "-m", "tools.book", str(folder)]
-    environment = {**os.environ, **nowhere, "PYTHONUTF8": "1"}
-    result = subprocess.run(command, capture_output=True, text=True, encoding="utf-8", env=environment)
-    assert result.returncode == 0, result.stdout + result.stderr
-    assert (folder / "html" / "index.html").as_uri() in result.stdout
+    nowhere = dict.fromkeys(("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"), "http://127.0.0.1:9")
+    printed = printed_by("-m", "tools.book", folder, **nowhere)
+    assert (folder / "html" / "index.html").as_uri() in printed
     return folder / "html"
 
 
@@ -48,10 +37,6 @@ def parsed(site):
 
 def code_cells(path):
     return [cell for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
-
-
-def tags(cell):
-    return cell.metadata.get("tags", [])
 
 
 def one_line(text):
@@ -104,13 +89,10 @@ def test_contents_list_every_page(parsed):
     for name in PAGES:
         listed = [link["href"] for link in parsed[name].select(".bd-sidebar-primary nav a.reference")]
         assert len(listed) == len(set(listed)) == len(PAGES) - 1, "all pages but the search are listed, each once"
-    lessons = [
-        one_line(link.text) for link in parsed["search"].select(".bd-sidebar-primary :is(a[href^='0'], a[href^='_'])")
-    ]
+    links = parsed["search"].select(".bd-sidebar-primary :is(a[href^='0'], a[href^='_'])")
+    titles = [one_line(parsed[path.stem].h1.text).rstrip("#") for path in SOLVED]
     numbers = ["", *(f"{int(path.stem[:2])}. " for path in SOLVED[1:])]
-    assert lessons == [
-        number + one_line(parsed[path.stem].h1.text).rstrip("#") for number, path in zip(numbers, SOLVED)
-    ]
+    assert [one_line(link.text) for link in links] == [number + title for number, title in zip(numbers, titles)]
 
 
 @every_page
@@ -127,18 +109,17 @@ def test_links_lead_somewhere(parsed, site, name):
                 assert parsed[path.stem].find(id=unquote(anchor)), f"{name} links to {target}"
 
 
-def test_pages_lead_to_binder_as_soon_as_the_repository_is_filled_in(tmp_path, monkeypatch):
-    for repository in (None, "someone/course"):
-        monkeypatch.setitem(book.lay_out.__globals__, "REPOSITORY", repository)
-        book.lay_out(tmp_path)
-        texts = {
-            path.name: path.read_text("utf-8") for path in tmp_path.glob("*.*") if path.suffix in (".md", ".ipynb")
-        }
-        assert not any("OWNER" in text for text in texts.values())
-        for name in [path.name for path in SOLVED[1:]]:
-            address = f"https://mybinder.org/v2/gh/someone/course/HEAD?urlpath=lab/tree/notebooks/{name}"
-            assert (address in texts[name]) == (address in texts["index.md"]) == (repository is not None)
-        assert any("mybinder.org" in text for text in texts.values()) == (repository is not None)
+def test_pages_lead_to_binder_as_soon_as_the_repository_is_filled_in(site, tmp_path, monkeypatch):
+    known = book.lay_out.__globals__["REPOSITORY"]
+    for page in site.glob("0*.html"):
+        assert ("mybinder.org" in page.read_text("utf-8")) == (known is not None)
+    monkeypatch.setitem(book.lay_out.__globals__, "REPOSITORY", "someone/course")
+    book.lay_out(tmp_path)
+    index = (tmp_path / "index.md").read_text("utf-8")
+    assert "OWNER" not in index
+    for name in [path.name for path in SOLVED[1:]]:
+        address = f"https://mybinder.org/v2/gh/someone/course/HEAD?urlpath=lab/tree/notebooks/{name}"
+        assert address in (tmp_path / name).read_text("utf-8") and address in index
 
 
 @every_lesson
@@ -147,7 +128,7 @@ def test_solutions_and_hints_are_folded_and_checks_are_not(parsed, path):
     for code in article.select(".cell_input pre"):
         (folded if code.find_parent("details") else open_code).append(one_line(code.text))
     cells = code_cells(path)
-    assert folded == [one_line(cell.source) for cell in cells if "solution" in tags(cell)]
+    assert folded == [one_line(cell.source) for cell in cells if "solution" in builder.tags(cell)]
     checks = [cell for cell in cells if ").check(" in cell.source]
     for cell in checks:
         output = next(pre for pre in article.find_all("pre") if pre.text.startswith(cell.outputs[0].text.rstrip()))
@@ -194,33 +175,14 @@ def test_terms_lead_to_the_glossary(parsed):
     assert "glossary.html#term-lazy" in places
 
 
-def test_workflow_publishes_the_web_page():
-    workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "book.yml").read_text(encoding="utf-8"))
-    assert "push" in workflow[True]  # YAML takes the word "on" for a truth value
-    assert {"pages": "write", "id-token": "write"}.items() <= workflow["permissions"].items()
-    steps = workflow["jobs"]["publish"]["steps"]
-    upload = next(step for step in steps if step.get("uses", "").startswith("actions/upload-pages-artifact@"))
-    assert any(step.get("run") == "python course.py book" for step in steps)
-    assert upload["with"]["path"] == "build/book/html"
-    assert steps[-1]["uses"].startswith("actions/deploy-pages@")
-
-
 # ------------------------------------------------------------------------------------------------- in a real browser
 
 
 @pytest.fixture(scope="module")
 def served(site):
     """The address of the site on a web server, which takes part in the search's excerpts."""
-    handler = functools.partial(QuietHandler, directory=site)
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
-
-
-class QuietHandler(http.server.SimpleHTTPRequestHandler):
-    def log_message(self, *arguments):
-        pass
+    with web_server(site) as address:
+        yield address
 
 
 @pytest.fixture(scope="module")
@@ -230,9 +192,7 @@ def window(browser):
     window.requests, window.complaints = [], []
     window.on("request", lambda request: window.requests.append(request.url))
     window.on("pageerror", lambda error: window.complaints.append(str(error)))
-    window.on(
-        "console", lambda said: window.complaints.append(said.text) if said.type in ("error", "warning") else None
-    )
+    window.on("console", lambda said: window.complaints.extend([said.text] * (said.type in ("error", "warning"))))
     yield window
     window.close()
 
@@ -302,7 +262,7 @@ def barriers(page, **options):
 
 
 def test_page_is_accessible(visit):
-    """Wide and on a phone, light and dark; colours apart, because they take axe longest."""
+    """Wide and on a phone, light and dark; colours apart, because they take axe longest, and on a phone for one page."""
     visit.add_style_tag(content="* { transition: none !important }")
     visit.evaluate(UNFOLD)
     for size in (WIDE, PHONE):
@@ -312,7 +272,7 @@ def test_page_is_accessible(visit):
             box => !box.offsetParent || box.scrollWidth <= box.clientWidth || box.tabIndex === 0)""")
         assert not barriers(visit, rules={"color-contrast": {"enabled": False}})
     visit.evaluate(KEEP_ONE_OF_EACH_KIND)
-    for size in (WIDE, PHONE):
+    for size in (WIDE, PHONE) if visit.url.endswith("index.html") else (WIDE,):
         visit.set_viewport_size(size)
         for theme in ("light", "dark"):
             visit.evaluate("theme => document.documentElement.dataset.theme = theme", theme)

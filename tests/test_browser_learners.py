@@ -37,9 +37,8 @@ def lesson(opened, picture_if_failed):
 
 
 def only(number):
-    return pytest.mark.parametrize(
-        "opened", [name for name in LESSONS if name.startswith(f"{number:02}_")], indirect=True
-    )
+    names = [name for name in LESSONS if name.startswith(f"{number:02}_")]
+    return pytest.mark.parametrize("opened", names, indirect=True)
 
 
 def test_lesson_runs_unsolved(lesson):

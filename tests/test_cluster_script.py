@@ -19,6 +19,7 @@ import pytest
 import tifffile
 import zarr
 from dask.distributed import LocalCluster
+from processes import ROOT, printed_by, python
 from strangers import assert_only_keys_open, listening
 
 from course_helpers import clusters
@@ -28,7 +29,7 @@ from course_helpers.objects import label_in_tiles, measure_in_tiles
 from course_helpers.slide import nuclei_slide
 from course_helpers.stack import VOXEL_SIZE, nuclei_stack
 
-SCRIPT = Path(__file__).parents[1] / "notebooks" / "count_on_cluster.py"
+SCRIPT = ROOT / "notebooks" / "count_on_cluster.py"
 SHAPE, SIDE, PARTS = (1000, 3000), 250, 12
 
 
@@ -39,8 +40,7 @@ def arguments_for(output):
 
 def ended(output, *arguments):
     """A run of the script that has come to its end."""
-    command = [sys.executable, str(SCRIPT), str(output), *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=300)
+    return python(SCRIPT, output, *arguments, cwd=Path.cwd())
 
 
 def begun(output, until, *arguments, **options):
@@ -52,7 +52,7 @@ def begun(output, until, *arguments, **options):
     return run
 
 
-def in_this_process(options):
+def in_this_process(options=None):
     """A cluster without processes, which starts faster."""
     pages = {"dashboard_address": "127.0.0.1:0", "worker_dashboard_address": "127.0.0.1:0"}
     return LocalCluster(processes=False, n_workers=1, **pages)
@@ -87,6 +87,7 @@ def test_runs_that_end_early_keep_whole_parts_and_the_next_run_does_the_others(s
     assert 2 <= len(kept) < PARTS and counted.sum() == 4 * len(kept), "a part is written as a whole"
     assert np.array_equal(before[counted], counts[counted])
 
+    monkeypatch.setattr(script, "cluster_of", in_this_process)
     script.main(arguments_for(output))
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == f"{len(kept)} of {PARTS} parts are there already"
@@ -191,9 +192,8 @@ def test_a_pod_is_asked_for_in_quantities_of_kubernetes(script, monkeypatch):
     module = SimpleNamespace(KubeCluster=lambda **options: asked.update(options))
     monkeypatch.setitem(sys.modules, "dask_kubernetes", SimpleNamespace(operator=module))
     monkeypatch.setitem(sys.modules, "dask_kubernetes.operator", module)
-    script.cluster_of(
-        script.parsed(["unused", "--cluster", "kubernetes", "--memory", "3GiB", "--container", "your/image"])
-    )
+    arguments = ["unused", "--cluster", "kubernetes", "--memory", "3GiB", "--container", "your/image"]
+    script.cluster_of(script.parsed(arguments))
     assert asked["resources"]["limits"] == {"memory": str(3 * 2**30), "cpu": "1"}
     assert asked["image"] == "your/image" and "name" not in asked, "each run has a cluster of its own"
 
@@ -280,18 +280,27 @@ def check_result(output, recording):
     assert zarr.open_array(output / "counts", mode="r")[:].sum() == len(table)
 
 
+FINDER = """
+import sys
+from course_helpers.nuclei import segment_blobs
+
+sys.path[:] = [folder for folder in sys.path if not folder.endswith("mine")]
+
+def find(window, **numbers):
+    return segment_blobs(window, **numbers)
+"""
+
+
 def test_a_recording_is_labelled_and_measured_with_a_function_in_a_file(recording, tmp_path):
-    """By workers that cannot import the file, because they run elsewhere."""
-    lines = "from course_helpers.nuclei import segment_blobs\n\ndef find(window, **numbers):\n"
-    (tmp_path / "mine").mkdir()
-    (tmp_path / "mine" / "finder.py").write_text(lines + "    return segment_blobs(window, **numbers)\n")
+    """By workers that cannot import the file: it takes its folder out of the paths that they get."""
+    (folder := tmp_path / "mine").mkdir()
+    (folder / "finder.py").write_text(FINDER)
     output = tmp_path / "result"
-    of_function = ["--segment", str(tmp_path / "mine" / "finder.py") + ":find", "--labels", "--table", "--channel", "0"]
-    numbers = words("--with", [f"{name}={json.dumps(number)}" for name, number in BLURS.items()])
-    sizes = sum([words(f"--{name}", number) for name, number in SIZES.items()], [])
-    command = [sys.executable, str(SCRIPT), str(output), "--image", recording[0], *of_function, *numbers, *sizes]
-    run = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
-    assert run.returncode == 0, run.stderr
+    arguments = words("--with", [f"{name}={json.dumps(number)}" for name, number in BLURS.items()])
+    for name, number in SIZES.items():
+        arguments += words(f"--{name}", number)
+    arguments += ["--segment", f"{folder / 'finder.py'}:find", "--image", recording[0], "--channel", "0"]
+    printed_by(SCRIPT, output, *arguments, "--labels", "--table", "--workers", "1", cwd=tmp_path)
     check_result(output, recording)
 
 
@@ -321,14 +330,12 @@ def test_a_record_gives_the_settings_and_a_dry_run_tells_the_files(
     assert open_image(output, number=1).axes == "ZYX"
 
 
-@pytest.mark.parametrize(
-    "axes, options", [("QZYX", []), ("ZCYX", ["--axes", "CZYX", "--pixel-size", "1.5", "0.5", "0.5"])]
-)
-def test_a_file_that_says_the_same_as_that_of_the_record_is_corrected_alike(
-    script, recording, record, tmp_path, axes, options
+@pytest.mark.parametrize("axes, corrections", [("QZYX", ""), ("ZCYX", "--axes CZYX --pixel-size 1.5 0.5 0.5")])
+def test_what_says_the_same_as_the_file_of_the_record_is_corrected(
+    script, recording, record, tmp_path, axes, corrections
 ):
     pixels = tifffile.imread(recording[0])
     zarr.create_array(tmp_path / "bare.zarr", data=pixels, dimension_names=[name.lower() for name in axes])
-    options = script.parsed(["unused", "--image", str(tmp_path / "bare.zarr"), *record, *options])
+    options = script.parsed(["unused", "--image", str(tmp_path / "bare.zarr"), *record, *corrections.split()])
     tiles, spacing = script.open_tiles(options)
     assert spacing == (1.5, 0.5, 0.5) and np.array_equal(tiles.compute(), pixels[0])

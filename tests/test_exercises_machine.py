@@ -46,9 +46,7 @@ def test_right_wrong_and_unanswered(example, line_of):
     assert line_of("99.1", 4) == "✗ Exercise 99.1: 4 is not 3.\n"
     assert line_of("99.1", 3.1) == "✓ Exercise 99.1: approximately right. A little less.\n"
     assert line_of("99.1", None) == "○ Exercise 99.1: nothing yet.\n"
-    assert (
-        line_of("99.1", ...) == "○ Exercise 99.1: not answered yet. Replace the ... above and run both cells again.\n"
-    )
+    assert line_of("99.1", ...).startswith("○ Exercise 99.1: not answered yet. Replace the ... above")
     assert line_of("99.1").startswith("○")
 
 
@@ -86,13 +84,9 @@ def test_prints_and_warnings_of_the_learner_do_not_show(example, line_of):
 
 def test_hints_go_from_first_to_last(example, capsys):
     example(lambda answer: "")
-    for text in [
-        "1 of 2 for exercise 99.1: look left",
-        "2 of 2 for exercise 99.1: look right",
-        "2 of 2 for exercise 99.1: look right (There are no more hints.)",
-    ]:
+    for text in ("1 of 2", "look left"), ("2 of 2", "look right"), ("2 of 2", "look right (There are no more hints.)"):
         exercise("99.1").hint()
-        assert capsys.readouterr().out == f"Hint {text}\n"
+        assert capsys.readouterr().out == "Hint {} for exercise 99.1: {}\n".format(*text)
 
 
 def test_a_hint_is_said_again_while_answers_change_and_none_after_the_right_one(example, capsys):
@@ -104,26 +98,18 @@ def test_a_hint_is_said_again_while_answers_change_and_none_after_the_right_one(
             raise Wrong(f"{answer} is not 3.")
         return ""
 
-    for answer, line in [
-        (4, "Hint 1 of 2 for exercise 99.1: look left"),
-        (5, "Hint 1 of 2 for exercise 99.1: look left"),
-        (5, "Hint 2 of 2 for exercise 99.1: look right"),
-        (3, "No hint for exercise 99.1: it is solved."),
-        (6, "Hint 2 of 2 for exercise 99.1: look right"),
-    ]:
+    for answer, line in [(4, "Hint 1"), (5, "Hint 1"), (5, "Hint 2"), (3, "No hint"), (6, "Hint 2")]:
         exercise("99.1").check(answer)
         capsys.readouterr()
         exercise("99.1").hint()
-        assert capsys.readouterr().out == f"{line}\n"
+        assert capsys.readouterr().out.startswith(line)
 
 
-@pytest.mark.parametrize("number", ["1.99", "77.1", "", "1", "one", None, 1.1, "1.1 ", "١.١"])
-def test_unknown_exercise(number):
-    if number == 1.1:
-        assert exercise(number) is exercise("1.1")
-        return
-    with pytest.raises(ValueError, match="there is no exercise"):
-        exercise(number)
+def test_an_exercise_is_known_by_its_number_and_by_nothing_else():
+    assert exercise(1.1) is exercise("1.1")
+    for number in ("1.99", "77.1", "", "1", "one", None, "1.1 ", "١.١"):
+        with pytest.raises(ValueError, match="there is no exercise"):
+            exercise(number)
 
 
 def test_symbols_survive_a_terminal_without_them(example, monkeypatch):
@@ -198,18 +184,15 @@ def endless_list(number):
 
 
 def double(cases=((3,), (4,)), **more):
-    return Function(
-        right=lambda number: 2 * number, cases=lambda: cases, given="{number}", reads=whole_number, seconds=0.3, **more
-    )
+    more |= {"given": "{number}", "reads": whole_number, "seconds": 0.3}
+    return Function(right=lambda number: 2 * number, cases=lambda: cases, **more)
 
 
 @pytest.mark.parametrize("function", [endless, endless_and_deaf, endless_in_c])
 def test_what_does_not_come_back_is_stopped(example, line_of, function):
     example(double())
     line = line_of("99.1", function)
-    assert line.startswith(
-        "✗ Exercise 99.1: your function, called with 3, took longer than 0.3 seconds and was stopped."
-    )
+    assert line.startswith("✗") and "called with 3, took longer than 0.3 seconds and was stopped." in line
     assert ("until you restart the kernel" in line) == (function is not endless)
     assert line_of("99.1", lambda number: number * 2).startswith("✓")
 
@@ -219,16 +202,15 @@ def test_an_endless_list_is_read_to_a_limit(example, line_of):
     assert line_of("99.1", endless_list)[0] == "✗"
 
 
-@pytest.mark.skipif(not hasattr(signal, "raise_signal"), reason="no signals")
-def test_interrupting_ends_an_endless_function(example):
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # test runners may ignore it
-    try:
-        interrupt_an_endless_function(example)
-    finally:
-        signal.signal(signal.SIGINT, before)
+@pytest.fixture
+def interruptible():
+    """Ctrl+C raises KeyboardInterrupt; test runners may ignore it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
-def interrupt_an_endless_function(example):
+def test_interrupting_ends_an_endless_function(example, interruptible):
     example(double())
     exercise("99.1").form.seconds = 60
     before = threading.enumerate()
@@ -253,11 +235,9 @@ def test_a_long_check_says_what_it_does(example, monkeypatch, capsys):
 
 
 def test_a_mistake_is_named_only_if_it_gives_the_same(example, line_of):
-    form = double(
-        mistakes={"it is one more.": lambda number: 2 * number + 1, "it is the number.": lambda number: number}
-    )
-    example(form)
-    assert line_of("99.1", lambda number: 2 * number + 1).endswith("for 3 you get 7: it is one more.\n")
+    one_more, the_number = (lambda number: 2 * number + 1), (lambda number: number)
+    example(double(mistakes={"it is one more.": one_more, "it is the number.": the_number}))
+    assert line_of("99.1", one_more).endswith("for 3 you get 7: it is one more.\n")
     assert line_of("99.1", lambda number: {3: 7, 4: 0}[number]).endswith("for 3 you get 7: this is not right.\n")
     assert line_of("99.1", lambda number: 7).endswith("for 3 you get 7: this is not right.\n")
 

@@ -1,13 +1,12 @@
 """The glossary explains what the lessons call a term, and leads to the lesson that explains it."""
 
 import re
-from pathlib import Path
 
 import pytest
+from processes import ROOT
 
 from tools import build as builder
 
-ROOT = Path(__file__).parents[1]
 SOURCES = builder.lessons()
 GLOSSARY = (ROOT / "notebooks" / "glossary.md").read_text(encoding="utf-8")
 RULE = """
@@ -93,9 +92,8 @@ def test_entry_leads_to_the_lesson_that_explains_it(term, number):
 
 def explained(term):
     terms = {term, re.sub(r"^u?int\d+$", "uint8", term)}
-    return any(
-        is_called(word, term) for term in terms for entry in TERMS for word in [entry, *re.split(", | of ", entry)]
-    )
+    words = [word for entry in TERMS for word in [entry, *re.split(", | of ", entry)]]
+    return any(is_called(word, term) for term in terms for word in words)
 
 
 @pytest.mark.parametrize("source", SOURCES, ids=lambda source: source.stem)

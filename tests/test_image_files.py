@@ -4,7 +4,6 @@ import json
 import os
 import re
 import shutil
-import subprocess
 import sys
 from functools import partial
 from pathlib import Path
@@ -14,6 +13,7 @@ import numpy as np
 import pytest
 import tifffile
 import zarr
+from processes import printed_by
 from random_images import DTYPES, for_any_seed, random_pixels
 
 from course_helpers import image_files
@@ -23,6 +23,7 @@ from course_helpers.image_files import open_image
 
 REAL = Path(os.environ.get("COURSE_TEST_IMAGES", "")) / "real"
 FACTS = json.loads((REAL / "facts.json").read_text()) if (REAL / "facts.json").is_file() else []
+PROJECTIONS = ("Maximum", "Best-Focus", "Maximum")
 # Of each real file, as facts.json says in words: axes, pixel sizes, channels, a sentence in its notes.
 SAID = {
     "nuclei_zyx_8bit": ("ZYX", {"Z": 4.0, "Y": 0.82864, "X": 0.82864}, [], ""),
@@ -36,7 +37,7 @@ SAID = {
     "plate_v04": (
         "CYX",
         {"Y": 2.7336, "X": 2.7336},
-        [f"{kind}_FITC_05" for kind in ("Maximum-Projection", "Best-Focus-Projection", "Maximum-Projection")],
+        [f"{kind}-Projection_FITC_05" for kind in PROJECTIONS],
         "3 levels",
     ),
     "tczyx_v05": ("TCZYX", {}, ["lynEGFP", "NLStdTomato", "lynEGFP"], "No pixel size is stored along Z, Y, X."),
@@ -52,14 +53,11 @@ def total(image):
 @pytest.mark.parametrize("file", FACTS, ids=lambda file: file["file"])
 def test_real_files(file):
     path, name = REAL / file["file"], file["file"].split(".")[0].strip("/")
-    axes, pixel_size, channels, note = SAID.get(
-        name, (file["axes"].split()[0], {}, [], "No pixel size is stored along")
-    )
+    unknown = file["axes"].split()[0], {}, [], "No pixel size is stored along"
+    axes, pixel_size, channels, note = SAID.get(name, unknown)
     for number, key in enumerate(SEVERAL.get(name, [None])):
-        image, facts = (
-            open_image(path, number if key else None),
-            file.get(key) or file["facts"].get(key) or file["facts"],
-        )
+        image = open_image(path, number if key else None)
+        facts = file.get(key) or file["facts"].get(key) or file["facts"]
         assert (image.array.shape, image.array.dtype, image.axes) == (tuple(facts["shape"]), facts["dtype"], axes)
         assert total(image) == pytest.approx(facts["sum"], rel=1e-12 if image.array.dtype.kind == "f" else 0, abs=0)
         assert image.pixel_size == pytest.approx(pixel_size, rel=1e-4) and image.channels == channels
@@ -71,9 +69,10 @@ def test_real_files(file):
             open_image(path, 2)
 
 
-@pytest.mark.parametrize(
-    "name", [file["file"] for file in FACTS if file.get("size", 0) > 1000 and file["file"][-1] != "/"]
-)
+OF_SOME_SIZE = [file["file"] for file in FACTS if file.get("size", 0) > 1000 and file["file"][-1] != "/"]
+
+
+@pytest.mark.parametrize("name", OF_SOME_SIZE)
 def test_real_files_that_are_cut_off_are_refused(name, tmp_path):
     (tmp_path / name).write_bytes((REAL / name).read_bytes()[: int(0.6 * (REAL / name).stat().st_size)])
     with pytest.raises(StorageError, match="damaged|cut off"):
@@ -148,10 +147,7 @@ def test_all_formats_say_the_same_also_in_another_process(name, tmp_path):
     assert image.channels == ([] if name in ("imagej.tif", "series", "a.h5") else ["DAPI", "GFP"])
     (tmp_path / "pickled").write_bytes(cloudpickle.dumps(image))
     code = "import pickle, sys; print(pickle.load(open(sys.argv[1], 'rb')).array.sum().compute())"
-    run = subprocess.run(
-        [sys.executable, "-c", code, tmp_path / "pickled"], capture_output=True, text=True, cwd=tmp_path
-    )
-    assert run.stdout.strip() == str(PIXELS.sum()), run.stderr
+    assert printed_by("-c", code, tmp_path / "pickled", cwd=tmp_path) == f"{PIXELS.sum()}\n"
 
 
 @pytest.mark.parametrize(
@@ -254,9 +250,8 @@ def test_any_tiff_comes_back_bit_by_bit_with_the_colours_of_a_pixel_in_one_chunk
         image = open_image(tmp_path / "a.tif")
     assert image.array.dtype == dtype.newbyteorder("=")
     assert image.array.compute().tobytes() == pixels.astype(image.array.dtype).tobytes()
-    assert [sizes for axis, sizes in zip(image.axes, image.array.chunks) if axis == "S"] == [(3,)] * (
-        planar is not None
-    )
+    chunks_of_colours = [sizes for axis, sizes in zip(image.axes, image.array.chunks) if axis == "S"]
+    assert chunks_of_colours == ([(3,)] if planar else [])
 
 
 def ome_in_two_files(path, other):

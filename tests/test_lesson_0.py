@@ -5,10 +5,10 @@ import re
 import sys
 import threading
 import types
-from pathlib import Path
 
 import numpy as np
 import pytest
+from processes import ROOT
 
 from course_helpers import recording
 from course_helpers.exercises import lesson_0
@@ -16,7 +16,7 @@ from course_helpers.lazy_recording import open_recording
 from course_helpers.memory import measure
 from course_helpers.recording import FRAMES, SHAPE, load_time_point
 
-SOURCE = Path(__file__).parents[1] / "sources" / "00_memory_limits.md"
+SOURCE = ROOT / "sources" / "00_memory_limits.md"
 MIB, GIB = 2**20, 2**30
 
 
@@ -60,29 +60,11 @@ def test_loading_takes_little_more_than_the_result():
         assert abs(measure(lambda window=window: load_time_point(0, window).max()).peak - size) < 3 * MIB
 
 
-@pytest.mark.parametrize("t", [-1, FRAMES, 0.5, None])
-def test_no_such_time_point(t):
-    with pytest.raises((TypeError, ValueError), match="t is .*, but must be a whole number from 0 to 73"):
-        load_time_point(t)
-
-
-@pytest.mark.parametrize("window", [np.s_[:, :], (0, 0, 0), np.s_[::2, :, :], np.s_[:, :, ::-1]])
-def test_no_such_window(window):
-    with pytest.raises(ValueError, match="window is .*, but must be 3 slices with step 1"):
-        load_time_point(0, window)
-
-
 @pytest.mark.parametrize("rows", [512, 64])
 def test_the_lazy_recording(rows):
     movie = open_recording(rows)
     assert movie.shape == (FRAMES, *SHAPE) and movie.dtype == np.uint16 and movie.chunksize == (1, 25, rows, 256)
     assert np.array_equal(movie[7, :, 100:300].compute(), load_time_point(7)[:, 100:300])
-
-
-@pytest.mark.parametrize("rows", [0, 100, 1024, 2.5, "all"])
-def test_no_such_chunks(rows):
-    with pytest.raises(ValueError, match="rows is .*, but must be a number that divides 512"):
-        open_recording(rows)
 
 
 # The lesson

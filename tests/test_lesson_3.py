@@ -1,12 +1,12 @@
 """Lesson 3: what only it can say. Its exercises are tested in test_exercises.py, by their tables."""
 
 import re
-from pathlib import Path
 
 import dask
 import dask.array as da
 import numpy as np
 import pytest
+from processes import ROOT
 from skimage.filters import gaussian
 
 from course_helpers._engine.tiled import tiled
@@ -14,7 +14,7 @@ from course_helpers.background import remove_background
 from course_helpers.exercises import lesson_3
 from course_helpers.tiling import overlap_needed, smallest_overlap, tiling_error
 
-SOURCE = Path(__file__).parents[1] / "sources" / "03_overlapping_tiles.md"
+SOURCE = ROOT / "sources" / "03_overlapping_tiles.md"
 
 
 def test_checks_use_what_the_lesson_uses():
@@ -73,10 +73,8 @@ def test_3_2_needs_what_overlap_needed_says():
         whole = lesson_3.smooth_and_widen(tiles.compute())
         assert np.allclose(lesson_3.in_tiles(tiles, needed), whole, rtol=0, atol=1e-9)
         for axis in (0, 1):
-            depth = {axis: needed - 1, 1 - axis: needed}
-            assert tiles.numblocks[axis] == 1 or not np.allclose(
-                lesson_3.in_tiles(tiles, depth), whole, rtol=0, atol=1e-9
-            )
+            less = lesson_3.in_tiles(tiles, {axis: needed - 1, 1 - axis: needed})
+            assert tiles.numblocks[axis] == 1 or not np.allclose(less, whole, rtol=0, atol=1e-9)
 
 
 def test_3_2_remarks_on_a_boundary_that_is_not_named(line_of):

@@ -7,6 +7,7 @@ import dask.array as da
 import numpy as np
 import pytest
 import zarr
+from processes import ROOT
 from zarr.storage import MemoryStore
 
 from course_helpers.examples import MOVIE_WINDOW
@@ -14,7 +15,7 @@ from course_helpers.exercises import lesson_4
 from course_helpers.image_files import open_image
 from course_helpers.storage import CountingStore, write_verified
 
-SOURCE = Path(__file__).parents[1] / "sources" / "04_zarr_formats.md"
+SOURCE = ROOT / "sources" / "04_zarr_formats.md"
 
 
 def chunks_counted(shape, chunks, selection):

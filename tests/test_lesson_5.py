@@ -3,12 +3,12 @@
 import re
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 
 import dask.array as da
 import jupytext
 import numpy as np
 import pytest
+from processes import ROOT
 from skimage.measure import regionprops
 from skimage.segmentation import clear_border
 
@@ -17,7 +17,7 @@ from course_helpers.nuclei import count_nuclei, segment_nuclei
 from course_helpers.objects import OverlapError, count_in_tiles
 from course_helpers.slide import nuclei_slide
 
-SOURCE = Path(__file__).parents[1] / "sources" / "05_tiled_nuclei_counting.md"
+SOURCE = ROOT / "sources" / "05_tiled_nuclei_counting.md"
 EXERCISES = lesson_5.EXERCISES
 SOLVED = (SOURCE.parents[1] / "notebooks" / "solutions" / f"{SOURCE.stem}.ipynb").read_text(encoding="utf-8")
 PICTURE = da.from_array(lesson_5.PICTURE, chunks=lesson_5.TILE)
@@ -28,9 +28,7 @@ def test_checks_use_what_the_lesson_uses():
     text = SOURCE.read_text(encoding="utf-8")
     assert f"\nTHRESHOLD = {lesson_5.THRESHOLD}\n" in text and f"\nSIGMA = {lesson_5.SIGMA}\n" in text
     assert "\npicture = nuclei_slide(seed=7)[638:1238, 2400:3300].rechunk(120)" in text
-    assert np.array_equal(
-        PICTURE.compute(), nuclei_slide(seed=7)[638:1238, 2400:3300].compute()
-    ) and PICTURE.chunksize == (120, 120)
+    assert np.array_equal(PICTURE, nuclei_slide(seed=7)[638:1238, 2400:3300]) and PICTURE.chunksize == (120, 120)
     assert f"largest nucleus: {lesson_5.LARGEST}  reach: 8 + 15 = 23  overlap: {lesson_5.OVERLAP}\\n" in SOLVED
     for name, total in {"sum over the tiles:": lesson_5.SUM_100, "whole image:       ": lesson_5.WHOLE}.items():
         assert re.search(rf"{name} {total}(\.0)?\\n", SOLVED)
@@ -65,9 +63,8 @@ def test_5_1_tells_each_part(line_of):
 
 @pytest.mark.parametrize("options", [{}, {"chunks": (500, 500)}], ids=str)
 def test_5_1_tells_what_a_map_declares(line_of, options):
-    assert "Map count_nuclei, which gives one number: chunks=(1, 1). Right so far: reason." in line_of(
-        "5.1", lazy_map(**options), "C"
-    )
+    line = line_of("5.1", lazy_map(**options), "C")
+    assert "Map count_nuclei, which gives one number: chunks=(1, 1). Right so far: reason." in line
 
 
 def by_regions(labels):

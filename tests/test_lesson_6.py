@@ -1,18 +1,18 @@
 """Lesson 6: what only it can say. Its exercises are tested in test_exercises.py, by their tables."""
 
 import re
-from pathlib import Path
 
 import dask.array as da
 import networkx
 import numpy as np
 import pytest
+from processes import ROOT
 from skimage.measure import label
 
 from course_helpers.exercises import lesson_6
 from course_helpers.objects import label_in_tiles, stitch_labels
 
-SOURCE = Path(__file__).parents[1] / "sources" / "06_objects_across_tiles.md"
+SOURCE = ROOT / "sources" / "06_objects_across_tiles.md"
 
 
 def test_checks_use_what_the_lesson_uses():

@@ -5,7 +5,6 @@ import os
 import re
 import time
 from functools import partial
-from pathlib import Path
 
 import dask
 import dask.array as da
@@ -13,10 +12,12 @@ import nbformat
 import numpy as np
 import psutil
 import pytest
-from conftest import hostile_answers
 from dask.distributed import Client, LocalCluster, futures_of
+from processes import ROOT
 from strangers import assert_only_keys_open, listening
+from test_cluster_script import in_this_process
 
+from conftest import hostile_answers
 from course_helpers.exercises import lesson_7
 from course_helpers.nuclei import seed_nuclei
 from course_helpers.objects import count_in_tiles
@@ -24,7 +25,7 @@ from course_helpers.slide import nuclei_slide
 from course_helpers.task_streams import example_streams
 from course_helpers.tiling import overlap_needed
 
-NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
+NOTEBOOKS = ROOT / "notebooks"
 SOURCE = (NOTEBOOKS.parent / "sources" / "07_scaling_out.md").read_text(encoding="utf-8")
 
 
@@ -34,15 +35,9 @@ def test_a_worker_killed_in_the_middle_costs_no_result_and_no_process_is_left(mo
     expected = count_map.compute(scheduler="threads")
     # By default a cluster gives a worker up that is not back within 15 seconds, which a busy computer may need.
     monkeypatch.setitem(dask.config.get("distributed.deploy"), "lost-worker-timeout", "10 minutes")
-    cluster = LocalCluster(
-        n_workers=2,
-        threads_per_worker=1,
-        memory_limit="1 GiB",
-        security=True,
-        host="127.0.0.1",
-        dashboard_address="127.0.0.1:0",
-        silence_logs=logging.CRITICAL,
-    )
+    here = {"host": "127.0.0.1", "dashboard_address": "127.0.0.1:0", "security": True}
+    workers = {"n_workers": 2, "threads_per_worker": 1, "memory_limit": "1 GiB"}
+    cluster = LocalCluster(**here, **workers, silence_logs=logging.CRITICAL)
     with cluster, Client(cluster) as client:
         processes = [psutil.Process(pid) for pid in client.run(os.getpid).values()]
         counting = client.persist(count_map)
@@ -94,14 +89,7 @@ def test_7_3_tells_who_goes_by_the_notebook(line_of):
 
 
 def test_7_3_data_sent_before_is_noticed(line_of):
-    cluster = LocalCluster(
-        processes=False,
-        n_workers=1,
-        threads_per_worker=1,
-        dashboard_address="127.0.0.1:0",
-        worker_dashboard_address="127.0.0.1:0",
-    )
-    with cluster, Client(cluster) as client:
+    with in_this_process() as cluster, Client(cluster) as client:
         line = line_of("7.3", lambda path: lesson_7.counted(path, read=lambda path: client.persist(da.from_zarr(path))))
     assert line.startswith("✗") and "sent to the cluster before" in line
 

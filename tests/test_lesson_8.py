@@ -1,17 +1,18 @@
 """Lesson 8: what only it can say. Its exercises are tested in test_exercises.py, by their tables."""
 
-from pathlib import Path
+import re
 
 import jupytext
 import numpy as np
 import pytest
+from processes import ROOT
 from scipy import ndimage as ndi
 from skimage.filters import threshold_otsu
 
 from course_helpers.exercises import lesson_8
 from course_helpers.image_files import open_image
 
-SOURCE = Path(__file__).parents[1] / "sources" / "08_your_own_image.md"
+SOURCE = ROOT / "sources" / "08_your_own_image.md"
 TEXT = " ".join(SOURCE.read_text(encoding="utf-8").split())
 MINUTES = 40  # of file A
 
@@ -21,9 +22,7 @@ def opened():
     """The files of exercise 8.1 as its cell writes them, opened."""
     values = {}
     for cell in jupytext.read(SOURCE).cells:
-        if cell.cell_type == "code" and (
-            cell.source.startswith("import tempfile") or "tifffile.imwrite" in cell.source
-        ):
+        if cell.cell_type == "code" and re.search(r"\Aimport tempfile|tifffile\.imwrite", cell.source):
             exec(cell.source, values)
     yield {name: open_image(f"{values['folder'].name}/{name}.tif") for name in values["files"]}
     values["folder"].cleanup()
@@ -94,10 +93,11 @@ def test_8_3_tells_that_a_tile_is_changed(line_of):
 
 def test_8_3_names_no_mistake_that_raises_the_same_for_another_reason(line_of):
     """Here, the counts end before the last level."""
-    line = line_of(
-        "8.3", lambda tiles: threshold_otsu(hist=(sum(map(lesson_8.counts_of, tiles))[:-1], lesson_8.LEVELS))
-    )
-    assert "empty sequence: your counts have one grey level here" in line
+
+    def one_count_less(tiles):
+        return threshold_otsu(hist=(sum(map(lesson_8.counts_of, tiles))[:-1], lesson_8.LEVELS))
+
+    assert "empty sequence: your counts have one grey level here" in line_of("8.3", one_count_less)
 
 
 @pytest.mark.parametrize("side, radius", [(16, 8), (40, 24), (72, 0)])

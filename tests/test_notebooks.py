@@ -3,7 +3,6 @@
 import builtins
 import re
 import symtable
-from pathlib import Path
 
 import jupytext
 import matplotlib.pyplot as plt
@@ -11,13 +10,14 @@ import nbformat
 import numpy as np
 import pytest
 import tifffile
+from processes import ROOT
 
 from course_helpers.exercises import numbers
 from course_helpers.nuclei import segment_nuclei
 from course_helpers.slide import render_nuclei
 from tools import build as builder
 
-NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
+NOTEBOOKS = ROOT / "notebooks"
 SOURCES = sorted((NOTEBOOKS.parent / "sources").glob("*.md"))
 LESSONS = builder.lessons()
 REMEDY = "Run: python course.py build"
@@ -166,33 +166,19 @@ def test_prose_does_not_talk_down(source):
     assert not found, found
 
 
-def own_tiff(folder, image):
-    tifffile.imwrite(folder / "own.tif", image, metadata={"axes": "CYX"}, compression="lzw")
-    return folder / "own.tif"
-
-
-def own_czi(folder, image):
-    writer = pytest.importorskip("pylibCZIrw.czi")
-    with writer.create_czi(str(folder / "own.czi")) as file:
-        for channel in range(2):
-            file.write(image[channel, ..., None], plane={"C": channel})
-        file.write_metadata("own")
-    return folder / "own.czi"
-
-
-@pytest.mark.parametrize("write", [own_tiff, own_czi])
-def test_the_first_page_counts_in_ones_own_file(write, tmp_path, monkeypatch):
+def test_the_first_page_counts_in_ones_own_file(tmp_path, monkeypatch):
     """Three lines are replaced, the channel is chosen, and the comparison with the truth is left out."""
     image = np.stack([np.zeros((300, 450)), render_nuclei((2000, 5000), window=np.s_[1500:1800, 4000:4450]) / 255])
     image = image.astype(np.float32)
-    paths = {"PATH": write(tmp_path, image), "STORE": tmp_path / "own.zarr", "TABLE": tmp_path / "own.csv"}
+    tifffile.imwrite(tmp_path / "own.tif", image, metadata={"axes": "CYX"}, compression="lzw")
     code = [cell.source for cell in code_cells(jupytext.read(builder.START)) if "true_nuclei((" not in cell.source]
     code = ["" if "imwrite" in cell else cell.replace("image.array", "image.array[1]") for cell in code]
     monkeypatch.setattr(plt, "show", plt.close)
-    values = {"__name__": "__main__"} | {name: str(path) for name, path in paths.items()}
+    names = {"PATH": "own.tif", "STORE": "own.zarr", "TABLE": "own.csv"}
+    values = {"__name__": "__main__"} | {name: str(tmp_path / file) for name, file in names.items()}
     exec("\n".join(code), values)
     found = segment_nuclei(image[1], values["THRESHOLD"], values["SIGMA"]).max()
-    assert len(paths["TABLE"].read_text().splitlines()) == 1 + found > 100
+    assert len((tmp_path / "own.csv").read_text().splitlines()) == 1 + found > 100
 
 
 def test_build_keeps_volatile_outputs_and_drops_widgets(tmp_path):
@@ -208,6 +194,5 @@ def test_build_keeps_volatile_outputs_and_drops_widgets(tmp_path):
     first = builder.solved_notebook(source)
     second = builder.solved_notebook(source, previous=first)
     assert builder.text(first) == builder.text(second)
-    assert builder.text(first) != builder.text(builder.solved_notebook(source))
     assert first.cells[2].outputs == [] and len(first.cells) == 3
     assert builder.learner_notebook(source).cells[3].source == "answer = ..."

@@ -8,8 +8,7 @@ from pathlib import Path
 import dask.array as da
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from random_images import for_any_seed
 from scipy import ndimage as ndi
 from skimage import io, measure, segmentation
 from skimage.morphology import local_maxima
@@ -53,8 +52,7 @@ def test_the_lectures_numbers_on_the_real_image(mitosis):
     assert count_nuclei(mitosis, 40, 2) == (349 + len(np.unique(left)) - 1) / 2 == 335.5
 
 
-@given(st.integers(0, 2**32 - 1))
-@settings(derandomize=True, deadline=None, max_examples=150)
+@for_any_seed(150)
 def test_the_blur_is_that_of_scipy_in_every_bit(seed):
     rng = np.random.default_rng(seed)
     shape, sigma = rng.integers(1, [40, 150, 3][: (axes := rng.integers(1, 4))]), rng.choice([0, 0.1, 1, 3.5, 12], axes)
@@ -66,8 +64,7 @@ def test_the_blur_is_that_of_scipy_in_every_bit(seed):
     assert blurred.dtype == precise and np.array_equal(blurred, expected)
 
 
-@given(st.integers(0, 2**32 - 1))
-@settings(derandomize=True, deadline=None, max_examples=150)
+@for_any_seed(150)
 def test_maxima_are_those_of_scikit_image(seed):
     rng = np.random.default_rng(seed)
     height = rng.integers(0, rng.integers(2, 6), rng.integers(1, 20, 2), np.int32)
@@ -78,8 +75,7 @@ def test_maxima_are_those_of_scikit_image(seed):
     assert np.array_equal(labels, ndi.label(maxima, np.ones((3, 3)))[0])
 
 
-@given(st.integers(0, 2**32 - 1))
-@settings(derandomize=True, deadline=None, max_examples=50)
+@for_any_seed(50)
 def test_distances_are_exact(seed):
     rng = np.random.default_rng(seed)
     mask = ndi.gaussian_filter(rng.random(rng.integers(1, 50, 2)), rng.uniform(0, 4)) > rng.uniform(0.4, 0.5)
@@ -108,18 +104,21 @@ def test_a_crowded_slide_is_the_same_for_every_chunk_size(chunks):
     assert count_in_tiles(segment, tiles, largest(whole) + reach, reach).compute().sum() == whole.max()
 
 
-@given(st.integers(12, 60), st.integers(20, 120), st.integers(20, 120))
-@settings(derandomize=True, deadline=None, max_examples=25)
-def test_seeds_are_exact_or_refused_when_the_reach_is_known(overlap, rows, cols):
-    image = render_nuclei(window=CROWDED)
-    seed = partial(seed_nuclei, threshold=30, sigma=1)
-    tiles = da.from_array(image, chunks=(rows, cols))
+@for_any_seed(25)
+def test_seeds_are_exact_or_refused_when_the_reach_is_known(seed):
+    rng, image, find = (
+        np.random.default_rng(seed),
+        render_nuclei(window=CROWDED),
+        partial(seed_nuclei, threshold=30, sigma=1),
+    )
+    overlap, seeds = int(rng.integers(12, 61)), find(image)
+    tiles = da.from_array(image, chunks=tuple(rng.integers(20, 121, 2).tolist()))
     try:
-        count = compute(count_in_tiles(seed, tiles, overlap, reach=12)).sum()
+        count = compute(count_in_tiles(find, tiles, overlap, reach=12)).sum()
     except OverlapError:
-        assert overlap < 12 + largest(seed(image))
+        assert overlap < 12 + largest(seeds)
     else:
-        assert count == seed(image).max()
+        assert count == seeds.max()
 
 
 def test_counts_come_close_to_the_truth_where_nuclei_lie_apart():
@@ -161,27 +160,10 @@ def test_nuclei_at_the_border_count_one_half():
     assert counts.shape == (2, 3) and counts.compute().tolist() == [[2, 2, 2]] * 2
 
 
-@pytest.mark.parametrize("function", [segment_nuclei, seed_nuclei, count_nuclei])
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ((np.zeros((3, 3, 3)), 1), "3-D float64, but must be one plane"),
-        ((np.ma.zeros((3, 3)), 1), "without a mask"),
-        ((np.full((3, 3), np.nan), 1), "NaN"),
-        ((np.full((3, 3), np.inf), 1), "infinity"),
-        ((np.zeros((3, 3)), np.nan), "threshold is nan, but must be a finite number"),
-        ((np.zeros((3, 3)), 1, -1), "sigma is -1, but must be a finite number from 0"),
-    ],
-)
-def test_wrong_arguments_to_find_nuclei(function, arguments, message):
-    with pytest.raises((TypeError, ValueError), match=message):
-        function(*arguments)
-
-
-@given(st.integers(0, 2**32 - 1), st.sampled_from(["u1", ">u2", "u4", ">i8", "u8", ">f4", "f8"]))
-@settings(derandomize=True, deadline=None, max_examples=40)
-def test_nuclei_do_not_depend_on_how_grey_values_are_stored(seed, dtype):
+@for_any_seed(40)
+def test_nuclei_do_not_depend_on_how_grey_values_are_stored(seed):
     rng = np.random.default_rng(seed)
+    dtype = rng.choice(["u1", ">u2", "u4", ">i8", "u8", ">f4", "f8"])
     image = (200 * ndi.gaussian_filter(rng.random(rng.integers(1, 50, 2)), 2)).astype(np.uint8)
     for function in (segment_nuclei, seed_nuclei, count_nuclei):
         assert np.array_equal(function(image.astype(dtype), 100, 2), function(image, 100, 2))

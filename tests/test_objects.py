@@ -494,21 +494,6 @@ def test_on_zarr_and_on_a_cluster_of_processes(tmp_path):
 TILES = da.zeros((20, 20), chunks=10)
 
 
-@pytest.mark.parametrize("function", [count_in_tiles, cut_in_tiles, label_in_tiles, measure_in_tiles])
-@pytest.mark.parametrize(
-    ("arguments", "error", "message"),
-    [
-        ((TILES, label_mask, 3), TypeError, "image is of type function, but must be a dask array"),
-        ((label_mask, TILES[TILES[:, 0] > 0], 3), ValueError, "known chunks"),
-        ((label_mask, TILES, -1), ValueError, "overlap is -1, but must be a whole number from 0"),
-        ((label_mask, TILES, (3, 3, 3)), ValueError, "overlap is .* or 2: one for every axis"),
-    ],
-)
-def test_wrong_arguments_are_refused_at_once(function, arguments, error, message):
-    with pytest.raises(error, match=message):
-        function(*arguments)
-
-
 count, label = partial(count_in_tiles, label_mask, TILES, 3), partial(label_in_tiles, label_mask, TILES, 3)
 no_table = "once, from 1 and sorted"
 
@@ -537,7 +522,7 @@ no_table = "once, from 1 and sorted"
         (lambda: stitch_labels(TILES.astype(int) - 1).compute(), ValueError, "labels hold -1, but must be 0 or more"),
     ],
 )
-def test_other_wrong_arguments(call, error, message):
+def test_what_does_not_fit_is_refused(call, error, message):
     with pytest.raises(error, match=message):
         call()
 

@@ -6,7 +6,6 @@ import re
 from dataclasses import replace
 from functools import partial
 from itertools import permutations
-from pathlib import Path
 
 import dask.array as da
 import jupytext
@@ -15,6 +14,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import tifffile
+from processes import ROOT
 from random_images import for_any_seed, random_chunks
 from scipy import ndimage as ndi
 from test_image_files import REAL
@@ -91,20 +91,8 @@ def test_summed_histogram_counts_every_pixel_once(seed):
     width = levels[1] - levels[0]
     if dtype.kind != "f" and dtype.itemsize <= 2:
         assert width == 1 and (levels[0], levels[-1]) == (np.iinfo(dtype).min, np.iinfo(dtype).max)
-    found = np.repeat(levels, counts)
-    assert np.all(
-        abs(found - np.sort(pixels, axis=None).astype(float))
-        <= (0 if width == 1 and dtype.kind != "f" else 0.501 * width)
-    )
-
-
-def test_what_has_no_histogram_is_refused():
-    for pixels in (np.zeros((2, 2), bool), np.zeros((2, 2), complex), np.zeros((0, 2))):
-        with pytest.raises(TypeError, match="but must hold pixels"):
-            summed_histogram(da.from_array(pixels))
-    for wrong in (np.nan, np.inf):
-        with pytest.raises(ValueError, match="but must be finite"):
-            summed_histogram(da.from_array(np.array([0, 1, wrong]), chunks=1))
+    error = np.abs(np.repeat(levels, counts) - np.sort(pixels, axis=None).astype(float))
+    assert error.max() <= (0 if width == 1 and dtype.kind != "f" else 0.501 * width)
 
 
 @for_any_seed(20)
@@ -117,8 +105,6 @@ def test_means_in_objects_are_those_of_the_whole(seed):
     names = [name for name in np.unique(labels) if name]
     assert found.index.tolist() == names
     assert np.allclose(found, [pixels[labels == name].mean() for name in names])
-    with pytest.raises(ValueError, match="but must have that of labels"):
-        mean_in_objects(tiles[0], tiles[1][None])
 
 
 # --- blobs ---
@@ -159,14 +145,9 @@ def test_each_blob_has_one_spot_and_each_spot_one_blob():
     assert all(ndi.label(labels == number)[1] == 1 for number in range(1, labels.max() + 1))
 
 
-def test_blobs_of_nothing_and_of_wrong_arguments():
+def test_nothing_gives_no_blobs():
     assert segment_blobs(np.zeros((0, 5)), 0, 1, 1).shape == (0, 5)
     assert not segment_blobs(np.full((4, 5), 7, np.uint8), 7, 1, 1).any()
-    wrong = [(np.zeros((4, 4), bool), 0, 1, 1), (np.full((4, 4), np.nan), 0, 1, 1), (np.zeros((4, 4)), "a", 1, 1)]
-    wrong += [(np.zeros((4, 4)), 0, (1, 1, 1), 1), (np.zeros((4, 4)), 0, 1, -1), (da.zeros((4, 4)), 0, 1, 1)]
-    for arguments in wrong:
-        with pytest.raises((TypeError, ValueError), match="but must be"):
-            segment_blobs(*arguments)
 
 
 @pytest.mark.skipif(not REAL.is_dir(), reason="COURSE_TEST_IMAGES is not set: no folder with real images")
@@ -236,7 +217,7 @@ def test_checksum_of_a_folder_notices_every_change(tmp_path):
 
 # --- the lesson on one's own file ---
 
-LESSON = Path(__file__).parents[1] / "sources" / "08_your_own_image.md"
+LESSON = ROOT / "sources" / "08_your_own_image.md"
 OWN = {
     "ZCYX": ("u1", {"Z": 1.5, "Y": 0.5, "X": 0.5}),
     "TYX": ("u2", {"Y": 0.5, "X": 0.5}),
@@ -259,14 +240,9 @@ def run_core(path, values):
     """Run the core of the lesson with another file, without what draws the recording, exercises and truth."""
     cells = [cell for cell in builder.parts(jupytext.read(LESSON).cells)[0] if cell.cell_type == "code"]
     for cell in cells:
-        if {"stub", "solution"} & set(builder.tags(cell)) or re.search(
-            r"\.check\(|tifffile\.imwrite|true_stack_nuclei\(", cell.source
-        ):
-            continue
-        code = cell.source
-        if code.startswith("PATH"):
-            code = re.sub("PATH = .*", f"PATH = {str(path)!r}", code)
-        exec(code, values)
+        left_out = re.search(r"\.check\(|tifffile\.imwrite|true_stack_nuclei\(", cell.source)
+        if not left_out and not {"stub", "solution"} & set(builder.tags(cell)):
+            exec(re.sub("^PATH = .*", f"PATH = {str(path)!r}", cell.source), values)
 
 
 @pytest.mark.parametrize("axes", OWN)
@@ -286,7 +262,5 @@ def test_the_lesson_measures_ones_own_file(axes, tmp_path, monkeypatch):
     expected = [ndi.mean(channel[t], labels[t], n) for t, n in zip(found["time"], found["label"])]
     assert np.allclose(found["marker"], expected)
     record = json.loads((results / "record.json").read_text(encoding="utf-8"))
-    assert record["settings"]["objects"] == len(found) and set(record["results"]) == {
-        "nuclei.csv",
-        "recording.ome.zarr",
-    }
+    assert record["settings"]["objects"] == len(found)
+    assert set(record["results"]) == {"nuclei.csv", "recording.ome.zarr"}

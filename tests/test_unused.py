@@ -2,26 +2,25 @@
 
 import ast
 import re
-from pathlib import Path
 
 import jupytext
 import pytest
+from processes import ROOT
 
-COURSE = Path(__file__).parents[1]
-CHECKS = sorted((COURSE / "course_helpers" / "exercises").glob("*.py"))
-HELPERS = sorted(set((COURSE / "course_helpers").rglob("*.py")) - set(CHECKS))
+CHECKS = sorted((ROOT / "course_helpers" / "exercises").glob("*.py"))
+HELPERS = sorted(set((ROOT / "course_helpers").rglob("*.py")) - set(CHECKS))
 
 
 def users():
     """The code of all users: each lesson, the calls that its text shows, each module of checks, the script."""
-    for lesson in sorted((COURSE / "sources").glob("*.md")):
+    for lesson in sorted((ROOT / "sources").glob("*.md")):
         cells = jupytext.read(lesson).cells
         code = "\n".join(cell.source for cell in cells if cell.cell_type == "code")
         yield re.sub(r"(?m)^(\s*)[%!].*$", r"\1pass", code)  # magics are no Python
         text = "\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
         for call, name in re.findall(r"`((\w+)\([^`]+=[^`]+\))`", text):
             yield f"from course_helpers import {name}\n{call}"  # some lesson has imported it
-    for path in [*CHECKS, COURSE / "notebooks" / "count_on_cluster.py"]:
+    for path in [*CHECKS, ROOT / "notebooks" / "count_on_cluster.py"]:
         yield path.read_text(encoding="utf-8")
 
 
@@ -81,9 +80,8 @@ def unused(helper, found):
             yield node.name
         elif isinstance(node, ast.FunctionDef):
             names = [argument.arg for argument in node.args.args]
-            optional = names[len(names) - len(node.args.defaults) :] + [
-                argument.arg for argument in node.args.kwonlyargs
-            ]
+            optional = names[len(names) - len(node.args.defaults) :]
+            optional += [argument.arg for argument in node.args.kwonlyargs]
             for name in optional:
                 if not {(node.name, name), (node.name, (names + optional).index(name))} & found:
                     yield f"{node.name}({name}=)"
@@ -126,11 +124,6 @@ def test_what_nobody_uses_is_found():
     assert left(start + "partial(shrink, image, 3)()") == ["shrink(mode=)", "grow", "loop(steps=)", "Left"]
     table = "Function(right=shrink, mistakes={'too small.': {'factor': 3, 'mode': 'max'}})"
     assert left(start + table) == ["grow", "loop(steps=)", "Left"]
-    assert left("from course_helpers import scales\nscales.grow(image)") == [
-        "Error",
-        "shrink",
-        "grow(factor=)",
-        "loop",
-        "Left",
-    ]
+    module = "from course_helpers import scales\nscales.grow(image)"
+    assert left(module) == ["Error", "shrink", "grow(factor=)", "loop", "Left"]
     assert "grow" in left(start + "def grow(): ...\ngrow()"), "a function of the lesson itself is none of the helpers"
