@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import hostile_answers
 from every_exercise import answers_of, every_exercise, form_of, mistakes_of, with_part
+from hostile import hostile_answers
 
 from course_helpers.exercises import exercise
 from course_helpers.exercises.form import Function, Parts, seen

@@ -13,11 +13,11 @@ import numpy as np
 import psutil
 import pytest
 from dask.distributed import Client, LocalCluster, futures_of
+from hostile import hostile_answers
 from processes import ROOT
 from strangers import assert_only_keys_open, listening
 from test_cluster_script import in_this_process
 
-from conftest import hostile_answers
 from course_helpers.exercises import lesson_7
 from course_helpers.nuclei import seed_nuclei
 from course_helpers.objects import count_in_tiles
