@@ -27,8 +27,8 @@ def claim(what, against, ratio, aim):
 def print_claims():
     """Print all lines: the ratio that was measured beside the one that is aimed at, such as ">= 6" or "<= 1.15"."""
     if CLAIMS:
-        print(f"\n## summary\n{'':56}{'against':32}{'ratio':>8}{'aim':>9}")
+        print(f"\n## summary\n{'':58}{'against':30}{'ratio':>8}{'aim':>9}")
     for what, against, ratio, aim in CLAIMS:
         sign, number = aim.split()
-        missed = "" if (ratio >= float(number)) == (sign == ">=") else "  missed"
-        print(f"{what:56}{against:32}{ratio:8.2f}{aim:>9}{missed}")
+        missed = "" if ratio == float(number) or (ratio > float(number)) == (sign == ">=") else "  missed"
+        print(f"{what:58}{against:30}{ratio:8.2f}{aim:>9}{missed}")

@@ -133,7 +133,7 @@ def print_stitching():
     from dask_image.ndmeasure import label
 
     print(
-        "\nStitching a mask (dask-image: with 16 tiles); milliseconds per tile, of which finding the labels of all tiles"
+        "\nStitching a mask (dask-image: with 16 tiles); milliseconds per tile, and finding labels, which is done twice"
     )
     print(f"{'tiles':>7}{'objects':>9}{'together':>10}{'labels':>8}{'ratio to dask-image':>21}")
     per_tile = {}
@@ -149,11 +149,11 @@ def print_stitching():
         both, alone, *other = best_times(ways, 2) / tiles.npartitions * 1e3
         ratio = f"{other[0] / both:21.1f}" if other else f"{'-':>21}"
         print(f"{tiles.npartitions:7d}{whole:9d}{both:10.2f}{alone:8.2f}{ratio}", flush=True)
-        per_tile[tiles.npartitions] = both - alone
+        per_tile[tiles.npartitions] = both, both - 2 * alone
         if other:
             claim("stitching, 16 tiles of 500", "dask-image", other[0] / both, ">= 10")
-    claim("stitching, ms per tile beyond finding labels", "10,000 tiles of 50", per_tile[10_000], "<= 0.5")
-    claim("stitching, time per tile, 10,000 tiles", "100 tiles", per_tile[10_000] / per_tile[100], "<= 1.15")
+    claim("stitching 10,000 tiles, ms per tile beyond finding labels", "(twice)", per_tile[10_000][1], "<= 0.5")
+    claim("stitching, time per tile, 10,000 tiles", "1600 tiles", per_tile[10_000][0] / per_tile[1600][0], "<= 1.15")
 
 
 def main():
