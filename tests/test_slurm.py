@@ -175,7 +175,7 @@ def test_a_run_ends_when_the_disk_is_full_and_is_exact_when_there_is_room_again(
 
 
 def test_workers_without_enough_memory_end_the_run(tmp_path):
-    options = ["--memory", "400MB", "--shape", "4000", "4000", "--tile", "4000", "4000"]
+    options = ["--memory", "400MB", "--shape", "6000", "6000", "--tile", "6000", "6000"]
     killed = ended(tmp_path / "counts.zarr", *SLURM, *options)
     assert killed.returncode == 1 and "Traceback" not in killed.stderr
     assert "0 of 1 parts are stored. Run this again, with more than --memory 400MB" in killed.stderr
