@@ -44,7 +44,7 @@ def segment_nuclei(image, threshold, sigma=3.5):
     # Pixels at equal distance are flooded in raster order. Left to the watershed, their order, and with it the outline
     # of a nucleus, would depend on the whole picture: tiles would disagree, however large their overlap is.
     order = np.arange(distance.size).reshape(distance.shape) - distance * float(distance.size)
-    return watershed(order, _label_maxima(distance), mask=distance > 0)
+    return watershed(order, label_maxima(distance), mask=distance > 0)
 
 
 def segment_blobs(image, threshold, outline_sigma, spot_sigma):
@@ -99,7 +99,7 @@ def seed_nuclei(image, threshold, sigma=3.5):
 
     Parameters, errors and the type of the result are those of `segment_nuclei`.
     """
-    return _label_maxima(_distance_in_nuclei(image, threshold, sigma))
+    return label_maxima(_distance_in_nuclei(image, threshold, sigma))
 
 
 def count_nuclei(image, threshold, sigma=3.5):
@@ -129,10 +129,3 @@ def _distance_in_nuclei(image, threshold, sigma):
     distance = np.empty(foreground.shape, np.int32)
     squared_distance(foreground, distance)
     return distance
-
-
-def _label_maxima(distance):
-    """Label the local maxima of the distance; a plateau, or plateaus that touch at corners, are one maximum."""
-    labels = np.empty(distance.shape, np.int32)
-    label_maxima(distance, labels)
-    return labels

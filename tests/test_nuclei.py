@@ -67,10 +67,10 @@ def test_the_blur_is_that_of_scipy_in_every_bit(seed):
 @for_any_seed(150)
 def test_maxima_are_those_of_scikit_image(seed):
     rng = np.random.default_rng(seed)
-    height = rng.integers(0, rng.integers(2, 6), rng.integers(1, 20, 2), np.int32)
-    height.flat[0] = 9  # where all pixels are equal, scikit-image finds none
-    labels = np.empty(height.shape, np.int32)
-    label_maxima(height, labels)
+    shape = rng.permutation(rng.integers((1, 2), 20))
+    height = rng.integers(0, rng.integers(2, 6), shape, np.int32)
+    height.flat[0] = 9  # where all pixels are equal, as in a picture of one, scikit-image finds none
+    labels = label_maxima(height)
     maxima = local_maxima(height, connectivity=1) & (height > 0)
     assert np.array_equal(labels, ndi.label(maxima, np.ones((3, 3)))[0])
 

@@ -1,24 +1,26 @@
 """The local maxima of a plane, labelled."""
 
+import numpy as np
 from numba import njit
 
-BESIDE = ((-1, 0), (0, -1), (0, 1), (1, 0), (-1, -1), (-1, 1), (1, -1), (1, 1))  # the last four touch at a corner
+NEIGHBOURS = ((-1, 0), (0, -1), (0, 1), (1, 0), (-1, -1), (-1, 1), (1, -1), (1, 1))  # the last four touch at a corner
 PEAK = -1  # a maximum without a number
 
 
 @njit(nogil=True, cache=True)
-def label_maxima(height, labels):
-    """Write the numbers of the local maxima above 0 into `labels`: 1 to n in raster order, elsewhere 0.
+def label_maxima(height):
+    """Return the numbers of the local maxima above 0: int32, 1 to n in raster order, elsewhere 0.
 
     The four neighbours of a maximum are not higher. A plateau of equal pixels is one if this holds for all of them.
     Maxima that touch at corners get the same number.
     """
+    labels = np.empty(height.shape, np.int32)
     _mark_peaks(height, labels)
     rows, cols = height.shape
     for row in range(rows):
         for col in range(cols):
             if labels[row, col] == PEAK:
-                for down, right in BESIDE[:4]:
+                for down, right in NEIGHBOURS[:4]:
                     y, x = min(max(row + down, 0), rows - 1), min(max(col + right, 0), cols - 1)
                     if labels[y, x] == 0 and height[y, x] == height[row, col]:  # which has a higher neighbour
                         _spread(0, row, col, labels, 4)
@@ -28,6 +30,7 @@ def label_maxima(height, labels):
             if labels[row, col] == PEAK:
                 count += 1
                 _spread(count, row, col, labels, 8)
+    return labels
 
 
 @njit(nogil=True, cache=True)
@@ -53,7 +56,7 @@ def _spread(number, row, col, labels, directions):
     while found:
         row, col = found.pop()
         for direction in range(directions):
-            y, x = row + BESIDE[direction][0], col + BESIDE[direction][1]
+            y, x = row + NEIGHBOURS[direction][0], col + NEIGHBOURS[direction][1]
             inside = 0 <= y < labels.shape[0] and 0 <= x < labels.shape[1]
             if inside and labels[y, x] == PEAK:
                 labels[y, x] = number
