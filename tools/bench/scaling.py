@@ -67,6 +67,11 @@ def compute_time(stream):
     return sum(part["stop"] - part["start"] for part in parts)
 
 
+def amdahl(serial, workers):
+    """How many times as fast so many workers should be."""
+    return 1 / (serial + (1 - serial) / workers)
+
+
 def print_speed_up(shape):
     """Speed-up over workers; Amdahl's prediction takes what one worker does not spend on tasks for the serial share."""
     count_map = count_in_tiles(SEEDS, nuclei_slide(shape, chunks=500), 38, reach=23)
@@ -84,17 +89,13 @@ def print_speed_up(shape):
         with get_task_stream(client) as stream:
             alone = seconds(run(1))
     serial = max(0, 1 - compute_time(stream) / alone)
-
-    def predicted_with(count):
-        return 1 / (serial + (1 - serial) / count)
-
     print(f"\nSpeed-up of counting {shape}, {count_map.size} tiles, on {cores} cores; share not divided: {serial:.1%}")
     print(f"Before, other programs used {busy:.0f} % of the cores; the prediction is for cores that are free")
     claim(
-        "counting with two worker processes", "Amdahl's prediction", times[0] / times[1] / predicted_with(2), ">= 0.7"
+        "counting with two worker processes", "Amdahl's prediction", times[0] / times[1] / amdahl(serial, 2), ">= 0.7"
     )
     for count, taken in zip(workers, times):
-        predicted = predicted_with(count)
+        predicted = amdahl(serial, count)
         note = "  (more workers than cores)" if count > cores else ""
         print(f"{count:3} workers: measured {times[0] / taken:5.2f}, predicted {predicted:5.2f}{note}")
 
