@@ -253,17 +253,8 @@ EXERCISES["2.2"] = Value(
         "your mask marks no pixel.": bands((), ()),
         "your mask marks every pixel.": ~bands((), ()),
         "rows and columns are swapped: the first number of chunks counts rows, the second one columns.": bands().T,
-        "these are the cuts of chunks=(128, 128). This task has other chunks.": bands(*[(128, 256, 384)] * 2),
-        "these are the cuts of chunks=(256, 256). This task has other chunks.": bands((256,), (256,)),
-        "this is the radius of sigma=3. Here sigma is another one.": bands(before=12, behind=12),
-        "you mark 2 lines on each side of a cut, as many as sigma. The filter looks further than one sigma.": bands(
-            before=2, behind=2
-        ),
         "you mark 8 lines on each side of a cut. The radius is 4 * sigma as a whole number: is it cut off or rounded?": bands(
             before=8, behind=8
-        ),
-        "you mark 18 lines on each side of a cut: the width of a band, which lies half before the cut, half behind.": bands(
-            before=18, behind=18
         ),
         "where two bands cross, your mask is False. A pixel that is close to two cuts may be wrong as well.": (
             bands(columns=()) ^ bands(rows=())
