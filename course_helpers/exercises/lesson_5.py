@@ -3,6 +3,7 @@
 import functools
 import math
 from dataclasses import replace
+from itertools import combinations
 from typing import NamedTuple
 
 import dask.array as da
@@ -511,43 +512,41 @@ class HalfBorder(Function):
         return max(forms, key=lambda form: sum(explained(form, {})))
 
 
-TWICE = "A nucleus across one kind of line is lost, one across the other kind is counted twice."
-ONE = "A nucleus across the other kind of line is counted twice."
-THREE = "A nucleus across one kind of line is not counted anywhere."
+LINES = {"upper": np.s_[0], "lower": np.s_[-1], "left": np.s_[:, 0], "right": np.s_[:, -1]}
+
+
+OPPOSITE = ("upper", "lower"), ("left", "right")
+OTHER_CHOICES = {  # numbers of borders, and what comes of them
+    0: "A nucleus across a line is counted twice.",
+    1: "A nucleus across one kind of line is counted twice.",
+    2: "A nucleus across one kind of line is lost, one across the other kind is counted twice.",
+    3: "A nucleus across one kind of line is not counted anywhere.",
+}
+
+
+def wrong_borders():
+    """A row for any choice of borders but two that meet."""
+    for number_of_borders, consequence in OTHER_CHOICES.items():
+        for names in OPPOSITE if number_of_borders == 2 else combinations(LINES, number_of_borders):
+            places = [LINES[name] for name in names]
+            yield (
+                f"of the four borders, this excludes {' and '.join(names) or 'none'}. {consequence}",
+                always(lambda labels, places=places: without(labels, *(labels[place] for place in places))),
+            )
+
+
 EXERCISES["5.3"] = HalfBorder(
     right=half_border,
     cases=label_tiles,
     given=in_words,
     reads=one_count,
     mistakes={
-        "this counts all labels, also those at every border.": always(without),
+        **dict(wrong_borders()),
         "this excludes all four borders: a nucleus that lies across a line is not counted anywhere.": always(
             lambda labels: without(labels, borders(labels), labels[0], labels[:, 0])
         ),
         "this is the mean of two counts. That is the other strategy.": always(
             lambda labels: (without(labels) + without(labels, borders(labels), labels[0], labels[:, 0])) / 2
-        ),
-        f"this excludes the upper and the lower border. {TWICE}": always(
-            lambda labels: without(labels, labels[0], labels[-1])
-        ),
-        f"this excludes the left and the right border. {TWICE}": always(
-            lambda labels: without(labels, labels[:, 0], labels[:, -1])
-        ),
-        f"this excludes the upper border only. {ONE}": always(lambda labels: without(labels, labels[0])),
-        f"this excludes the lower border only. {ONE}": always(lambda labels: without(labels, labels[-1])),
-        f"this excludes the left border only. {ONE}": always(lambda labels: without(labels, labels[:, 0])),
-        f"this excludes the right border only. {ONE}": always(lambda labels: without(labels, labels[:, -1])),
-        f"this excludes three borders, all but the upper one. {THREE}": always(
-            lambda labels: without(labels, borders(labels), labels[:, 0])
-        ),
-        f"this excludes three borders, all but the left one. {THREE}": always(
-            lambda labels: without(labels, borders(labels), labels[0])
-        ),
-        f"this excludes three borders, all but the lower one. {THREE}": always(
-            lambda labels: without(labels, labels[0], labels[:, 0], labels[:, -1])
-        ),
-        f"this excludes three borders, all but the right one. {THREE}": always(
-            lambda labels: without(labels, labels[0], labels[-1], labels[:, 0])
         ),
         "this subtracts the background, 0, as if it were a label.": way(
             lambda labels: without(labels) - np.unique(borders(labels)).size
@@ -575,9 +574,6 @@ EXERCISES["5.3"] = HalfBorder(
         "this relies on the largest label. But labels need not be numbered one after the other.": way(
             lambda labels: int(labels.max()) - without(labels) + kept(labels)
         ),
-        "this is the largest label that is left. But labels need not be numbered one after the other.": way(
-            lambda labels: np.where(remaining(labels), labels, 0).max()
-        ),
         "this joins labels that touch each other. Count the labels that are left; do not label a mask of them anew.": way(
             lambda labels: label(remaining(labels)).max()
         ),
@@ -586,9 +582,6 @@ EXERCISES["5.3"] = HalfBorder(
         ),
         "this counts the parts of labels. A label in two parts is one: count names.": way(
             lambda labels: label(np.where(remaining(labels), labels, 0)).max()
-        ),
-        "this subtracts half of the labels at your borders. Each of these is counted in another tile, as a whole.": way(
-            lambda labels: without(labels) - without(borders(labels)) / 2
         ),
         "these are the last row and column but one. Which pixels of a tile touch its border?": way(
             lambda labels: without(labels, labels[-2], labels[:, -2])
