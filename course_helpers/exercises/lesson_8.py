@@ -4,7 +4,6 @@ import re
 from math import ceil, floor, isclose, log10
 
 import numpy as np
-from scipy.ndimage import maximum_filter, uniform_filter
 from skimage.filters import threshold_otsu
 
 from course_helpers.exercises.form import Function, Parts, Value, array, entries, number, seen, told, whole_numbers
@@ -635,49 +634,15 @@ def ending(ends, begins=0):
     return from_windows(look)
 
 
-def filtered(method):
-    """A wrong function: whether a value in a tile is above the threshold after a filter, which gets the margin."""
-
-    def wrong(brightest, side, radius, threshold):
-        return tiles_with_signal(method(brightest, radius // FACTOR), side, 0, threshold)
-
-    return wrong
-
-
 def only_the_first(*case):
     found = tiles_with_signal(*case)
     found.flat[1:] = False
     return found
 
 
-def number_bright(brightest, first, last, radius, threshold):
-    return (brightest[max(first[0], 0) : last[0], max(first[1], 0) : last[1]] > threshold).sum()
-
-
-def in_rounded_window(brightest, first, last, radius, threshold):
-    """With windows whose corners are round."""
-    outside = [
-        np.maximum(np.maximum(low + radius - np.arange(size), np.arange(size) - (high - radius - 1)), 0)
-        for low, high, size in zip(first, last, brightest.shape)
-    ]
-    near = np.hypot(outside[0][:, None], outside[1]) <= radius
-    return bool((brightest[near] > threshold).any())
-
-
 def lost_at_the_end(brightest, side, *more):
     rows, columns = (size * FACTOR // side for size in brightest.shape)
     return tiles_with_signal(brightest, side, *more)[:rows, :columns]
-
-
-def shifted_at_the_end(brightest, side, radius, threshold):
-    """With a last tile that is as large as the others, and begins earlier."""
-    found = tiles_with_signal(brightest, side, radius, threshold)
-    step, margin = side // FACTOR, radius // FACTOR
-    for tile in np.ndindex(found.shape):
-        starts = [max(min(at * step, size - step), 0) for at, size in zip(tile, brightest.shape)]
-        window = tuple(slice(max(start - margin, 0), start + step + margin) for start in starts)
-        found[tile] = brightest[window].max() > threshold
-    return found
 
 
 def coarse_pictures():
@@ -738,18 +703,6 @@ EXERCISES["8.4"] = Function(
         "a tile that has the threshold as its brightest pixel is not above it.": {"exceeds": lambda: np.greater_equal},
         "this is by the sum. Many dark squares may exceed the threshold together.": {"look": lambda: np.sum},
         "this is by the mean. One small bright object vanishes in it.": {"look": lambda: np.mean},
-        "this is by the median. A small bright object vanishes in it.": {"look": lambda: np.median},
-        "this is by the darkest square of each window. One bright one is enough.": {"look": lambda: np.min},
-        "this is by means, one around each square. One small bright object vanishes in them.": filtered(
-            lambda brightest, margin: uniform_filter(brightest.astype(float), 2 * margin + 1)
-        ),
-        "the size of maximum_filter goes from end to end, with the square itself between two margins.": filtered(
-            lambda brightest, margin: maximum_filter(brightest, max(margin, 1))
-        ),
-        "this is True where anything is not above the threshold. Is anything above it?": {
-            "look": lambda: np.min,
-            "exceeds": lambda: np.less_equal,
-        },
         "the radius is in pixels of the image. How many squares of brightest is that?": {
             "radius": lambda radius: FACTOR * radius
         },
@@ -770,14 +723,10 @@ EXERCISES["8.4"] = Function(
             "before": (1, 0),
             "after": (1, 0),
         },
-        "you multiply side by 8. It is in pixels of the image, and a square of brightest has 8 of them along each axis.": {
-            "side": lambda side: FACTOR**2 * side
-        },
         "half of the radius is in it. It counts on each side of a tile.": {
             "radius": lambda radius: radius // FACTOR // 2 * FACTOR
         },
         "the radius is in it twice.": {"radius": lambda radius: 2 * radius},
-        "a whole tile further is looked at. How far does the blur look?": {"radius": lambda side: side},
         "one square too far is looked at. The end of a slice is not part of it.": ending(lambda last: last + 1),
         "the last square of the margin is missing below and to the right. The end of a slice is not part of it.": ending(
             lambda last: last - 1
@@ -798,11 +747,7 @@ EXERCISES["8.4"] = Function(
             ~tiles_with_signal(*case)
         ),
         "the last tiles are missing. Where side does not divide the image, one smaller tile is left.": lost_at_the_end,
-        "the last tiles begin too early. They begin where the ones before end, and are smaller.": shifted_at_the_end,
         "rows and columns of tiles are exchanged.": lambda *case: tiles_with_signal(*case).T,
-        "corners are cut off. A window is the tile and a margin on all sides, with its corners.": from_windows(
-            in_rounded_window
-        ),
         "all tiles are True. Is it the largest value of each window that you compare with threshold? (Any number but 0 counts as "
         "True.)": lambda *case: np.ones_like(tiles_with_signal(*case)),
         "all tiles get the same here: whether anything in the whole picture is bright.": lambda *case: np.full_like(
@@ -811,7 +756,6 @@ EXERCISES["8.4"] = Function(
         "these are the squares of brightest that exceed the threshold. One value for each tile is asked for.": (
             lambda brightest, side, radius, threshold: brightest > threshold
         ),
-        "these are numbers of bright squares. True or False is asked for: is there any?": from_windows(number_bright),
         "it has the dtype {kind}, and bool is asked for. False and True choose tiles, where numbers choose by position.": seen(
             lambda *case: tiles_with_signal(*case).astype(float),
             lambda found: found.dtype != bool and {"kind": found.dtype},
