@@ -81,21 +81,18 @@ EXERCISES["8.1"] = Parts(
                 "you multiply. A pixel covers less of the sample than its own size, the more the objective magnifies.": (
                     CAMERA * OBJECTIVE
                 ),
-                "this would be right for an objective of 10x.": CAMERA / 10,
-                "this would be right for an objective of 40x.": CAMERA / 40,
-                "this would be right for an objective of 100x.": CAMERA / 100,
-                "this is in nanometres. Micrometres are asked for.": 1000 * CAMERA / OBJECTIVE,
-                "this is in millimetres. Micrometres are asked for.": CAMERA / OBJECTIVE / 1000,
-                "this is in metres. Micrometres are asked for.": CAMERA / OBJECTIVE / 1e6,
+                "this would be right for an objective of {other:g}x.": seen(
+                    CAMERA / 40,
+                    lambda found: (
+                        found in [CAMERA / other for other in (4, 5, 10, 40, 60, 63, 100)] and {"other": CAMERA / found}
+                    ),
+                ),
                 "these are pixels per micrometre. Micrometres per pixel are asked for.": OBJECTIVE / CAMERA,
                 "this is the area of a pixel. Its side is asked for.": (CAMERA / OBJECTIVE) ** 2,
-                "you divide by the magnification twice.": CAMERA / OBJECTIVE**2,
-                "you subtract. An objective multiplies and divides.": one_of(OBJECTIVE - CAMERA, CAMERA - OBJECTIVE),
-                "you add. An objective multiplies and divides.": OBJECTIVE + CAMERA,
                 "this is rounded so much that all areas would be wrong by some per cent. Take three digits.": one_of(
                     0.33, 0.3
                 ),
-                "the digits are right. Where is the point?": seen(
+                "the digits are right. Where is the point, and is it in micrometres?": seen(
                     10 * CAMERA / OBJECTIVE,
                     lambda found, expected: found > 0 and isclose(log10(found / expected) % 1, 0, abs_tol=1e-3),
                 ),
