@@ -767,18 +767,14 @@ def without_haze(tiles, haze=None, each=darker, dtype="uint8"):
     return tiles.map_blocks(each, haze, dtype=dtype)
 
 
-def of_each_tile(number, dtype="uint8", each=darker):
+def of_each_tile(number):
     """A wrong answer: the haze of each tile alone."""
-    return lambda tiles: tiles.map_blocks(lambda tile: each(tile, number(tile)), dtype=dtype)
+    return lambda tiles: tiles.map_blocks(lambda tile: darker(tile, number(tile)), dtype="uint8")
 
 
 def each(function):
     """Another function of a tile for `without_haze`."""
     return {"each": lambda: function}
-
-
-def rounded_mean(tile):
-    return round(tile.mean())
 
 
 def mean_of_means(tiles):
@@ -835,7 +831,7 @@ EXERCISES["2.4"] = Plans(
         ),
         "the pixels are unchanged.": lambda tiles: tiles,
         "the haze is still the mean of each tile alone. It is one number for the whole image.": of_each_tile(
-            rounded_mean
+            lambda tile: round(tile.mean())
         ),
         "the mean is a plan as well, and round needs a number. Compute it before.": {
             "haze": lambda tiles: round(tiles.mean())
