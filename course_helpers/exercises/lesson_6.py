@@ -309,8 +309,7 @@ def tables():
         counts.flat[order[2]] = at_least + more
         table = one_table(random, counts, means, side)
         if more == 0:  # no nucleus may be left out of the right square: two of them are the ends of the table
-            row, column = divmod(order[2], grid[1])
-            inside = table.index[(table["centroid-0"] // side == row) & (table["centroid-1"] // side == column)]
+            inside = nuclei_in(divmod(order[2], grid[1]), table, side).index
             first, last = table.loc[inside[:1]], table.loc[inside[1:2]]
             table = pd.concat([first, table.drop(inside[:2]), last], ignore_index=True)
         yield table, side, at_least
@@ -321,8 +320,8 @@ def tables():
     counts, means = np.full((3, 6), 12), random.uniform(100, 160, (3, 6))
     means[1, 2] = 90
     table = one_table(random, counts, means, 250)
-    crumbs = (table["centroid-0"] // 250 == 2) & (table["centroid-1"] // 250 == 4) & (np.arange(len(table)) % 3 > 0)
-    table.loc[crumbs, "area"] = 7.0
+    inside = nuclei_in((2, 4), table, 250).index
+    table.loc[inside[inside % 3 > 0], "area"] = 7.0  # crumbs
     yield table, 250, 12
 
 
