@@ -513,21 +513,21 @@ class HalfBorder(Function):
 
 
 LINES = {"upper": np.s_[0], "lower": np.s_[-1], "left": np.s_[:, 0], "right": np.s_[:, -1]}
-
-
-OPPOSITE = ("upper", "lower"), ("left", "right")
-OTHER_CHOICES = {  # numbers of borders, and what comes of them
-    0: "A nucleus across a line is counted twice.",
-    1: "A nucleus across one kind of line is counted twice.",
-    2: "A nucleus across one kind of line is lost, one across the other kind is counted twice.",
-    3: "A nucleus across one kind of line is not counted anywhere.",
+WRONG_CHOICES = {
+    "A nucleus across a line is counted twice.": [()],
+    "A nucleus across one kind of line is counted twice.": list(combinations(LINES, 1)),
+    "A nucleus across one kind of line is lost, one across the other kind is counted twice.": [
+        ("upper", "lower"),
+        ("left", "right"),
+    ],
+    "A nucleus across one kind of line is not counted anywhere.": list(combinations(LINES, 3)),
 }
 
 
 def wrong_borders():
     """A row for any choice of borders but two that meet."""
-    for number_of_borders, consequence in OTHER_CHOICES.items():
-        for names in OPPOSITE if number_of_borders == 2 else combinations(LINES, number_of_borders):
+    for consequence, choices in WRONG_CHOICES.items():
+        for names in choices:
             places = [LINES[name] for name in names]
             yield (
                 f"of the four borders, this excludes {' and '.join(names) or 'none'}. {consequence}",
