@@ -180,7 +180,7 @@ EXERCISES["8.1"] = Parts(
 
 # --- 8.2: how far along which axis? ---
 
-AXES, SPATIAL = "TCZYX", "ZYX"
+AXES = "TCZYX"
 VOXEL, SIGMA, LONGEST = (2, 0.25, 0.25), 1, 12  # micrometres; a voxel along Z, Y, X
 
 
