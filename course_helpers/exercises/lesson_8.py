@@ -1,7 +1,8 @@
 """Exercises of lesson 8, "Measure your own image"."""
 
 import re
-from math import ceil, floor, isclose, log10
+from functools import partial
+from math import ceil, floor, isclose, log10, remainder
 
 import numpy as np
 from skimage.filters import threshold_otsu
@@ -20,6 +21,7 @@ def one_of(*answers):
 # --- 8.1: what do the files say? ---
 
 CAMERA, OBJECTIVE = 6.5, 20
+ROUNDED = 0.01  # so far off, as a part of it, a size of a pixel is the same
 SAID, TRUE_STEP = 0.5, 2  # micrometres, of file D: by the file along all axes, by the person along Z
 
 
@@ -59,6 +61,12 @@ def axes(right, mistakes):
     )
 
 
+def other_objective(found):
+    """The objective for which a size of a pixel would be right, if it is a common one."""
+    common = (other for other in (4, 5, 10, 40, 60, 63, 100) if isclose(found, CAMERA / other, rel_tol=ROUNDED))
+    return {"other": other} if (other := next(common, None)) else None
+
+
 EXERCISES["8.1"] = Parts(
     parts={
         "axes_a": axes(
@@ -74,27 +82,24 @@ EXERCISES["8.1"] = Parts(
         "pixel_b": Value(
             right=CAMERA / OBJECTIVE,
             reads=number,
-            same=lambda found, right: isclose(found, right, rel_tol=0.01),
+            same=partial(isclose, rel_tol=ROUNDED),
             mistakes={
                 "this is a pixel of the camera. In the sample it covers less, because the objective magnifies.": CAMERA,
                 "this is the magnification. How much of the sample does one pixel of the camera cover?": OBJECTIVE,
                 "you multiply. A pixel covers less of the sample than its own size, the more the objective magnifies.": (
                     CAMERA * OBJECTIVE
                 ),
-                "this would be right for an objective of {other:g}x.": seen(
-                    CAMERA / 40,
-                    lambda found: (
-                        found in [CAMERA / other for other in (4, 5, 10, 40, 60, 63, 100)] and {"other": CAMERA / found}
-                    ),
-                ),
+                "this would be right for an objective of {other}x.": seen(0.163, other_objective),
                 "these are pixels per micrometre. Micrometres per pixel are asked for.": OBJECTIVE / CAMERA,
                 "this is the area of a pixel. Its side is asked for.": (CAMERA / OBJECTIVE) ** 2,
                 "this is rounded so much that all areas would be wrong by some per cent. Take three digits.": one_of(
                     0.33, 0.3
                 ),
                 "the digits are right. Where is the point, and is it in micrometres?": seen(
-                    10 * CAMERA / OBJECTIVE,
-                    lambda found, expected: found > 0 and isclose(log10(found / expected) % 1, 0, abs_tol=1e-3),
+                    326,
+                    lambda found, expected: (
+                        found > 0 and abs(remainder(log10(found) - log10(expected), 1)) <= log10(1 + ROUNDED)
+                    ),
                 ),
                 "a size is above 0.": seen(-1, lambda found: found <= 0),
             },
