@@ -17,6 +17,7 @@ from test_objects import compute, largest, names_of
 from course_helpers._engine.blur import gaussian_blur
 from course_helpers._engine.distance import squared_distance
 from course_helpers._engine.maxima import label_maxima
+from course_helpers._engine.watershed import flood
 from course_helpers.nuclei import count_nuclei, seed_nuclei, segment_nuclei
 from course_helpers.objects import OverlapError, count_in_tiles, label_in_tiles, measure_in_tiles
 from course_helpers.slide import nuclei_slide, render_nuclei, true_nuclei
@@ -83,6 +84,17 @@ def test_distances_are_exact(seed):
     distance = np.empty(mask.shape, np.int32)
     squared_distance(mask, distance)
     assert np.array_equal(distance, np.rint(ndi.distance_transform_edt(mask) ** 2))
+
+
+@for_any_seed(50)
+def test_floods_like_scikit_image_when_no_two_pixels_are_equal(seed):
+    rng = np.random.default_rng(seed)
+    distance = rng.integers(0, rng.integers(2, 9), rng.integers(1, 30, 2), np.int32)
+    labels = np.where(distance > 0, rng.integers(1, 99, distance.shape) * (rng.random(distance.shape) < 0.05), 0)
+    order = np.arange(distance.size).reshape(distance.shape) - distance * float(distance.size)
+    expected = segmentation.watershed(order, labels, mask=distance > 0) if labels.any() else labels.copy()
+    flood(distance, labels := labels.astype(np.int32))
+    assert np.array_equal(labels, expected)
 
 
 @pytest.mark.parametrize(("threshold", "sigma"), [(20, 1), (30, 1), (30, 2), (25, 3.5), (12, 0)])
