@@ -17,14 +17,18 @@ def flood(distance, labels):
     their overlap is.
     """
     rows, cols = distance.shape
-    pixels = np.arange(rows * cols).reshape(rows, cols)
-    order = pixels - (distance.astype(np.int64) << 32)  # both in one number: the lower half is the pixel
-    queue = [order[row, col] for row, col in zip(*np.nonzero(labels))]
+    queue = [_order(distance, row, col) for row, col in zip(*np.nonzero(labels))]
     heapify(queue)
     while queue:
-        row, col = divmod(heappop(queue) & 0xFFFFFFFF, cols)
+        row, col = divmod(heappop(queue) & 0xFFFFFFFF, cols)  # the lower half of the number
         for down, right in NEIGHBOURS:
             y, x = row + down, col + right
             if 0 <= y < rows and 0 <= x < cols and distance[y, x] > 0 and labels[y, x] == 0:
                 labels[y, x] = labels[row, col]
-                heappush(queue, order[y, x])
+                heappush(queue, _order(distance, y, x))
+
+
+@njit(nogil=True, cache=True)
+def _order(distance, row, col):
+    """Return distance and place of a pixel in one number: the further from the background, the smaller."""
+    return row * distance.shape[1] + col - (np.int64(distance[row, col]) << 32)
