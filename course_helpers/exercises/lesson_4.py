@@ -287,16 +287,15 @@ def chunk_at(row, column, height, width):
     return np.s_[row * height : (row + 1) * height, column * width : (column + 1) * width]
 
 
-def damaged_chunks(path, steps=None, grid=None, first=0, only=Exception, skip=False, pixels=chunk_at):
+def damaged_chunks(path, grid=None, first=0, only=Exception, skip=False, pixels=chunk_at):
     """Places of the chunks that cannot be read, by reading one after the other; the arguments are for mistakes."""
     array = zarr.open_array(path, mode="r")
-    height, width = steps(array.chunks) if steps else array.chunks
-    rows, columns = grid(array) if grid else (-(-array.shape[0] // height), -(-array.shape[1] // width))
+    rows, columns = grid(array) if grid else array.cdata_shape
     found = []
     for row in range(first, rows):
         for column in range(first, columns):
             try:
-                array[pixels(row, column, height, width)]
+                array[pixels(row, column, *array.chunks)]
             except only:
                 found.append((row, column))
                 if skip:
@@ -321,30 +320,27 @@ def first_missing(found, path):
     return {"missing": missing[0]} if missing else None
 
 
-def first_missed(found, expected):
+def pixels_of(place, path):
+    """Which pixels a chunk holds, in words."""
+    array = zarr.open_array(path, mode="r")
+    firsts = [at * size for at, size in zip(place, array.chunks)]
+    lasts = [min(first + size, side) - 1 for first, size, side in zip(firsts, array.chunks, array.shape)]
+    return "rows {} to {} and columns {} to {}".format(firsts[0], lasts[0], firsts[1], lasts[1])
+
+
+def first_missed(found, expected, path):
     missed = sorted(set(expected) - set(found))
-    return {"missed": missed[0], "count": len(set(expected) & set(found)), "all": len(expected)} if missed else None
+    count = {"count": len(expected) - len(missed), "all": len(expected)}
+    return {"missed": missed[0], "pixels": pixels_of(missed[0], path), **count} if missed else None
 
 
-def first_extra(found, expected):
+def first_extra(found, expected, path):
     extra = sorted(set(found) - set(expected))
-    return {"extra": extra[0]} if extra else None
-
-
-def reaches_into_next(found, expected):
-    """An extra chunk before a damaged one, if all extra ones are."""
-    extra = sorted(set(found) - set(expected))
-    nexts = [
-        [place for place in expected if place != at and all(0 <= n - m <= 1 for m, n in zip(at, place))] for at in extra
-    ]
-    return {"extra": extra[0], "next": nexts[0][0]} if extra and all(nexts) else None
-
-
-def none_beyond(found, expected):
-    """The last row and column in an answer, if it lacks what lies beyond them, and nothing else."""
-    last = tuple(map(max, zip(*found))) if found else ()
-    within = [place for place in expected if all(at <= end for at, end in zip(place, last))]
-    return {"row": last[0], "column": last[1]} if last and found == within != expected else None
+    if not extra:
+        return None
+    if extra[0] not in places_of(path):
+        return {"extra": extra[0], "state": f"does not exist: the grid has {zarr.open_array(path).cdata_shape} of them"}
+    return {"extra": extra[0], "state": f"can be read. It holds {pixels_of(extra[0], path)}"}
 
 
 def in_words(path):
@@ -375,43 +371,11 @@ EXERCISES["4.3"] = Function(
         "chunks are counted from 0. Are your places one too large?": (
             lambda path: [(row + 1, column + 1) for row, column in damaged_chunks(path)]
         ),
-        "you take the height of a chunk for its width as well.": {"steps": lambda: lambda chunks: (chunks[0],) * 2},
-        "you take the width of a chunk for its height as well.": {"steps": lambda: lambda chunks: (chunks[1],) * 2},
-        "you go through as many columns as there are rows of chunks. Are grids square?": {
-            "grid": lambda: lambda array: (array.cdata_shape[0],) * 2
-        },
-        "you go through as many rows as there are columns of chunks. Are grids square?": {
-            "grid": lambda: lambda array: (array.cdata_shape[1],) * 2
-        },
-        "your function returns after the first row of chunks. Does its loop go on?": lambda path: [
-            place for place in damaged_chunks(path) if place[0] == 0
-        ],
-        "only the last row of chunks is in your list. Does each row begin with an empty one?": lambda path: [
-            place for place in damaged_chunks(path) if place[0] == places_of(path)[-1][0]
-        ],
         "these are the chunks that can be read. Those that raise an error are asked for.": lambda path: sorted(
             set(places_of(path)) - set(damaged_chunks(path))
         ),
-        "you read a whole row of chunks at a time. Read each chunk on its own.": {
-            "pixels": lambda: lambda *place: chunk_at(*place)[0]
-        },
-        "you read a whole column of chunks at a time. Read each chunk on its own.": {
-            "pixels": lambda: lambda *place: (slice(None), chunk_at(*place)[1])
-        },
-        "you read the pixels at the places of chunks. Chunk (row, column) begins at pixel (row * height, column * width).": {
-            "pixels": lambda: lambda row, column, *size: (row, column)
-        },
-        "your pieces begin at pixel (row, column). Chunk (row, column) begins at (row * height, column * width).": {
-            "pixels": lambda: lambda row, column, height, width: np.s_[row : row + height, column : column + width]
-        },
-        "your pieces are larger than the chunks of this array. Take their size from its .chunks.": {
-            "steps": lambda: lambda chunks: (100, 100)
-        },
         "your list is always empty. Is each chunk read? A slice of a dask array is none before .compute().": (
             lambda path: []
-        ),
-        ".chunks of a dask array are the sizes of all its chunks. That of zarr.open_array is the size of one.": seen(
-            lambda path: 9 // da.from_zarr(path).chunks[0], lambda error: "'int' and 'tuple'" in error
         ),
         "path is the place of the array, and no text. Hand it to zarr.open_array as it is.": seen(
             lambda path: path + "/a", lambda error: "Path' and 'str'" in error
@@ -422,19 +386,12 @@ EXERCISES["4.3"] = Function(
         "chunk {missing} is missing, not damaged. It can be read: it gives the fill value.": seen(
             lambda path: [*damaged_chunks(path), *missing_chunks(path)], first_missing
         ),
-        "chunk {extra} can be read, chunk {next} beside it cannot. Is your slice a pixel too long?": seen(
+        "chunk {extra} {state}. Which pixels does your function read for it?": seen(
             {"pixels": lambda: lambda *place: tuple(slice(at.start, at.stop + 1) for at in chunk_at(*place))},
-            reaches_into_next,
+            first_extra,
         ),
-        "chunk {extra} is no damaged one. Where do the sizes in your function come from?": seen(
-            lambda path: [*damaged_chunks(path), (0, 5)], first_extra
-        ),
-        "none in your list is beyond row {row} and column {column} of the grid. Take its size from .shape and .chunks.": seen(
-            {"grid": lambda: lambda array: (10, 10)}, none_beyond
-        ),
-        "{count} of {all} damaged chunks are in your list. Chunk {missed} is one that is not.": seen(
-            lambda path: damaged_chunks(path)[::3], first_missed
-        ),
+        "{count} of {all} damaged chunks are in your list. Chunk {missed} is not: {pixels} cannot be read. Do your loops come to "
+        "it, and read just these?": seen({"grid": lambda: lambda array: (10, 10)}, first_missed),
     },
     also_right=(lambda path: set(damaged_chunks(path)), lambda path: np.array(damaged_chunks(path)).reshape(-1, 2)),
     praise="You found every damaged chunk in {count} stores.",
