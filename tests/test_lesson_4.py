@@ -56,11 +56,6 @@ def test_4_2_expects_what_a_store_counts(chunks):
     assert costs["window"] == len(chunks_counted(lesson_4.MOVIE, chunks, window))
 
 
-def test_4_2_tries_rows_and_columns_apart(line_of):
-    """With these chunks, no window that begins at (i, i) lies across four of them, but others do."""
-    assert "where a window lies across chunks" in line_of("4.2", (4, 32, 511))
-
-
 scan = np.ones((4000, 5000), np.uint8)
 
 
