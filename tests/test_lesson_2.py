@@ -15,8 +15,3 @@ def test_2_2_expects_what_noise_shows():
         tiled = da.from_array(noise, chunks=lesson_2.CHUNKS).map_blocks(gaussian, sigma=lesson_2.SIGMA, dtype=float)
         wrong |= np.abs(tiled.compute() - gaussian(noise, sigma=lesson_2.SIGMA)) > 1e-12
     assert np.array_equal(wrong, lesson_2.bands())
-
-
-def test_2_1_tells_the_axis_along_which_a_leftover_is_wrong(line_of):
-    calls = [(0, 0), *[(200, 300), (200, 112)] * 2, (112, 300), (112, 112)]
-    assert "from edge to edge, your tiles have 412 columns together" in line_of("2.1", calls)
