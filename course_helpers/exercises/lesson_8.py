@@ -7,7 +7,7 @@ from math import ceil, floor, isclose, log10, remainder
 import numpy as np
 from skimage.filters import threshold_otsu
 
-from course_helpers.exercises.form import Function, Parts, Value, array, entries, number, seen, told, whole_numbers
+from course_helpers.exercises.form import Function, Parts, Value, array, entries, number, seen, whole_numbers
 from course_helpers.exercises.running import Wrong, names_used
 
 EXERCISES = {}
@@ -588,58 +588,28 @@ EXERCISES["8.3"] = Function(
 FACTOR = 8
 
 
-def tiles_with_signal(brightest, side, radius, threshold, look=np.max, exceeds=np.greater, before=(1, 1), after=(1, 1)):
-    """Whether something in a tile or within the radius exceeds the threshold; `before` and `after` scale it along each axis."""
+def tiles_with_signal(brightest, side, radius, threshold, look=np.max, exceeds=np.greater):
+    """Whether something in a tile or within the radius exceeds the threshold; the last arguments are for mistakes."""
     side, radius = side / FACTOR, radius / FACTOR
     found = np.zeros([ceil(size / side) for size in brightest.shape], bool)
     for tile in np.ndindex(found.shape):
-        window = tuple(
-            slice(int(max(at * side - less * radius, 0)), ceil((at + 1) * side + more * radius))
-            for at, less, more in zip(tile, before, after)
-        )
+        window = tuple(slice(int(max(at * side - radius, 0)), ceil((at + 1) * side + radius)) for at in tile)
         found[tile] = exceeds(look(brightest[window]), threshold)
     return found
 
 
 def from_windows(make):
-    """A wrong function: what `make` gives for the picture, where each window begins (perhaps below 0) and ends, and more."""
+    """A wrong function: what `make` gives for the pixels of each window, whose slices may begin below 0."""
 
     def wrong(brightest, side, radius, threshold):
         shape = [ceil(size * FACTOR / side) for size in brightest.shape]
         side, radius = side // FACTOR, radius // FACTOR
         windows = (
-            ([n * side - radius for n in tile], [(n + 1) * side + radius for n in tile]) for tile in np.ndindex(*shape)
+            tuple(slice(n * side - radius, (n + 1) * side + radius) for n in tile) for tile in np.ndindex(*shape)
         )
-        return np.array([make(brightest, *window, radius, threshold) for window in windows]).reshape(shape)
+        return np.array([make(brightest[window], threshold) for window in windows]).reshape(shape)
 
     return wrong
-
-
-def from_end(brightest, first, last, radius, threshold):
-    """With slices that begin below 0."""
-    return bool((brightest[first[0] : last[0], first[1] : last[1]] > threshold).any())
-
-
-def empty_maximum(brightest, first, last, radius, threshold):
-    return bool(brightest[first[0] : last[0], first[1] : last[1]].max() > threshold)
-
-
-def ending(ends, begins=0):
-    """With windows that end where `ends` says, and begin no earlier than `begins`; None where one is empty."""
-
-    def look(brightest, first, last, radius, threshold):
-        begin = np.maximum(first, begins)
-        known = {"first": first, "last": last, "begin": begin, "radius": radius, "shape": brightest.shape}
-        end = told(ends, {name: np.array(value) for name, value in known.items()})
-        return None if (end <= begin).any() else from_end(brightest, begin, end, radius, threshold)
-
-    return from_windows(look)
-
-
-def only_the_first(*case):
-    found = tiles_with_signal(*case)
-    found.flat[1:] = False
-    return found
 
 
 def lost_at_the_end(brightest, side, *more):
@@ -669,7 +639,7 @@ def coarse_pictures():
     yield picture(8, 8), 32, 8, 2000
 
 
-def about_tile(brightest, side, threshold, found, expected):
+def about_tile(brightest, side, radius, threshold, found, expected):
     """A sentence about the first tile where an answer is another, and the bright square that is nearest to it."""
     row, column = tile = np.argwhere(found != expected)[0]
     begin = tile * side // FACTOR
@@ -681,8 +651,12 @@ def about_tile(brightest, side, threshold, found, expected):
     away, at = min(zip(squares.tolist(), map(tuple, bright.tolist())))
     far = f"{away} square{'s' * (away > 1)} away from it" if away else "in it"
     if found[row, column]:
-        return f"{says}the nearest value above threshold is brightest[{at[0]}, {at[1]}], {far}."
-    return f"{says}brightest[{at[0]}, {at[1]}] is {brightest[at]}, and lies {far}."
+        says += f"the nearest value above threshold is brightest[{at[0]}, {at[1]}], {far}"
+    else:
+        says += f"brightest[{at[0]}, {at[1]}] is {brightest[at]}, and lies {far}"
+    firsts, lasts = np.maximum(begin - radius // FACTOR, 0), begin + (side + radius) // FACTOR
+    window = ", ".join(f"{first}:{last}" for first, last in zip(firsts, np.minimum(lasts, brightest.shape)))
+    return f"{says}. The window of this tile is brightest[{window}]. Is it what your function looks at?"
 
 
 EXERCISES["8.4"] = Function(
@@ -694,9 +668,9 @@ EXERCISES["8.4"] = Function(
     share=1,  # few tiles are True, so that different mistakes often give the same
     mistakes={
         "a window is empty. Where do its slices begin and end? (Below 0, Python counts from the end. max(..., 0) prevents "
-        "that.)": raising(from_windows(empty_maximum), "zero-size array"),
+        "that.)": raising(from_windows(lambda pixels, threshold: pixels.max() > threshold), "zero-size array"),
         "at the upper or left edge, a slice begins below 0, and Python counts that from the end. Begin at max(..., 0).": (
-            from_windows(from_end)
+            from_windows(lambda pixels, threshold: (pixels > threshold).any())
         ),
         "slices, ranges and shapes need whole numbers. / gives a float; // divides and leaves out the rest.": raising(
             lambda brightest, side, *more: brightest[: side / FACTOR], "slice indices|'float' object"
@@ -711,50 +685,11 @@ EXERCISES["8.4"] = Function(
         "the side is in pixels of the image. How many squares of brightest is that?": {
             "side": lambda side: FACTOR * side
         },
-        "side and radius are in pixels of the image. How many squares of brightest are they?": {
-            "side": lambda side: FACTOR * side,
-            "radius": lambda radius: FACTOR * radius,
-        },
-        "the radius is in it below and to the right of a tile. What about above and to the left?": {"before": (0, 0)},
-        "the radius is in it above and to the left of a tile. What about below and to the right?": {"after": (0, 0)},
-        "the radius is in it along columns. What about rows, above and below a tile?": {
-            "before": (0, 1),
-            "after": (0, 1),
-        },
-        "the radius is in it along rows. What about columns, to the left and right of a tile?": {
-            "before": (1, 0),
-            "after": (1, 0),
-        },
-        "half of the radius is in it. It counts on each side of a tile.": {
-            "radius": lambda radius: radius // FACTOR // 2 * FACTOR
-        },
-        "the radius is in it twice.": {"radius": lambda radius: 2 * radius},
-        "one square too far is looked at. The end of a slice is not part of it.": ending(lambda last: last + 1),
-        "the last square of the margin is missing below and to the right. The end of a slice is not part of it.": ending(
-            lambda last: last - 1
-        ),
-        "the margin is missing below and to the right. Count where a window ends from the tile, not from where the window "
-        "begins.": ending(lambda begin, first, last, radius: begin + last - first - radius),
-        "at the upper and left edge, windows end too late. Count where a window ends from the tile, not from where the window "
-        "begins.": ending(lambda begin, first, last: begin + last - first),
-        "a window lies around the upper left corner of its tile. It goes on to the end of the tile, and the margin.": ending(
-            lambda first, radius: first + 2 * radius
-        ),
-        "the last row and column of brightest are never looked at. The end of a slice is not part of it.": ending(
-            lambda last, shape: np.minimum(last, shape - 1)
-        ),
-        "row 0 and column 0 of brightest are never looked at.": ending(lambda last: last, begins=1),
-        "only the first tile is looked at. Does return end your loop?": only_the_first,
         "this is the other way round. True means that a tile has to be computed.": lambda *case: (
             ~tiles_with_signal(*case)
         ),
         "the last tiles are missing. Where side does not divide the image, one smaller tile is left.": lost_at_the_end,
         "rows and columns of tiles are exchanged.": lambda *case: tiles_with_signal(*case).T,
-        "all tiles are True. Is it the largest value of each window that you compare with threshold? (Any number but 0 counts as "
-        "True.)": lambda *case: np.ones_like(tiles_with_signal(*case)),
-        "all tiles get the same here: whether anything in the whole picture is bright.": lambda *case: np.full_like(
-            tiles_with_signal(*case), case[0].max() > case[-1]
-        ),
         "these are the squares of brightest that exceed the threshold. One value for each tile is asked for.": (
             lambda brightest, side, radius, threshold: brightest > threshold
         ),
@@ -764,17 +699,6 @@ EXERCISES["8.4"] = Function(
         ),
         "rows of tiles and columns of tiles are asked for, an array with two axes.": seen(
             lambda *case: tiles_with_signal(*case).ravel(), lambda found: found.ndim != 2
-        ),
-        "there is one tile too many along an axis that side divides without a rest.": seen(
-            lambda brightest, side, *more: np.ones([size * FACTOR // side + 1 for size in brightest.shape], bool),
-            lambda brightest, side, found, expected: (
-                found.shape != expected.shape
-                and found.shape == tuple(size * FACTOR // side + 1 for size in brightest.shape)
-            ),
-        ),
-        "there are as many columns of tiles as rows. brightest.shape has a number for each.": seen(
-            lambda *case: np.ones([len(tiles_with_signal(*case))] * 2, bool),
-            lambda found, expected: found.shape != expected.shape and found.shape == (len(expected), len(expected)),
         ),
         "the image has {rows} x {columns} pixels. How many tiles of side {side} does it take, smaller ones at the end "
         "included?": seen(
