@@ -118,6 +118,8 @@ def test_8_4_tells_of_the_bright_square_that_is_nearest(line_of):
     def by_blur(brightest, side, radius, threshold):
         return lesson_8.tiles_with_signal(ndi.gaussian_filter(brightest.astype(float), radius / 32), side, 0, threshold)
 
+    def too_far(brightest, side, radius, threshold):
+        return lesson_8.tiles_with_signal(brightest, side, radius + 16, threshold)
+
     assert "column 2 (from 0) is False, but brightest[3, 9] is 4000, and lies 1 square away" in line_of("8.4", by_blur)
-    too_far = lesson_8.ending(lambda last: last + 2)
     assert "is True, but the nearest value above threshold is brightest[3, 9], 2 squares" in line_of("8.4", too_far)
