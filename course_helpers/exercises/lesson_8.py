@@ -224,51 +224,43 @@ def too_far_or_short(found, expected):
     for how, differs in (("too large", int.__gt__), ("too small", int.__lt__)):
         if along := [axis for axis, one, other in zip(AXES, found, expected) if differs(one, other)]:
             says.append(f"{how} along {', '.join(along)}")
-    return f"it is {' and '.join(says)}."
+    return " and ".join(says)
 
 
-def along_some(mistakes, right):
-    """A row for what gives one of these mistakes along Z alone, or along Y or X, and is right along the others."""
-
-    def when(found):
-        wrong = [at for at in range(len(AXES)) if found[at] != right[at]]
-        for says, answers in mistakes.items():
-            if any(all(found[at] == answer[at] for at in wrong) for answer in answers):
-                return {"axes": " and ".join(AXES[at] for at in wrong), "says": says}
-        return None
-
-    _, [first, *_] = next(iter(mistakes.items()))
-    return {"along {axes}, {says}": seen((*right[:2], first[2], *right[3:]), when)}
-
-
-def distances(right, mistakes):
-    """A part that asks for one distance along each of the five axes. Mistakes come as {sentence: [wrong answers]}."""
+def distances(right, made_of, mistakes):
+    """A part that asks for one distance along each of the five axes. Mistakes come as {sentence: wrong answer}."""
     *_, planes, rows, columns = right
-    like_rows, like_planes, exchanged = [(0, 0, *sizes) for sizes in ([rows] * 3, [planes] * 3, [rows, planes, planes])]
-    along_each = {
-        "it is one too small. Is everything in it that looks further?": [tuple(max(size - 1, 0) for size in right)],
-        "it is one too large. Is something counted twice, or rounded up?": [tuple(size + (size > 0) for size in right)],
-        "half of it would do. A margin of this width comes on both sides anyway.": [tuple(2 * size for size in right)],
-        **mistakes,
-    }
     return Value(
         right=right,
         reads=per_axis,
         mistakes={
-            **{says: one_of(*answers) for says, answers in along_each.items()},
-            "it is the same along Z as along Y and X. Is a voxel as long along Z?": like_rows,
-            "it is the same along Y and X as along Z. Is a voxel as long along Y and X?": like_planes,
-            "the number of Z is that of Y and X, and theirs is that of Z. Along which axis are voxels longer?": exchanged,
+            "it is one too small. Is everything in it that looks further?": tuple(max(size - 1, 0) for size in right),
+            "it is one too large. Is something counted twice, or rounded up?": tuple(
+                size + (size > 0) for size in right
+            ),
+            "half of it would do. A margin of this width comes on both sides anyway.": tuple(
+                2 * size for size in right
+            ),
+            **mistakes,
+            "it is the same along Z as along Y and X. Is a voxel as long along Z?": (0, 0, rows, rows, columns),
+            "it is the same along Y and X as along Z. Is a voxel as long along Y and X?": (
+                0,
+                0,
+                planes,
+                planes,
+                planes,
+            ),
             "these are the right numbers in another order. T, C, Z, Y, X is asked for.": seen(
                 (0, 0, columns, rows, planes), lambda found, expected: sorted(found) == sorted(expected)
             ),
-            **along_some(along_each, right),
             "no distance is below 0.": seen((0, 0, -3, -17, -17), lambda found: min(found) < 0),
             "then a tile sees nothing but itself. How far does the blur look?": (0,) * 5,
             "this reaches into other time points or channels. The segmentation sees one time point and one channel at a "
             "time.": seen((1, 1, *right[2:]), lambda found: any(found[:2])),
         },
-        otherwise=too_far_or_short,
+        otherwise=lambda found, expected: (
+            f"it is {too_far_or_short(found, expected)}. Are {made_of} in it, once each, in voxels of that axis?"
+        ),
     )
 
 
@@ -276,55 +268,40 @@ EXERCISES["8.2"] = Parts(
     parts={
         "reach": distances(
             REACH,
+            "the blur and the direct neighbours",
             {
-                "this takes sigma = 1 for voxels. It is in micrometres; how many voxels is that?": [
-                    reach_of(CUBES),
-                    reach_of(CUBES, neighbours=0),
-                ],
-                "these are the direct neighbours. The blur comes before them.": [reach_of(truncate=0)],
-                "you multiply by the size of a voxel. How many voxels fit into sigma?": [reach_of(INVERSE)],
-                "the blur looks further: SciPy cuts it off at 4 sigma.": [
-                    reach_of(truncate=truncate, neighbours=neighbours)
-                    for truncate in (3, 2, 1)
-                    for neighbours in (1, 0)
-                ],
-                "this is how wide the surroundings are from end to end. How far do they reach on one side?": [
-                    tuple(2 * size - 1 if size else 0 for size in REACH)
-                ],
-                "the direct neighbours are 1 voxel away, not 1 micrometre.": [
-                    (0, 0, *(rounding((4 * SIGMA + 1) / size) for size in VOXEL)) for rounding in (ceil, floor)
-                ],
-                "this is the largest nucleus. How far does the segmentation look beyond a voxel?": [longest_of()],
-                "this is the overlap. How far does the segmentation look beyond a voxel?": [OVERLAP],
+                "this takes sigma = 1 for voxels. It is in micrometres; how many voxels is that?": one_of(
+                    reach_of(CUBES), reach_of(CUBES, neighbours=0)
+                ),
+                "these are the direct neighbours. The blur comes before them.": reach_of(truncate=0),
+                "you multiply by the size of a voxel. How many voxels fit into sigma?": reach_of(INVERSE),
+                "the blur looks further: SciPy cuts it off at 4 sigma.": one_of(
+                    *map(partial(reach_of, VOXEL, 1), (3, 2, 1))
+                ),
+                "the direct neighbours are 1 voxel away, not 1 micrometre.": one_of(
+                    *((0, 0, *(rounding((4 * SIGMA + 1) / size) for size in VOXEL)) for rounding in (ceil, floor))
+                ),
+                "this is the largest nucleus. How far does the segmentation look beyond a voxel?": longest_of(),
+                "this is the overlap. How far does the segmentation look beyond a voxel?": OVERLAP,
             },
         ),
         "overlap": distances(
             OVERLAP,
+            "the largest nucleus and reach",
             {
-                "this is the largest nucleus alone. Where its last voxel lies, the segmentation still looks further.": [
-                    longest_of()
-                ],
-                "this is the reach alone. A tile must also see the whole nucleus.": [REACH],
-                "reach is in it twice.": [added(longest_of(), REACH, REACH)],
-                "half of reach is in it. reach is already what lies on one side.": [
-                    added(longest_of(), tuple(rounding(size / 2) for size in REACH)) for rounding in (floor, ceil)
-                ],
-                "half of the largest nucleus is in it. A nucleus may have no more than one voxel in the tile.": [
-                    added(longest_of(longest=LONGEST / 2), REACH)
-                ],
-                "this takes micrometres for voxels, in sigma and in the nucleus.": [
-                    added(longest_of(CUBES), reach_of(CUBES))
-                ],
-                "the nucleus is still in micrometres. How many voxels is it long?": [added(longest_of(CUBES), REACH)],
-                "sigma is still in micrometres. How many voxels is it?": [added(longest_of(), reach_of(CUBES))],
-                "the largest nucleus is in it twice.": [added(longest_of(longest=2 * LONGEST), REACH)],
-                "you multiply the nucleus by the size of a voxel. How many voxels fit into it?": [
-                    added(longest_of(INVERSE), REACH)
-                ],
-                "you multiply by the size of a voxel. How many voxels fit into a nucleus, and into sigma?": [
-                    added(longest_of(INVERSE), reach_of(INVERSE))
-                ],
-                "4 is left out: SciPy cuts the blur off at 4 sigma.": [added(longest_of(), reach_of(truncate=1))],
+                "this is the largest nucleus alone. Where its last voxel lies, the segmentation still looks further.": longest_of(),
+                "this is the reach alone. A tile must also see the whole nucleus.": REACH,
+                "reach is in it twice.": added(longest_of(), REACH, REACH),
+                "half of the largest nucleus is in it. A nucleus may have no more than one voxel in the tile.": added(
+                    longest_of(longest=LONGEST / 2), REACH
+                ),
+                "this takes micrometres for voxels, in sigma and in the nucleus.": added(
+                    longest_of(CUBES), reach_of(CUBES)
+                ),
+                "the nucleus is still in micrometres. How many voxels is it long?": added(longest_of(CUBES), REACH),
+                "you multiply by the size of a voxel. How many voxels fit into a nucleus, and into sigma?": one_of(
+                    added(longest_of(INVERSE), reach_of(INVERSE)), added(longest_of(INVERSE), REACH)
+                ),
             },
         ),
     },
