@@ -5,7 +5,6 @@ import threading
 from contextlib import suppress
 from functools import cache, partial
 from itertools import count
-from math import prod
 from pathlib import Path
 
 import cloudpickle
@@ -50,9 +49,9 @@ def gibibytes(answer):
         raise Wrong(f"dask cannot read that. {REMEDY}") from None
 
 
-def needed(side, base=BASE, pixel=PIXEL, factor=FACTOR):
+def needed(side):
     """GiB that one worker with one thread needs, by the rule of the lesson."""
-    return base + side**2 * pixel * factor / 2**30
+    return BASE + side**2 * PIXEL * FACTOR / 2**30
 
 
 def is_limit(found, largest=LARGEST_LIMIT):
@@ -60,16 +59,11 @@ def is_limit(found, largest=LARGEST_LIMIT):
     return needed(np.sqrt(SHORTEST * SPEED)) <= TARGET * found and found <= largest
 
 
-def too_much(share=1, **forgotten):
-    """Whether the side alone is wrong, and would fit if the rule were changed like this; with numbers for the sentence."""
-
-    def when(n_workers, threads_per_worker, memory_limit, side):
-        allowed = TARGET * memory_limit
-        others_fit = (n_workers, threads_per_worker) == (CORES, 1) and is_limit(memory_limit)
-        if others_fit and allowed < needed(side) and share * needed(side, **forgotten) <= allowed:
-            return {"needed": f"{needed(side):.3f}", "allowed": f"{allowed:.3f}"}
-
-    return when
+def too_much(n_workers, threads_per_worker, memory_limit, side):
+    """What a worker needs and may take, if the side alone is wrong, with numbers for the sentence."""
+    allowed = TARGET * memory_limit
+    if (n_workers, threads_per_worker) == (CORES, 1) and is_limit(memory_limit) and allowed < needed(side):
+        return {"task": f"{needed(side) - BASE:.4f}", "needed": f"{needed(side):.4f}", "allowed": f"{allowed:.4f}"}
 
 
 def too_high(n_workers, threads_per_worker, memory_limit):
@@ -92,8 +86,6 @@ def is_square(memory_limit, side):
 def plan(side=4000, memory_limit="1.5 GiB", n_workers=CORES):
     return {"n_workers": n_workers, "threads_per_worker": 1, "memory_limit": memory_limit, "side": side}
 
-
-RULE = "by the rule, one worker needs {needed} GiB, and {allowed} GiB are allowed."
 
 EXERCISES["7.4"] = Parts(
     in_dict=True,
@@ -170,20 +162,14 @@ EXERCISES["7.4"] = Parts(
         "the limits of {n_workers} workers add up to {sum} GiB. How much may they take?": seen(
             plan(memory_limit="1.8 GiB"), too_high
         ),
-        f"{RULE} That is very close. Did you round up?": seen(plan(5393), too_much(share=1 / 1.01)),
-        f"{RULE} It would fit if no process had a base. Is the base in your sum?": seen(plan(6000), too_much(base=0)),
-        f"{RULE} It would fit into the limits as a whole. Do you take 60 % of them?": seen(
-            plan(7000), too_much(share=TARGET)
+        f"by the rule, one worker needs {{needed}} GiB: {BASE} for the process, and {{task}} for its task, which takes its chunk "
+        f"{FACTOR} times, {PIXEL} bytes per pixel. 60 % of the limit are {{allowed}} GiB. Choose smaller chunks.": seen(
+            plan(5393), too_much
         ),
-        f"{RULE} It would fit with one byte per pixel. How many has uint16?": seen(plan(7500), too_much(pixel=1)),
-        f"{RULE} It would fit if a task took its chunk once. Is the factor in your product?": seen(
-            plan(15_000), too_much(factor=1)
-        ),
-        f"{RULE} Choose smaller chunks.": seen(plan(100_000), too_much(share=0)),
     },
     praise=lambda memory_limit, side: (
         f"A worker needs {needed(side):.2f} of {TARGET * memory_limit:.2f} GiB ({BASE} for the process, "
-        f"{needed(side, base=0):.2f} for its task), and each task works for {side**2 / SPEED:.1f} seconds."
+        f"{needed(side) - BASE:.2f} for its task), and each task works for {side**2 / SPEED:.1f} seconds."
     ),
     also_right=(
         plan(633),
@@ -274,7 +260,6 @@ def looked_at(answer, path, slide, right):
     result = call(answer, str(path), given="the path of a slide")
     facts = {"result": result, "found": shown(result), "slide": slide, "right": right}
     facts["is_changed"] = files(path) != before
-    facts["file_map"] = tuple(-(-side // chunk) for side, chunk in zip(slide.shape, chunks))
     yield facts
     if result.shape == right.shape:
         yield (facts := facts | sent(result))
@@ -384,15 +369,6 @@ EXERCISES["7.3"] = Checked(
         "your map has as many pixels as the slide. One for each tile is asked for, with the count of its nuclei.": seen(
             da.from_zarr, lambda result, slide: result.shape == slide.shape
         ),
-        "your tiles follow the chunks of the file, which give a map of shape {file_map} here. Ask for 500 x 500.": seen(
-            partial(counted, chunks={}), lambda result, file_map: result.shape == file_map
-        ),
-        "your map has one pixel: the whole image is one tile. Ask for 500 x 500.": seen(
-            partial(counted, chunks=-1), lambda result: prod(result.shape) == 1
-        ),
-        "your map has shape {result.shape}, so tiles are as long as the image one way. Ask for 500 x 500.": seen(
-            partial(counted, chunks=(TILE, -1)), lambda result, right: 1 in result.shape and result.shape != right.shape
-        ),
         "your function returns the same map whatever path it is given. Let it open the slide at its argument, and take the "
         "shape from there.": seen(
             lambda path: counted(None, read=lambda path: da.zeros((1500, 2000), np.uint8)), lambda is_fixed: is_fixed
@@ -439,7 +415,7 @@ EXERCISES["7.3"] = Checked(
     praise="The image has {mebibytes:.2f} MiB, your graph less than {share} % of that.",
     otherwise=(
         "for an image of {slide.shape} pixels, your map has shape {result.shape}. With tiles of 500 x 500 and one pixel for "
-        "each of them it would be {right.shape}."
+        "each of them it would be {right.shape}. Which chunks does count_in_tiles get?"
     ),
     also_right=(
         lambda path: counted(path),
