@@ -9,6 +9,7 @@ import types
 import numpy as np
 import pytest
 from processes import ROOT
+from random_images import for_any_seed
 
 from course_helpers import recording
 from course_helpers.exercises import lesson_0
@@ -97,6 +98,18 @@ def test_0_1_accepts_approximations(line_of):
 
 def test_0_2_tells_who_returns_the_mean_in_a_list(line_of):
     assert "returns the mean within a list" in line_of("0.2", lambda times: [lesson_0.mean_of(times, dtype=np.float32)])
+
+
+@for_any_seed(20)
+def test_0_2_tells_which_time_points_were_added(seed):
+    rng = np.random.default_rng(seed)
+    first, last = sorted(rng.choice(FRAMES, 2, replace=False).tolist())
+    divisor, more = rng.integers(1, 99), rng.integers(0, 3)
+    plane = sum(load_time_point(t, lesson_0.ONE_PLANE).astype(float) for t in range(first, last + 1)) / divisor + more
+    facts = lesson_0.recipe(plane.astype(np.float32))
+    assert facts["parts"].startswith(f"time points {first} to {last}, each divided by {divisor}")
+    assert (f", and {more} in each pixel" in facts["parts"]) == ("zeros" in facts["zeros"]) == (more > 0)
+    assert lesson_0.recipe(np.sqrt(plane)) is None
 
 
 def test_0_4_the_right_ways_are_the_first_that_work():
