@@ -96,38 +96,17 @@ def share_of_bright(t):
 
 BYTES_AT_PEAK = 2 + 2 + 8  # frame, difference, scaled
 PEAK = BYTES_AT_PEAK * PIXELS / MIB
-NO_FLOATS = "is less than the result of the division alone. Which dtype has it? Print (frame / 255).dtype."
-TWO_FLOATS = "has room for two arrays of 8 bytes. Only one array is float64: print the dtype of frame - frame.min()."
-FOUR_ARRAYS = "fits scaled and three or more smaller arrays. Which are they? frame.min() is a single number."
-BIT = "counts a bit per pixel for the mask, which has a byte. And does it exist when most is in memory?"
-THREE_FLOATS = "has room for three arrays of 8 bytes. Which dtypes have frame and the difference?"
-NBYTES = "is much. Did you multiply frame.nbytes? It holds the 2 bytes of each pixel already. frame.size counts pixels."
 MISCOUNTED = {  # bytes per pixel that somebody may have counted, and what is wrong with them
     1: "is the mask alone. Larger arrays exist before it.",
     2: "is the loaded time point alone. What else exists while the function works?",
-    3: "holds frame and mask. Which arrays exist before there is a mask?",
-    4: NO_FLOATS,
-    5: NO_FLOATS,
+    4: "is less than the result of the division alone. Which dtype has it? Print (frame / 255).dtype.",
     6: "fits three arrays of uint16, or frame and float32, but the division gives neither. Print (frame / 255).dtype.",
-    7: "fits three arrays of uint16 and the mask, or frame, float32 and the mask. Print (frame / 255).dtype.",
     8: "fits scaled alone, or frame, the difference and float32. Print (frame / 255).dtype, and count all that exists with it.",
-    9: "fits scaled and the mask, or all four arrays with float32. Print (frame / 255).dtype; when is there a mask?",
     10: "lacks one array. The difference in brackets has no name, but while the division runs it has a place.",
-    10.125: BIT,
     11: "counts the mask, but not the difference in brackets. Do both exist at the same time? Which of the lines needs most?",
     13: "counts the difference in brackets and the mask. Do they exist at the same time?",
-    14: FOUR_ARRAYS,
-    15: FOUR_ARRAYS,
-    16: TWO_FLOATS,
-    17: TWO_FLOATS,
-    18: TWO_FLOATS,
-    19: TWO_FLOATS,
-    20: TWO_FLOATS,
-    21: TWO_FLOATS,
-    22: NBYTES,
-    24: f"{THREE_FLOATS} Or did you multiply frame.nbytes, which holds the 2 bytes of each pixel already?",
-    25: f"{THREE_FLOATS} And does the mask exist with them?",
-    26: NBYTES,
+    16: "has room for two arrays of 8 bytes. Only one array is float64: print the dtype of frame - frame.min().",
+    24: "has room for three arrays of 8 bytes. Or did you multiply frame.nbytes, which holds the 2 bytes of each pixel already?",
 }
 
 
@@ -143,14 +122,9 @@ def close(found, wanted):
 
 
 def in_millions(found):
-    """What is wrong with the bytes per pixel that somebody counted who divided by a million."""
-    count = next((count for count in MISCOUNTED if close(found, count * PIXELS / 1e6)), None)
-    return count and {"count": count, "says": MISCOUNTED[count]}
-
-
-def many_floats(found):
-    """How many arrays of float64 somebody may have counted, and the bytes per pixel."""
-    return 21 < found / mib(1) < 65 and {"count": found / mib(1), "floats": int(found / mib(8))}
+    """The bytes per pixel that somebody counted who divided by a million."""
+    count = next((count for count in range(1, 36) if close(found, count * PIXELS / 1e6)), None)
+    return count and {"count": count}
 
 
 def bytes_per_pixel_instead(found):
@@ -160,7 +134,7 @@ def bytes_per_pixel_instead(found):
 def less_or_more(found):
     return (
         f"{bytes_per_pixel_instead(found)}, which is {'less' if found < PEAK else 'more'} than there is at the peak. Which "
-        "arrays exist at the same time, and how many bytes per pixel has each?"
+        "arrays exist at the same time, and which dtype has each? Print (frame - frame.min()).dtype and (frame / 255).dtype."
     )
 
 
@@ -199,7 +173,7 @@ EXERCISES["0.1"] = Value(
         "{found:g} looks like bytes per pixel. MiB are asked for: multiply by the number of pixels, divide by 2**20.": seen(
             BYTES_AT_PEAK, lambda found: found in range(1, 22)
         ),
-        "{found:.5g} would be {count} bytes per pixel in MB, of a million bytes. Divide by 2**20. And {count} {says}": seen(
+        "{found:.5g} would be {count} bytes per pixel in MB, of a million bytes. Divide by 2**20, and count once more.": seen(
             11 * PIXELS / 1e6, in_millions
         ),
         "this looks like GB or GiB. MiB are asked for, of 2**20 bytes.": seen(PEAK / 1024, lambda found: found < 0.1),
@@ -207,10 +181,6 @@ EXERCISES["0.1"] = Value(
             PEAK * 1024, lambda found: 3000 < found <= 100_000
         ),
         "this looks like bytes. Divide by 2**20 to get MiB.": seen(11 * PIXELS, lambda found: found > 100_000),
-        "{found:.5g} MiB are {count:.4g} bytes per pixel, room for {floats} arrays of 8 bytes. Only scaled is float64: print the "
-        "dtype of frame - frame.min(). Or did you multiply frame.nbytes, which holds the 2 bytes of each pixel already?": seen(
-            mib(35), many_floats
-        ),
     },
     otherwise=less_or_more,
     praise=praise_of_peak,
