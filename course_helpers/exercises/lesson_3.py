@@ -227,29 +227,16 @@ EXERCISES["3.2"] = InTiles(
         "Your margin is the radius of both along one axis only.": {"depth": (11, 0)},
         "They lie at the outer border. There your tiles go on with the last pixel of the image, and the first filter "
         "blurs it. What does the second one find?": {"boundary": "nearest"},
-        "They lie at the outer border. There your tiles go on with the image mirrored. What do the filters take?": {
-            "boundary": "reflect"
-        },
-        "They lie at the outer border. There your tiles go on with the pixels of the opposite side.": {
-            "boundary": "periodic"
-        },
-        "They lie at the outer border. There your tiles go on with black pixels.": {"boundary": 0},
         "The maximum filter comes first in your function. Smooth first.": (
             lambda tiles: tiles.map_overlap(widen_and_smooth, depth=11, boundary="none", dtype=float)
         ),
         "This is smoothed, but not widened. Does your function apply all of smooth_and_widen?": {"size": 1},
         "This is widened, but not smoothed. Does your function apply all of smooth_and_widen?": {"sigma": 0},
-        "The maximum filter has size=5 in your function. Take smooth_and_widen as it is.": {"size": 5},
         "The Gaussian brings grey values between 0 and 1, as without preserve_range. Take smooth_and_widen as it is.": {
             "range_kept": False
         },
-        "These are the pixels of tiles. Does your function apply smooth_and_widen to them?": (
-            lambda tiles: tiles.astype(float)
-        ),
-        "The pipeline is applied twice.": lambda tiles: in_tiles(in_tiles(tiles)),
-        "Your margin is 10 pixels, one short. How far does a Gaussian of sigma=1.5 look, and how many of 11 pixels lie on one side of "
-        "the middle?": seen({"depth": 10}, lambda margin: margin == (10, 10)),
-        "Your margin, all steps together, is {rows} pixels in rows and {columns} in columns: less than both filters look.": (
+        "Your margin, all steps together, is {rows} pixels in rows and {columns} in columns: less than both filters look. "
+        "(How far does a Gaussian of sigma=1.5 look, and how many of 11 pixels lie on one side of the middle?)": (
             seen({"depth": (11, 9)}, lambda margin: narrow(margin, 11))
         ),
         "All of them lie at the outer border. What do the two filters find beyond it?": (
@@ -258,21 +245,8 @@ EXERCISES["3.2"] = InTiles(
         "Some lie far from any cut. Does your function apply smooth_and_widen, and nothing else?": (
             seen(lambda tiles: in_tiles(tiles) + 1, far_from_cuts)
         ),
-        "your tiles have a margin of 17 pixels, and less is always enough. Is size=11 a width or a radius?": (
-            seen(step_by_step(6, 11), lambda watched: wide(watched) == {"margin": "17"})
-        ),
-        "your tiles have a margin of 16 pixels, which holds the radius of the maximum filter twice. A top-hat is two such filters, "
-        "this is one.": seen({"depth": 16}, lambda watched: wide(watched) == {"margin": "16"}),
-        "your tiles have a margin of 22 pixels on each side, which is 2 x 11. depth counts one side.": (
-            seen({"depth": 22}, lambda watched: wide(watched) == {"margin": "22"})
-        ),
-        "your tiles have a margin of 12 pixels, and less is always enough. Of size=11, one pixel is the middle: the radius is "
-        "(11 - 1) / 2, and nothing is rounded up.": seen(
-            {"depth": 12}, lambda watched: wide(watched) == {"margin": "12"}
-        ),
-        "your tiles have a margin of {margin} pixels, all steps together. Less is always enough.": (
-            seen({"depth": (11, 13)}, wide)
-        ),
+        "your tiles have a margin of {margin} pixels, all steps together. Less is always enough: the radii of both filters, once each. "
+        "(size=11 is a width, and depth counts one side.)": (seen({"depth": (11, 13)}, wide)),
     },
     otherwise="They lie near the cuts. Is the margin wide enough for both filters, along both axes?",
     also_right=(
@@ -480,12 +454,6 @@ def thresholds(found, tiles):
     return {"level": level, "otsu": threshold_otsu(flat)} if not wrong else None
 
 
-def has_wide_bins(found, tiles):
-    flat = whole_flat(tiles)
-    counts = (np.histogram(flat, bins, (0, 256))[0] for bins in (10, 16, 20, 32, 50, 64, 100, 128, 200, 255))
-    return any(np.array_equal(found, flat > threshold_otsu(hist=count)) for count in counts)
-
-
 def fault_in_mask(found, tiles):
     """Where a mask differs from a threshold of the image without its background."""
     flat = whole_flat(tiles)
@@ -522,27 +490,12 @@ EXERCISES["3.4"] = InTiles(
             lambda tiles: find_nuclei(tiles).astype(int), lambda returned, dtype: returned.dtype != dtype
         ),
         "This is what the broken pipeline gives.": broken,
-        "Margin and boundary are right, but each tile has a threshold of its own.": lambda tiles: broken(
-            tiles, 12, "none"
-        ),
-        "The margin is right, but each tile has a threshold of its own, and black pixels around the image.": (
-            lambda tiles: broken(tiles, 12, 0)
-        ),
-        "The boundary is right, but each tile has a threshold of its own, and a narrow margin.": (
-            lambda tiles: broken(tiles, 6, "none")
-        ),
         "One threshold is right, but margin and boundary are those of the broken pipeline.": {
             "depth": 6,
             "boundary": 0,
         },
         "There is no margin.": {"depth": 0},
         "They lie at the outer border. There your tiles go on with black pixels.": {"boundary": 0},
-        "They lie at the outer border. There your tiles go on with the last pixel of the image, again and again.": {
-            "boundary": "nearest"
-        },
-        "They lie at the outer border. There your tiles go on with the pixels of the opposite side.": {
-            "boundary": "periodic"
-        },
         "The threshold is that of the image with its background. Which image do you compare with it?": (
             lambda tiles: find_nuclei(tiles, lambda flat: otsu_of(tiles))
         ),
@@ -550,23 +503,12 @@ EXERCISES["3.4"] = InTiles(
         "The threshold is right, but you compare it with the image that has its background.": (
             lambda tiles: find_nuclei(tiles, above=lambda flat, level: tiles > level)
         ),
-        "The threshold is the mean of those of the tiles. Sum their histograms instead.": by(
-            lambda flat: otsu_of_tiles(flat).mean()
-        ),
-        "The threshold is that of the first tile. Sum the histograms of all.": by(
-            lambda flat: otsu_of(flat.blocks[0, 0])
-        ),
-        "The threshold is the mean of all pixels.": by(lambda flat: flat.mean()),
         "The threshold is 1 lower than Otsu's, or compared by >= instead of >.": {"above": lambda: np.greater_equal},
         "Everything above 0 is True in your mask. Where is the threshold?": by(lambda flat: 0),
-        "The background is removed with radius=7. The pipeline has radius=6.": {"radius": 7, "depth": 14},
         "No pixel is True. Is your threshold a grey value? Counts go to threshold_otsu as hist=counts; without hist= they "
         "are taken for pixels.": seen(by(lambda flat: 1000), lambda found: not found.any()),
         "True and False are swapped: nuclei are brighter than the threshold.": seen(
             {"above": lambda: np.less}, lambda found, expected: (found != expected).mean() > 0.9
-        ),
-        "The threshold is the number of a bin, and your bins are wider than a grey value.": seen(
-            by(lambda flat: otsu_of(flat, bins=100)), has_wide_bins
         ),
         "All tiles use one threshold, about {level}, where Otsu's is {otsu}. Is yours computed anew for every image, from all "
         "pixels without their background, each once, and with a bin for each grey value?": seen(
@@ -575,7 +517,7 @@ EXERCISES["3.4"] = InTiles(
         "Not all tiles use the same threshold: what is bright enough in one tile is not in another.": (
             seen(lambda tiles: broken(tiles, 20, "none"), fault("own thresholds"))
         ),
-        "Some lie in the middle of tiles, where no threshold of the image without its background gives your mask.": (
+        "Some lie in the middle of tiles, where no threshold of the image without its background (radius=6) gives your mask.": (
             seen({"radius": 9, "depth": 18}, fault("no threshold"))
         ),
         "da.histogram returns counts and edges. Call .compute() on the counts alone.": seen(
