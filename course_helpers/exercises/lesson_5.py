@@ -310,59 +310,27 @@ EXERCISES["5.2"] = Parts(
 
 
 def label_tiles():
-    """Labels of tiles: small ones first, which a reply can show."""
-    yield from ((tile,) for make in (small_tiles, tiles_with_borders, other_tiles) for tile in make())
-
-
-def small_tiles():
-    yield np.array([[0, 0, 0], [0, 5, 0], [0, 0, 0]])
-    yield np.array([[0, 5, 0], [0, 0, 0], [0, 7, 0]])
-    yield np.array([[0, 0, 0], [5, 0, 7], [0, 0, 0]])
-    for corner in ((0, 0), (0, -1), (-1, 0)):  # a single pixel there; the next tile has one in the fourth corner
-        tile = np.array([[0, 0, 0, 0], [0, 9, 2, 0], [0, 0, 0, 0]], np.uint8)
-        tile[corner] = 4
-        yield tile
-    yield np.array([[9, 9, 0], [9, 0, 0], [0, 0, 4]])
-    yield np.array([[2, 2, 0, 4, 4], [2, 2, 0, 4, 4], [0, 0, 0, 0, 0], [6, 6, 0, 8, 8], [6, 6, 0, 8, 8]])
-
-
-def tiles_with_borders():
-    # Of 1, 2, 4 and 8 labels at the four borders, no two choices of borders leave the same number.
-    borders = np.zeros((19, 23), np.int32)
-    borders[8:11, 8:11], borders[11, 8:10], borders[10:12, 7] = 80, 71, 72  # three that touch
-    borders[:2, 4:6], borders[-1, 4], borders[-2:, 7:9] = 33, 5, 16
-    for name, row in zip((7, 38, 9, 40), range(2, 18, 4)):
-        borders[row, 0] = name
-    for name, row in zip((11, 62, 13, 44, 15, 26, 17, 58), range(1, 17, 2)):
-        borders[row, 20 + name % 3 :] = name
-    yield borders
-    yield np.where(borders.T, borders.T + 100, 0).astype(np.int64)  # higher than wide
-    large = np.zeros((140, 230), np.uint16)  # larger than the tiles of the lesson
-    large[::9, ::7] = np.arange(16 * 33).reshape(16, 33) * 5 + 2  # the first row and the first column have some
-    large[-2:, ::11], large[3::13, -2:] = np.arange(3001, 3022), np.arange(3030, 3041)[:, None]
-    yield large
-    # At each pixel of two borders begins a label that touches them there only; the label in the middle has two parts.
-    comb = np.zeros((9, 11), np.uint8)
-    comb[:, :2] = np.arange(9)[::-1, None] * 3 + 5
-    comb[:, -2:] = comb[:, :1] + 40
-    comb[3, 4] = comb[5, 6] = 99
-    comb[4, 5] = 98
-    yield comb
-    yield comb.T.astype(np.int32)
-
-
-def other_tiles():
-    ring = np.full((7, 9), 5, np.int32)  # its borders hold no background
-    ring[1:-1, 1:-1], ring[3, 3] = 0, 7
-    yield ring
-    near = np.zeros((14, 15), np.int32)  # each of these comes close to a border, and touches none
-    near[1:3, 5], near[2:4, 9], near[-3:-1, 5], near[-4:-2, 8] = 3, 6, 7, 12
-    near[6:8, 1], near[6, 2:4], near[6:8, -2], near[9, -4:-2] = 20, 21, 25, 31
-    yield near
-    names = (7 * np.arange(25, dtype=np.int32) + 16) % 25 + 3  # the smallest one in the middle
-    yield names.reshape(5, 5).repeat(3, 0).repeat(2, 1)  # no background
-    yield np.array([[3, 3, 0, 0, 8, 0, 200_000]])  # a single row
-    yield np.zeros((5, 6), np.int32)
+    """Labels of tiles, small ones first, which a reply can show: rectangles whose names have gaps and come in no order."""
+    yield (np.array([[0, 0, 0], [0, 5, 0], [0, 0, 0]]),)
+    yield (np.array([[9, 9, 0], [9, 0, 0], [0, 0, 4]]),)
+    yield (np.array([[5, 5, 5], [5, 0, 5], [5, 5, 5]]),)  # a ring: no background at the borders
+    random = np.random.default_rng(53)
+    for shape, size, dtype in (
+        ((3, 3), (1, 1), np.uint8),
+        ((3, 4), (1, 1), np.int64),
+        ((1, 7), (1, 1), np.int32),
+        ((7, 9), (1, 1), np.int32),
+        ((9, 8), (2, 1), np.uint16),
+        ((12, 15), (1, 2), np.int32),
+        ((35, 60), (4, 4), np.uint16),
+    ):
+        for share in (0.3, 0.6, 1):  # of the rectangles that are labels; the rest is background
+            count = shape[0] * shape[1]
+            names = random.permutation(np.arange(1, 2 * count))[:count].reshape(shape)
+            names[(shape[0] + 1) // 3, 1] = names[shape[0] // 2, shape[1] // 2]  # one label has two parts
+            names[random.random(shape) >= share] = 0
+            yield (names.repeat(size[0], 0).repeat(size[1], 1).astype(dtype),)
+    yield (np.zeros((5, 6), np.int32),)
 
 
 def in_words(labels):
