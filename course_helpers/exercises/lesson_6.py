@@ -239,54 +239,28 @@ EXERCISES["6.3"] = Function(
 
 def tables():
     """Tables of objects, the side of the squares, the least number of objects."""
-    random = np.random.default_rng(317)  # all mistakes below differ
-    for side, grid, at_least, more in ((250, (4, 7), 10, 15), (100, (6, 3), 5, 0), (64, (2, 5), 2, 1)):
-        counts = random.integers(at_least + 1, 30, grid)
-        means = random.permuted(np.linspace(80, 160, counts.size)).reshape(grid)
-        order = np.argsort(means, axis=None)
-        # The two squares with the smallest means have too few nuclei, the first one also if nuclei on its borders count
-        # twice; the next one has many, or as many as it needs.
-        counts.flat[order[:2]] = max(at_least - 4, 1), at_least - 1
-        counts.flat[order[2]] = at_least + more
-        table = one_table(random, counts, means, side)
-        if more == 0:  # no nucleus may be left out of the right square: two of them are the ends of the table
-            inside = nuclei_in(divmod(order[2], grid[1]), table, side).index
-            first, last = table.loc[inside[:1]], table.loc[inside[1:2]]
-            table = pd.concat([first, table.drop(inside[:2]), last], ignore_index=True)
-        yield table, side, at_least
-    counts, means = np.full((9, 19), 8), random.uniform(100, 160, (9, 19))
-    means[8, 18] = 70  # beyond the slide of the lesson, and the last square of all
-    means[7, 3], means[2, 12] = 90, 80
-    yield one_table(random, counts, means, 300), 300, 8
-    counts, means = np.full((3, 6), 12), random.uniform(100, 160, (3, 6))
-    means[1, 2] = 90
-    table = one_table(random, counts, means, 250)
-    inside = nuclei_in((2, 4), table, 250).index
-    table.loc[inside[inside % 3 > 0], "area"] = 7.0  # crumbs
-    yield table, 250, 12
-
-
-def one_table(random, counts, means, side):
-    """A table with the columns of the lesson; `counts` and `means` are those of the squares."""
-    parts = []
-    for row, column in np.ndindex(counts.shape):
-        count = counts[row, column]
-        places = random.uniform(0, 1, (count, 2))
-        places[0] = 0  # what lies on the line between two squares belongs to the one that begins there
-        areas = np.sort(
-            random.exponential(40, count)
-        )  # skewed, so that the median is not the mean; smallest on the line
-        centers = places * side + (row * side, column * side)
+    random = np.random.default_rng(64)
+    for side, grid, count, at_least in (
+        (250, (4, 7), 450, 15),
+        (100, (6, 3), 300, 17),
+        (64, (2, 5), 180, 18),
+        (300, (9, 19), 2600, 14),
+        (250, (3, 6), 300, 18),
+        (120, (5, 4), 330, 16),
+        (250, (8, 21), 2700, 15),
+    ):
+        places = random.uniform(0, grid, (count, 2))
+        places[::5] = np.floor(
+            places[::5]
+        )  # what lies on the line between two squares belongs to the one that begins there
         columns = {
-            "centroid-0": centers[:, 0],
-            "centroid-1": centers[:, 1],
-            "area": areas - areas.mean() + means[row, column],
+            "label": random.permutation(count) + 1,
+            "centroid-0": places[:, 0] * side,
+            "centroid-1": places[:, 1] * side,
+            "area": random.exponential(60, count) + 7,  # skewed, so that the median is not the mean
             "intensity_mean": random.uniform(30, 70, count),
         }
-        parts.append(pd.DataFrame(columns))
-    table = pd.concat(parts).sample(frac=1, random_state=3, ignore_index=True)
-    table.insert(0, "label", random.permutation(len(table)) + 1)
-    return table
+        yield pd.DataFrame(columns), side, at_least
 
 
 def up_to_line(places):
@@ -406,7 +380,7 @@ EXERCISES["6.4"] = Function(
         ),
     },
     otherwise=about_square,
-    praise="Your function finds the square in five tables, with squares of different sizes.",
+    praise="Your function finds the square in {count} tables, with squares of different sizes.",
     hints=[
         "for each nucleus, find the row and column of its square first: how often does side fit into its centroid-0, "
         "and into its centroid-1?",
