@@ -7,7 +7,6 @@ import dask.array as da
 import numpy as np
 import pytest
 from processes import ROOT
-from skimage.filters import gaussian
 
 from course_helpers._engine.tiled import tiled
 from course_helpers.background import remove_background
@@ -39,16 +38,10 @@ def found_by_search(radius, tile=128):
 
 
 def test_3_1_knows_what_searches_find():
-    """With the numbers of the exercise, with other tiles, and with the radii that the notebook and the helper have."""
+    """With the numbers of the exercise, with other tiles, and with the radius that the notebook has."""
     here = lesson_3.EXERCISES["3.1"].parts["passes_here"]
-    searches = [found_by_search(10, 256), found_by_search(8), found_by_search(6)]
     known = [wrong for wrong in here.mistakes.values() if isinstance(wrong, int)]
-    assert searches == known[:3]
-
-    def flatten(tile):
-        return remove_background(gaussian(tile, sigma=2, mode="nearest", preserve_range=True), 12)
-
-    assert smallest_overlap(flatten, lesson_3.lesson_image(), 128, maximum=32) in known
+    assert [found_by_search(10, 256), found_by_search(8)] == known[:2]
     assert here.right == found_by_search(10)
     assert 10 < here.right < lesson_3.ALWAYS_ENOUGH  # else the exercise would not show that a search is not a proof
 

@@ -476,10 +476,7 @@ EXERCISES["7.2"] = Parts(
             mistakes={
                 "there the overhead is 5 % of the work. Take 5 % of overhead plus work.": smallest_side(of_whole=False),
                 "so it would be with one task per tile. How many are there?": smallest_side(OVERHEAD / 4),
-                "so it would be if a task cost 3 seconds. It is milliseconds.": smallest_side(1000 * OVERHEAD),
-                "there the share is 0.5 %. Which one is asked for?": smallest_side(share=0.005),
                 "there the share is 4 %, which is that of the other run. Here it is 5 %.": smallest_side(share=SERIAL),
-                "there the overhead is as long as the work. Which share is asked for?": smallest_side(share=0.5),
                 "a multiple of 10 is asked for.": seen(1068, lambda found: found % 10 and SIDE / 2 < found < 10_000),
                 "this looks like the pixels of a tile. How long is its side?": seen(
                     SIDE**2, lambda found: close(found, SIDE**2, 0.1)
@@ -521,18 +518,11 @@ EXERCISES["7.2"] = Parts(
             same=close,
             mistakes={
                 "so it would be if 5 % could not be divided. In this run it is 4 %.": 1 / 0.05,
-                "this is the number of workers for 12 times. How many times as fast can it get?": WORKERS,
                 "this is the part that can be divided, over the part that cannot. Divide the whole, 1, by the part that cannot.": 1
                 / SERIAL
                 - 1,
                 "this is the share that cannot be divided. How many times as fast does this allow?": seen(
                     4, lambda found: found in (SERIAL, 100 * SERIAL)
-                ),
-                "this is the share that can be divided. How many times as fast does the other one allow?": seen(
-                    0.96, lambda found: found in (1 - SERIAL, 100 * (1 - SERIAL))
-                ),
-                "so it would be if the part that can be divided were left as it is.": seen(
-                    1.04, lambda found: close(found, 1 / (1 - SERIAL), 0.01)
                 ),
                 "this is not more than the 12 times that you reached before.": seen(12, lambda found: found <= FASTER),
                 "so fast it gets with {workers:.0f} workers. What if there are many more?": seen(

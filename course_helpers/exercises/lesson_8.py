@@ -134,21 +134,8 @@ EXERCISES["8.1"] = Parts(
                 "this would be so if two axes were wrong.": (TRUE_STEP / SAID) ** 2,
                 "this would be so if all three axes were wrong. Along Y and X the file is right.": (TRUE_STEP / SAID)
                 ** 3,
-                "this is the volume of a voxel if all sides were 2 micrometres. Y and X stay as the file says.": (
-                    TRUE_STEP**3
-                ),
-                "this is the volume of a voxel by the file. How often does it fit into that of a true voxel?": SAID**3,
                 "then volumes would be right. How large is a voxel by the file, and how large is it in truth?": 1,
-                "so many times the wrong volume is missing. By which factor must it be multiplied?": (
-                    TRUE_STEP / SAID - 1
-                ),
-                "this part of the right volume is missing. By which factor must the wrong one be multiplied?": (
-                    1 - SAID / TRUE_STEP
-                ),
                 "this is in per cent. A factor is asked for.": 100 * TRUE_STEP / SAID,
-                "this is how much is missing, in per cent. A factor is asked for.": one_of(
-                    100 * (1 - SAID / TRUE_STEP), 100 * (TRUE_STEP / SAID - 1)
-                ),
                 "a factor between volumes is above 0.": seen(-1, lambda found: found <= 0),
             },
             otherwise=lambda found, expected: (
