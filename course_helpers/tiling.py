@@ -1,9 +1,13 @@
 """Tiles with overlap: how much is enough, what it costs, and how to compute many tiles within a fixed memory."""
 
+from collections import ChainMap
 from itertools import product
 from math import prod
 
+import dask.array as da
 import numpy as np
+from dask.base import compute_as_if_collection
+from dask.optimization import cull
 
 from course_helpers._arguments import as_declared, numpy_array, per_axis, plain, real_number, whole_number
 from course_helpers._engine.tiled import largest_difference, may_be_rounding, run, tiled
@@ -183,9 +187,12 @@ def compute_in_patches(array, size=None, out=None):
     if np.shape(out) != array.shape:
         raise ValueError(f"out has shape {np.shape(out)}, but must have {array.shape}, the shape of array.")
     edges = [np.cumsum((0, *sizes)).tolist() for sizes in array.chunks]
+    graph, (joined, _) = dict(array.__dask_graph__()), array.__dask_postcompute__()
     for first in product(*map(range, [0] * ndim, array.numblocks, size)):
         last = [min(start + step, count) for start, step, count in zip(first, size, array.numblocks)]
         region = tuple(slice(axis[start], axis[stop]) for axis, start, stop in zip(edges, first, last))
         block = array.blocks[tuple(map(slice, first, last))] if region else array
-        out[region] = plain(block.compute(), "the result", dtype=dtype)
+        # Its compute() would go through the tasks of the whole array, for every patch.
+        part, _ = cull(ChainMap(dict(block.dask.layers[block.name]), graph), keys := block.__dask_keys__())
+        out[region] = plain(joined(compute_as_if_collection(da.Array, part, keys)), "the result", dtype=dtype)
     return out
