@@ -1,9 +1,9 @@
 """Tiles with overlap: how much is enough, what it costs, and how to compute many tiles within a fixed memory."""
 
-from collections import ChainMap
 from itertools import product
 from math import prod
 
+import dask
 import dask.array as da
 import numpy as np
 from dask.base import compute_as_if_collection
@@ -187,12 +187,19 @@ def compute_in_patches(array, size=None, out=None):
     if np.shape(out) != array.shape:
         raise ValueError(f"out has shape {np.shape(out)}, but must have {array.shape}, the shape of array.")
     edges = [np.cumsum((0, *sizes)).tolist() for sizes in array.chunks]
-    graph, (joined, _) = dict(array.__dask_graph__()), array.__dask_postcompute__()
+    graph, names, (joined, _) = dict(array.__dask_graph__()), array.__dask_keys__(), array.__dask_postcompute__()
     for first in product(*map(range, [0] * ndim, array.numblocks, size)):
         last = [min(start + step, count) for start, step, count in zip(first, size, array.numblocks)]
         region = tuple(slice(axis[start], axis[stop]) for axis, start, stop in zip(edges, first, last))
-        block = array.blocks[tuple(map(slice, first, last))] if region else array
-        # Its compute() would go through the tasks of the whole array, for every patch.
-        part, _ = cull(ChainMap(dict(block.dask.layers[block.name]), graph), keys := block.__dask_keys__())
-        out[region] = plain(joined(compute_as_if_collection(da.Array, part, keys)), "the result", dtype=dtype)
+        keys = _part(names, list(map(slice, first, last)))
+        # compute() would go through the tasks of the whole array for every patch, and fusing tasks takes longer than it saves.
+        part, _ = cull(graph, keys)
+        with dask.config.set({"optimization.fuse.active": False}):
+            blocks = compute_as_if_collection(da.Array, part, keys)
+        out[region] = plain(joined(blocks), "the result", dtype=dtype)
     return out
+
+
+def _part(names, spans):
+    """Return a part of nested lists, given as slices."""
+    return [_part(inner, spans[1:]) for inner in names[spans[0]]] if spans else names
