@@ -298,7 +298,7 @@ def test_after_the_limit_children_are_ended(tmp_path):
         (tmp_path / "pid").write_text(str(subprocess.Popen(SLEEPER).pid))
         return hoard(1000)
 
-    assert measure(start, 100 * MIB).died  # by its own MemoryError, if that comes before it is killed
+    assert measure(start, 500 * MIB).died  # more than a child has that is not yet a program of its own
     assert_gone((tmp_path / "pid").read_text())
 
 
