@@ -265,75 +265,58 @@ def largest_of_tiles(**promises):
     return lazy(DECIMALS, (30, 40)).map_blocks(lambda tile: tile.max(keepdims=True), **promises)
 
 
-def right_results():
-    """Tiled results that are right, and what they should be."""
-    yield lazy(COUNTS), COUNTS
-    yield lazy(COUNTS, (30, 20)), COUNTS.astype(float)
-    yield lazy(DECIMALS + 3e-7, (30, 40)), DECIMALS
-    yield lazy(STACK, (1, 20, 30)), STACK
-    yield lazy(one_pixel(STACK, (1, 2, 3), 3e-7), (1, 20, 30)), STACK
-    yield lazy(one_pixel(DARK, (9, 9), 1e-6), (20, 50)), DARK
-    yield largest_of_tiles(dtype=float, chunks=(1, 1)), LARGEST
-
-
-def results_with_wrong_pixels():
-    alternating = np.where(np.arange(80) % 2, 5.0, -5.0)
-    brightest, darkest = (np.unravel_index(at, DECIMALS.shape) for at in (DECIMALS.argmax(), DECIMALS.argmin()))
-    yield lazy(DECIMALS + 5, (30, 40)), DECIMALS
-    yield lazy(DECIMALS - 5, (30, 40)), DECIMALS
-    yield lazy(DECIMALS + 1e-5, (30, 40)), DECIMALS
-    yield lazy(DECIMALS + alternating, (60, 40)), DECIMALS
-    yield lazy(one_pixel(COUNTS, (47, 30), 1), (30, 20)), COUNTS
-    yield lazy(one_pixel(COUNTS, (0, 0), -1), (30, 20)), COUNTS
-    yield lazy(one_pixel(SIGNED, (5, 0), 128), (3, 7)), SIGNED
-    yield lazy(one_pixel(STACK, (2, 0, 29), -0.25), (1, 20, 30)), STACK
-    yield lazy(one_pixel(DECIMALS, brightest, 1e-5), (30, 40)), DECIMALS
-    yield lazy(one_pixel(DECIMALS, brightest, 0.02), (30, 40)), DECIMALS
-    yield lazy(one_pixel(DECIMALS, darkest, 1e-4), (30, 40)), DECIMALS
-    yield lazy(DARK + 1.1e-6), DARK
-    yield lazy(DARK - 1.1e-6), DARK
-
-
-def results_with_wrong_promises_or_shapes():
-    yield lazy(DECIMALS, (30, 40), dtype=np.uint8), DECIMALS
-    yield lazy(COUNTS, (30, 20), dtype=np.float64), COUNTS.astype(float)
-    yield lazy(FLAT, dtype=np.int64), FLAT
-    yield lazy(STACK, (1, 20, 30), dtype=np.float32), STACK
-    yield lazy(FLAT[:1]), FLAT
-    yield lazy(FLAT[:, :1]), FLAT
-    yield lazy(FLAT), FLAT[:1]
-    yield lazy(FLAT[np.newaxis]), FLAT
-    yield lazy(FLAT.T), FLAT
-    yield lazy(DECIMALS[:59], (30, 40)), DECIMALS
-    yield largest_of_tiles(dtype=float), LARGEST
-    yield largest_of_tiles(dtype=np.uint8), LARGEST
-    yield lazy(FLAT).map_blocks(lambda tile: tile[:1], dtype=float), FLAT
-    yield lazy(FLAT).map_blocks(lambda tile: tile[:, :1], dtype=float), FLAT[:, :1]
-    yield lazy(FLAT).map_blocks(np.transpose, dtype=float), FLAT.T
-
-
-def results_with_nan():
-    yield lazy(GAP, (30, 40)), DECIMALS
-    yield lazy(one_pixel(GAP, (59, 9), 3), (30, 40)), DECIMALS
-    yield lazy(DECIMALS, (30, 40)), GAP
-    yield lazy(GAP, (30, 40)), GAP
-
-
-@functools.cache
-def results():
-    """All of them, made once: the learner's function gets a copy of each array."""
-    return (
-        *right_results(),
-        *results_with_wrong_pixels(),
-        *results_with_wrong_promises_or_shapes(),
-        *results_with_nan(),
-    )
+ALTERNATING = np.where(np.arange(80) % 2, 5.0, -5.0)
+BRIGHTEST, DARKEST = (np.unravel_index(at, DECIMALS.shape) for at in (DECIMALS.argmax(), DECIMALS.argmin()))
+RESULTS = (  # of tiles, and what they should be: right ones
+    (lazy(COUNTS), COUNTS),
+    (lazy(COUNTS, (30, 20)), COUNTS.astype(float)),
+    (lazy(DECIMALS + 3e-7, (30, 40)), DECIMALS),
+    (lazy(STACK, (1, 20, 30)), STACK),
+    (lazy(one_pixel(STACK, (1, 2, 3), 3e-7), (1, 20, 30)), STACK),
+    (lazy(one_pixel(DARK, (9, 9), 1e-6), (20, 50)), DARK),
+    (largest_of_tiles(dtype=float, chunks=(1, 1)), LARGEST),
+    # with wrong pixels
+    (lazy(DECIMALS + 5, (30, 40)), DECIMALS),
+    (lazy(DECIMALS - 5, (30, 40)), DECIMALS),
+    (lazy(DECIMALS + 1e-5, (30, 40)), DECIMALS),
+    (lazy(DECIMALS + ALTERNATING, (60, 40)), DECIMALS),
+    (lazy(one_pixel(COUNTS, (47, 30), 1), (30, 20)), COUNTS),
+    (lazy(one_pixel(COUNTS, (0, 0), -1), (30, 20)), COUNTS),
+    (lazy(one_pixel(SIGNED, (5, 0), 128), (3, 7)), SIGNED),
+    (lazy(one_pixel(STACK, (2, 0, 29), -0.25), (1, 20, 30)), STACK),
+    (lazy(one_pixel(DECIMALS, BRIGHTEST, 1e-5), (30, 40)), DECIMALS),
+    (lazy(one_pixel(DECIMALS, BRIGHTEST, 0.02), (30, 40)), DECIMALS),
+    (lazy(one_pixel(DECIMALS, DARKEST, 1e-4), (30, 40)), DECIMALS),
+    (lazy(DARK + 1.1e-6), DARK),
+    (lazy(DARK - 1.1e-6), DARK),
+    # with broken promises and other shapes
+    (lazy(DECIMALS, (30, 40), dtype=np.uint8), DECIMALS),
+    (lazy(COUNTS, (30, 20), dtype=np.float64), COUNTS.astype(float)),
+    (lazy(FLAT, dtype=np.int64), FLAT),
+    (lazy(STACK, (1, 20, 30), dtype=np.float32), STACK),
+    (lazy(FLAT[:1]), FLAT),
+    (lazy(FLAT[:, :1]), FLAT),
+    (lazy(FLAT), FLAT[:1]),
+    (lazy(FLAT[np.newaxis]), FLAT),
+    (lazy(FLAT.T), FLAT),
+    (lazy(DECIMALS[:59], (30, 40)), DECIMALS),
+    (largest_of_tiles(dtype=float), LARGEST),
+    (largest_of_tiles(dtype=np.uint8), LARGEST),
+    (lazy(FLAT).map_blocks(lambda tile: tile[:1], dtype=float), FLAT),
+    (lazy(FLAT).map_blocks(lambda tile: tile[:, :1], dtype=float), FLAT[:, :1]),
+    (lazy(FLAT).map_blocks(np.transpose, dtype=float), FLAT.T),
+    # with nan
+    (lazy(GAP, (30, 40)), DECIMALS),
+    (lazy(one_pixel(GAP, (59, 9), 3), (30, 40)), DECIMALS),
+    (lazy(DECIMALS, (30, 40)), GAP),
+    (lazy(GAP, (30, 40)), GAP),
+)
 
 
 @functools.cache
 def computed_by_name():
     """The computed results by the names of their plans: dozens of known mistakes are tried on them."""
-    return {tiled.name: tiled.compute(scheduler="synchronous") for tiled, _ in results()}
+    return {tiled.name: tiled.compute(scheduler="synchronous") for tiled, _ in RESULTS}
 
 
 def kind(array):
@@ -415,7 +398,7 @@ def verdict(answer):
 
 EXERCISES["2.3"] = Function(
     right=is_wrong,
-    cases=results,
+    cases=lambda: RESULTS,
     given=in_words,
     reads=verdict,
     mistakes={
