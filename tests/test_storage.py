@@ -21,7 +21,7 @@ import zarr
 from dask.callbacks import Callback
 from processes import ROOT, python
 from random_images import DTYPES, for_any_seed, peak_of, random_chunks, random_pixels
-from zarr.storage import MemoryStore, WrapperStore
+from zarr.storage import MemoryStore
 
 from course_helpers import image_files, storage
 from course_helpers._engine import safe_writing
@@ -92,11 +92,6 @@ def test_what_is_counted_is_what_leaves_the_store(image, seed, shards):
     assert np.array_equal(array[part], array[:][part])
     assert sorted(store.reads) == sorted(taken), "this Zarr reads in a way that CountingStore does not count"
     assert store.chunks_read == sorted(dict(taken)) and store.bytes_read == sum(size for _, size in taken)
-
-
-def test_no_way_to_read_is_handed_on_uncounted():
-    uncounted = [name for name in vars(WrapperStore) if "get" in name and name not in vars(CountingStore)]
-    assert not uncounted, f"CountingStore counts no reads through {uncounted}: let them end in get, or set them to None"
 
 
 # Write
@@ -481,14 +476,14 @@ def test_missing_and_damaged_chunks_are_named(tmp_path, image, shards):
     assert (report.missing, report.damaged) == ([(2, 1)], [(0, 2), *cut_off])
 
 
-def test_what_may_not_be_read_is_not_called_damaged(tmp_path, image, monkeypatch):
+@pytest.mark.parametrize("error", [PermissionError, ConnectionError])
+def test_what_may_not_be_read_is_not_called_damaged(tmp_path, image, monkeypatch, error):
+    def failing(*_):
+        raise error
+
     write_verified(image, tmp_path / "a.zarr")
-
-    def forbidden(*_):
-        raise PermissionError("not yours")
-
-    monkeypatch.setattr(zarr.Array, "__getitem__", forbidden)
-    with pytest.raises(PermissionError):
+    monkeypatch.setattr(zarr.Array, "__getitem__", failing)
+    with pytest.raises(error):
         check_store(tmp_path / "a.zarr")
 
 
@@ -521,14 +516,6 @@ def test_a_report_says_whether_each_single_damaged_byte_is_noticed(tmp_path, com
 # Pyramids
 
 
-@pytest.fixture(scope="module")
-def pyramid(tmp_path_factory):
-    """The path of a pyramid, and its levels."""
-    image = np.random.default_rng(6).integers(256, size=(701, 1000), dtype=np.uint8)
-    path = tmp_path_factory.mktemp("pyramid") / "a.ome.zarr"
-    return path, write_pyramid(da.from_array(image, chunks=(100, 100)), path, pixel_size=0.5, chunks=(128, 128))
-
-
 def transformations(path):
     """Scale and translation of each level, as they are stored."""
     [multiscale] = json.loads((path / "zarr.json").read_text())["attributes"]["ome"]["multiscales"]
@@ -536,28 +523,15 @@ def transformations(path):
     return [[step[step["type"]] for step in level] for level in steps]
 
 
-def test_levels_lie_where_they_should(tmp_path, pyramid):
-    path, levels = pyramid
-    multiscale = yaozarrs.validate_zarr_store(path).ome_metadata().multiscales[0]
-    axes = [(axis.name, axis.type, axis.unit) for axis in multiscale.axes]
-    assert axes == [("y", "space", "micrometer"), ("x", "space", "micrometer")]
-    assert transformations(path) == [[[0.5] * 2, [0] * 2], [[1] * 2, [0.25] * 2], [[2] * 2, [0.75] * 2]]
-    assert [level.shape for level in levels] == [(701, 1000), (351, 500), (176, 250)]
-    line = write_pyramid(np.arange(700.0).reshape(1, 700), tmp_path / "b", pixel_size=0.5)
-    assert transformations(tmp_path / "b") == [[[0.5, 0.5], [0, 0]], [[0.5, 1], [0, 0.25]], [[0.5, 2], [0, 0.75]]]
-    assert view_window(line, (0, 602), zoom=0.25, screen=(9, 20))[1:] == (2, (560, 644, 1, 0))
-
-
 def exact_means(pixels):
     """Means of 2 x 2 pixels of a plane; the last row or column counts twice where their number is odd."""
     even = np.pad(pixels, [(0, 0)] * (pixels.ndim - 2) + [(0, size % 2) for size in pixels.shape[-2:]], mode="edge")
     fours = np.stack([even[..., row::2, column::2] for row in (0, 1) for column in (0, 1)], axis=-1)
-    mean = (lambda four: math.fsum(np.divide(four, 4))) if pixels.dtype.kind == "f" else exact_mean
+
+    def mean(four):
+        return math.fsum(np.divide(four, 4)) if pixels.dtype.kind == "f" else round(Fraction(sum(four), 4))
+
     return np.array([mean(four) for four in fours.reshape(-1, 4).tolist()], pixels.dtype).reshape(fours.shape[:-1])
-
-
-def exact_mean(numbers):
-    return round(Fraction(sum(numbers), len(numbers)))
 
 
 def first_pixels(pixels):
@@ -697,21 +671,25 @@ def test_labels_lie_where_an_image_of_another_program_lies(tmp_path):
     assert described.image_label.source.image == "../../"
 
 
-def test_the_view_reads_only_what_the_screen_needs(pyramid):
-    path, written = pyramid
-    store = CountingStore(path)
-    levels = open_pyramid(store)
-    pixels, level, extent = view_window(levels, (350, 500), zoom=1, screen=(100, 200))
-    assert level == 0 and extent == (400, 600, 400, 300)
-    assert np.array_equal(pixels, written[0][300:400, 400:600])
-    assert store.chunks_read == [f"0/c/{row}/{column}" for row in (2, 3) for column in (3, 4)]
-    pixels, level, _ = view_window(levels, (350, 500), zoom=0.2, screen=(150, 200))
-    assert level == 2 and pixels.shape == written[2].shape
-    assert view_window(levels, (351, 501), zoom=0.25, screen=(10, 10))[1:] == (2, (480, 524, 372, 328))
-    assert view_window(levels, (350, 500), zoom=0.001)[1] == 2  # there is no coarser one
-    assert view_window(levels, (350, 500), zoom=0.3)[1] == 1
-    assert view_window(levels, (0, 0), zoom=4, screen=(80, 80))[0].shape == (10, 10)  # at the edge
-    assert view_window(levels, (0, 0), 1e-320)[0].shape == levels[2].shape
+def test_the_view_reads_only_what_the_screen_needs(tmp_path):
+    image = np.random.default_rng(6).integers(256, size=(701, 1000), dtype=np.uint8)
+    written = write_pyramid(image, tmp_path / "a", 0.5, chunks=(128, 128))
+    levels = open_pyramid(store := CountingStore(tmp_path / "a"))
+    for center, zoom, screen, level, extent in [
+        ((350, 500), 1, (100, 200), 0, (400, 600, 400, 300)),
+        ((350, 500), 0.3, (400, 600), 1, (0, 1000, 702, 0)),
+        ((350, 500), 0.2, (150, 200), 2, (0, 1000, 704, 0)),
+        ((351, 501), 0.25, (10, 10), 2, (480, 524, 372, 328)),
+        ((0, 0), 4, (80, 80), 0, (0, 10, 10, 0)),  # at the edge
+        ((0, 0), 1e-320, (400, 600), 2, (0, 1000, 704, 0)),  # there is no coarser one
+    ]:
+        pixels, *found = view_window(levels, center, zoom, screen)
+        left, right, bottom, top = (place >> level for place in extent)
+        assert found == [level, extent] and np.array_equal(pixels, written[level][top:bottom, left:right])
+        if zoom == 1:
+            assert store.chunks_read == [f"0/c/{row}/{column}" for row in (2, 3) for column in (3, 4)]
+    line = write_pyramid(image[:1], tmp_path / "b", 0.5)
+    assert view_window(line, (0, 602), zoom=0.25, screen=(9, 20))[1:] == (2, (560, 644, 1, 0))
 
 
 def test_the_memory_of_a_pyramid_does_not_grow_with_the_image(tmp_path):
@@ -721,11 +699,11 @@ def test_the_memory_of_a_pyramid_does_not_grow_with_the_image(tmp_path):
     assert peak < 0.6 * image.nbytes, peak
 
 
-@pytest.mark.parametrize("kind", [{}, {"rowsperstrip": 7}, {"tile": (128, 256)}], ids=str)
+@pytest.mark.parametrize("kind", [{"rowsperstrip": 7}, {"tile": (128, 256)}], ids=str)
 def test_the_memory_of_a_conversion_does_not_grow_with_the_image(tmp_path, monkeypatch, kind):
     monkeypatch.setattr(image_files, "JOINED", 2**19)
     pixels = np.random.default_rng(5).integers(256, size=(4096, 3072), dtype=np.uint8)
-    tifffile.imwrite(tmp_path / "a.tif", pixels, compression="zlib" if kind else None, **kind)
+    tifffile.imwrite(tmp_path / "a.tif", pixels, compression="zlib", **kind)
     monkeypatch.setattr(safe_writing, "BATCH", 24)
     image, tasks = open_image(tmp_path / "a.tif").array, []
     with dask.config.set(num_workers=2), Callback(start=lambda graph: tasks.append(len(graph))):
