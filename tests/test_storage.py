@@ -5,10 +5,9 @@ import json
 import math
 import os
 import shutil
-import subprocess
-import sys
 from collections import UserDict
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 
 import dask
@@ -19,7 +18,7 @@ import tifffile
 import yaozarrs
 import zarr
 from dask.callbacks import Callback
-from processes import ROOT, python
+from processes import python
 from random_images import DTYPES, for_any_seed, peak_of, random_chunks, random_pixels
 from zarr.storage import MemoryStore
 
@@ -235,8 +234,7 @@ def test_a_store_stays_until_it_can_be_replaced(tmp_path, image, write, monkeypa
         monkeypatch.setattr(os, "replace", failing)
     with pytest.raises((PermissionError, KeyboardInterrupt)):
         write(255 - image, path, overwrite=True, meanwhile=interrupt if failure == "Ctrl+C" else bool)
-    stored = zarr.open(path, mode="r")
-    assert np.array_equal((stored["0"] if isinstance(stored, zarr.Group) else stored)[:], image)
+    assert np.array_equal(pixels_in(path), image)
     assert set(names(tmp_path)) <= {"a.zarr", "a.zarr.partial"}
 
 
@@ -264,42 +262,49 @@ def test_a_lock_holds_only_while_its_file_is_there_and_is_not_needed_where_drive
     assert np.array_equal(write_verified(image, tmp_path / "a.zarr")[:], image)
 
 
-KILLED = """
-import os, sys
-import numpy as np
-from course_helpers._engine import safe_writing
-from course_helpers.storage import write_verified
-
-replace, calls = os.replace, []
-def dying(source, target):
-    if sys.argv[1] in (str(source), str(target)):
-        if len(calls) == int(sys.argv[2]):
-            os._exit(9)
-        calls.append(target)
-    replace(source, target)
-os.replace = dying
-def dying_too(folder):
-    (folder / safe_writing.MARK).unlink(missing_ok=True)  # what is deleted first, is by chance
-    os._exit(9)
-safe_writing.shutil.rmtree = dying_too
-write_verified(np.ones((4, 4)), sys.argv[1], overwrite=True)
-"""
+def pixels_in(path):
+    stored = zarr.open(path, mode="r")
+    return (stored["0"] if isinstance(stored, zarr.Group) else stored)[:]
 
 
-def test_after_a_killed_run_nothing_is_lost_and_the_next_one_cleans_up(tmp_path, image):
-    runs = []
-    for moves in range(3):
-        (tmp_path / f"{moves}").mkdir()
-        write_verified(image, path := tmp_path / f"{moves}" / "a.zarr")
-        command = [sys.executable, "-c", KILLED, str(path), str(moves)]
-        runs.append((path, subprocess.Popen(command, cwd=ROOT)))
-    for moves, (path, run) in enumerate(runs):
-        assert run.wait() == 9 and len(names(path.parent)) > 1
-        with pytest.raises(FileExistsError):
-            write_verified(image, path)
-        assert np.array_equal(open_stored(path)[:], image) == (moves < 2)
-        write_verified(255 - image, path, overwrite=True)
-        assert names(path.parent) == ["a.zarr"] and np.array_equal(open_stored(path)[:], 255 - image)
+@pytest.fixture
+def moments(tmp_path_factory, monkeypatch):
+    """A function that calls a function, and returns copies of a folder as a kill would leave it: before it computes,
+    gives a folder its name, or deletes one."""
+    copies = []
+
+    def copied(folder):
+        copies.append(shutil.copytree(folder, tmp_path_factory.mktemp("killed") / "copy"))
+
+    def moments(folder, work):
+        def copied_before(change, path, *others, **options):
+            if Path(path).is_dir():
+                copied(folder)
+                if others == () and len(names(path)) > 1:  # what is deleted first, is by chance
+                    (copies[-1] / os.path.relpath(path, folder) / safe_writing.MARK).unlink(missing_ok=True)
+            change(path, *others, **options)
+
+        with monkeypatch.context() as patch, Callback(start=lambda graph: copied(folder)):
+            patch.setattr(os, "replace", partial(copied_before, os.replace))
+            patch.setattr(shutil, "rmtree", partial(copied_before, shutil.rmtree))
+            work()
+        return copies
+
+    return moments
+
+
+def test_after_a_killed_run_nothing_is_lost_and_the_next_one_cleans_up(tmp_path, image, write, moments):
+    write(image, path := tmp_path / "a.zarr")
+    copies = moments(tmp_path, lambda: write(255 - image, path, overwrite=True))
+    found = []
+    for path in [copy / "a.zarr" for copy in copies]:
+        with pytest.raises(FileExistsError, match="overwrite=True"):
+            write(image, path)
+        found.append(pixels_in(path)[0, 0])
+        assert np.array_equal(pixels_in(path), image if found[-1] == image[0, 0] else 255 - image)
+        write(image // 2, path, overwrite=True)
+        assert names(path.parent) == ["a.zarr"] and np.array_equal(pixels_in(path), image // 2)
+    assert len(found) > 4 and len(set(found)) == 2
 
 
 REFUSED = [
@@ -626,27 +631,15 @@ def test_labels_are_listed_when_they_are_complete_and_one_at_a_time(tmp_path, im
     assert names(tmp_path) == ["a"]
 
 
-KILLED_AT = """
-import os, sys
-import numpy as np
-from course_helpers import pyramids
-
-if sys.argv[2] == "pixels":
-    pyramids._halved = lambda *_: os._exit(9)  # between two levels
-else:
-    pyramids.zarr.open_group = lambda *_, **__: os._exit(9)  # before the labels are listed
-pyramids.write_labels(np.ones((300, 4), "u1"), sys.argv[1], "a")
-"""
-
-
-@pytest.mark.parametrize("moment", ["pixels", "list"])
-def test_labels_of_a_killed_run_are_not_listed_and_the_next_one_replaces_them(tmp_path, moment):
-    write_pyramid(np.ones((300, 4)), path := tmp_path / "a", 1)
-    assert python("-c", KILLED_AT, path, moment).returncode == 9
-    assert (path / "labels").exists() and listed(path) == []
-    write_labels(np.zeros((300, 4), "u1"), path, "a", overwrite=True)
-    assert listed(path) == ["labels/a"] and names(path / "labels") == ["a", "zarr.json"]
-    assert names(tmp_path) == ["a"]
+def test_labels_of_a_killed_run_are_not_listed_and_the_next_one_replaces_them(tmp_path, moments):
+    write_pyramid(np.ones((300, 4)), tmp_path / "a", 1)
+    copies = moments(tmp_path, lambda: write_labels(np.ones((300, 4), "u1"), tmp_path / "a", "b"))
+    for path in [copy / "a" for copy in copies]:
+        assert listed(path) == []
+        write_labels(np.zeros((300, 4), "u1"), path, "b", overwrite=True)
+        assert listed(path) == ["labels/b"] and names(path / "labels") == ["b", "zarr.json"]
+        assert names(path.parent) == ["a"]
+    assert len(copies) > 4
 
 
 def test_labels_lie_where_an_image_of_another_program_lies(tmp_path):
