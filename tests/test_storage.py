@@ -391,8 +391,11 @@ def interrupted(tmp_path, monkeypatch):
     return image, places
 
 
-def test_what_was_interrupted_goes_on_with_what_is_missing_or_damaged(tmp_path, interrupted):
+@pytest.mark.parametrize("metadata", [None, b"", b"\xff\x00", b'{"zarr_format": 3, "node_type": "group"}'])
+def test_what_was_interrupted_goes_on_with_what_is_missing_or_damaged(tmp_path, interrupted, metadata):
     image, places = interrupted
+    if metadata is not None:
+        (tmp_path / "a.zarr.partial" / "store" / "zarr.json").write_bytes(metadata)
     chunks, kept = tmp_path / "a.zarr.partial" / "store" / "c", chunk_files(tmp_path)
     harmed = sorted(kept)[:3]
     for (row, column), harm in zip(harmed, (damage, Path.unlink, lambda file: os.truncate(file, 0))):
@@ -401,12 +404,6 @@ def test_what_was_interrupted_goes_on_with_what_is_missing_or_damaged(tmp_path, 
     assert np.array_equal(stored_from(tmp_path)[:], image) and names(tmp_path) == ["a.tif", "a.zarr"]
     assert sum(file.is_file() for file in (tmp_path / "a.zarr").rglob("*")) == 35 + 1
     assert sorted(places) == sorted(set(np.ndindex(7, 5)) - kept | set(harmed))
-
-
-@pytest.mark.parametrize("content", [b"", b"\xff\x00", b'{"zarr_format": 3, "node_type": "group"}'])
-def test_damaged_metadata_of_an_unfinished_store_are_made_anew(tmp_path, interrupted, content):
-    (tmp_path / "a.zarr.partial" / "store" / "zarr.json").write_bytes(content)
-    assert np.array_equal(stored_from(tmp_path)[:], interrupted[0]) and names(tmp_path) == ["a.tif", "a.zarr"]
 
 
 @pytest.mark.parametrize("change", ["pixels", "time", "chunks", "number", "compressors"])
