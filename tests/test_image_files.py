@@ -321,20 +321,13 @@ def test_a_recording_of_which_files_are_missing_is_refused(tmp_path, planes):
         open_image(tmp_path / "a_MMStack_0.tif")
 
 
-@pytest.mark.parametrize(
-    "tag, change",
-    [
-        ("TileOffsets", lambda places: [0, *places[1:]]),
-        ("TileOffsets", lambda places: [places[1] + 5, *places[1:]]),
-        ("TileByteCounts", lambda sizes: [0, *sizes[1:]]),
-        ("TileByteCounts", lambda sizes: [sizes[0] + 5, *sizes[1:]]),
-    ],
-)
-def test_tiles_that_lie_nowhere_or_in_each_other_are_refused(tmp_path, tag, change):
+@pytest.mark.parametrize("tag", ["TileOffsets", "TileByteCounts"])
+@pytest.mark.parametrize("lie", [lambda second: 0, lambda second: second + 5])
+def test_tiles_that_lie_nowhere_or_in_each_other_are_refused(tmp_path, tag, lie):
     tiff(tmp_path / "a.tif", PLANE, tile=(48, 32))
     with tifffile.TiffFile(tmp_path / "a.tif", mode="r+b") as file:
         values = file.pages[0].tags[tag]
-        values.overwrite(change(values.value))
+        values.overwrite([lie(values.value[1]), *values.value[1:]])
     with pytest.raises(StorageError, match="does not say where its pixels are"):
         open_image(tmp_path / "a.tif")
 
@@ -352,25 +345,6 @@ def test_damaged_and_undecodable_tiffs_are_reported(tmp_path):
         file.pages[0].tags["Compression"].overwrite(34927)  # a compression that tifffile cannot read
     with pytest.raises(StorageError, match="cannot be read at .* save the file again"):
         open_image(path).array.compute()
-
-
-@pytest.mark.parametrize("kind", ["strips", "tiles", "tiles without compression"])
-def test_a_flipped_bit_outside_the_pixels_gives_an_error_or_what_tifffile_reads(tmp_path, kind):
-    """Among others those in the list of offsets; what tifffile itself reads may be wrong, but is no gap filled by us."""
-    tiff(tmp_path / "a.tif", PLANE[:64, :64], **KINDS[kind])
-    content = (tmp_path / "a.tif").read_bytes()
-    with tifffile.TiffFile(tmp_path / "a.tif") as file:
-        start = file.pages[0].dataoffsets[0]
-    flips = np.random.default_rng(4).choice(8 * start, size=100, replace=False)
-    for position, bit in zip(*divmod(flips, 8)):
-        damaged = bytearray(content)
-        damaged[position] ^= 1 << bit
-        (tmp_path / "b.tif").write_bytes(damaged)
-        try:
-            pixels = open_image(tmp_path / "b.tif").array.compute()
-        except (StorageError, ValueError):
-            continue
-        assert np.array_equal(pixels, tifffile.imread(tmp_path / "b.tif")), (position, bit)
 
 
 @pytest.mark.parametrize("kind", ["a file", "several files", "a folder"])
@@ -412,11 +386,17 @@ def part_of_ome(path):
     tifffile.tiffcomment(path, text)
 
 
+def cut_off(path):
+    tiff(path, compression="zlib")
+    os.truncate(path, path.stat().st_size * 6 // 10)
+
+
 REFUSED = {
     "gone.tif": (lambda path: None, FileNotFoundError, "there is no file or folder .*gone.tif. Check"),
     "text.tif": (lambda path: path.write_text("text"), ValueError, "begins with b'text', but must be TIFF"),
     "empty": (lambda path: path.mkdir(), StorageError, "holds no TIFF file, but must be"),
     "short.tif": (lambda path: path.write_bytes(b"II*\0\0\0\0\0"), StorageError, "holds no image"),
+    "cut.tif": (cut_off, StorageError, "is damaged or cut off"),
     "gap": (lambda path: folder(path, "gap"), StorageError, "a file is missing"),
     "mixed": (lambda path: folder(path, "a_z10.tif"), StorageError, "a_z10.tif holds .* one image like a_z9.tif"),
     "name": (lambda path: folder(path, "b.tif"), StorageError, "differ in numbers alone"),

@@ -17,13 +17,11 @@ import tifffile
 from processes import ROOT
 from random_images import for_any_seed, random_chunks
 from scipy import ndimage as ndi
-from test_image_files import REAL
 from test_objects import names_of
 
-from course_helpers.examples import same_objects
 from course_helpers.image_files import Image, open_image
 from course_helpers.nuclei import segment_blobs
-from course_helpers.objects import count_in_tiles, label_in_tiles, measure_in_tiles
+from course_helpers.objects import count_in_tiles, label_in_tiles
 from course_helpers.own_image import mean_in_objects, summed_histogram, write_record
 from course_helpers.stack import nuclei_stack
 from course_helpers.tiling import overlap_needed
@@ -38,16 +36,12 @@ def image_of(pixels, axes, pixel_size=()):
 
 def test_axes_come_in_order_whatever_the_file_has():
     pixels = np.arange(2 * 3 * 4 * 5 * 6 * 3).reshape(2, 3, 4, 5, 6, 3)
-    for axes in list(permutations("TCZYX"))[::7]:
-        places = ["TCZYX".index(axis) for axis in axes]
-        image = image_of(pixels[..., 0].transpose(places), "".join(axes))
-        assert np.array_equal(image.tczyx().compute(), pixels[..., 0])
-        assert set(sum(image.tczyx().chunks[:2], ())) == {1}
-    colours = image_of(pixels[0, 0, 0], "YXS")
-    assert np.array_equal(colours.tczyx(S=2).compute(), pixels[None, None, None, 0, 0, 0, ..., 2])
+    for axes in list(permutations("TCZYXS"))[::37]:
+        image = image_of(pixels.transpose(["TCZYXS".index(axis) for axis in axes]), "".join(axes))
+        assert np.array_equal(image.tczyx(S=2).compute(), pixels[..., 2])
+        assert set(sum(image.tczyx(S=2).chunks[:2], ())) == {1}
     plane = image_of(pixels[:, 0, 0, ..., 0], "QYX")
     assert np.array_equal(replace(plane, axes="CYX").tczyx().compute(), pixels[None, :, 0, :1, ..., 0])
-    assert np.array_equal(plane.tczyx(Q=1).compute(), pixels[None, 1:, 0, :1, ..., 0])
 
 
 @pytest.mark.parametrize(
@@ -110,10 +104,6 @@ def test_means_in_objects_are_those_of_the_whole(seed):
 # --- blobs ---
 
 
-def reach_of(sigma):
-    return tuple(overlap_needed(("gaussian", one)) + 1 for one in sigma)
-
-
 @for_any_seed(25)
 def test_blobs_are_the_same_in_tiles(seed):
     """Also with plateaus of equal grey levels, without any blur, and in one to four dimensions."""
@@ -127,7 +117,7 @@ def test_blobs_are_the_same_in_tiles(seed):
     segment = partial(segment_blobs, threshold=float(np.quantile(pixels, 0.8)), outline_sigma=outline, spot_sigma=spot)
     whole = segment(pixels)
     longest = max((side.stop - side.start for box in ndi.find_objects(whole) for side in box), default=0)
-    reach = reach_of(np.maximum(outline, spot))
+    reach = tuple(overlap_needed(("gaussian", sigma)) + 1 for sigma in np.maximum(outline, spot))
     overlap = tuple(longest + far for far in reach)
     tiles = da.from_array(pixels, chunks=random_chunks(rng, shape, most=3))
     assert count_in_tiles(segment, tiles, overlap, reach).sum().compute() == whole.max()
@@ -148,32 +138,6 @@ def test_each_blob_has_one_spot_and_each_spot_one_blob():
 def test_nothing_gives_no_blobs():
     assert segment_blobs(np.zeros((0, 5)), 0, 1, 1).shape == (0, 5)
     assert not segment_blobs(np.full((4, 5), 7, np.uint8), 7, 1, 1).any()
-
-
-@pytest.mark.skipif(not REAL.is_dir(), reason="COURSE_TEST_IMAGES is not set: no folder with real images")
-@pytest.mark.parametrize("name, channel, sigma", [("nuclei_zyx_8bit.tif", 0, 3.0), ("mitosis_tzcyx.tif", 1, 0.4)])
-def test_real_stacks_of_nuclei_are_the_same_in_tiles(name, channel, sigma):
-    image = open_image(REAL / name)
-    volume = image.tczyx()[0, channel].compute()
-    spacing = np.array([image.pixel_size.get(axis, 0.5) for axis in "ZYX"])
-    segment = partial(
-        segment_blobs,
-        threshold=float(np.quantile(volume, 0.97)),
-        outline_sigma=tuple(sigma / spacing / 2),
-        spot_sigma=tuple(sigma / spacing),
-    )
-    whole = segment(volume)
-    assert whole.max() > 5
-    boxes = ndi.find_objects(whole)
-    longest = np.max([[side.stop - side.start for side in box] for box in boxes], axis=0)
-    reach = reach_of(sigma / spacing)
-    overlap = tuple(int(length) + far for length, far in zip(longest, reach))
-    tiles = da.from_array(volume, chunks=(8, 90, 110))
-    assert count_in_tiles(segment, tiles, overlap, reach).sum().compute() == whole.max()
-    labels = label_in_tiles(segment, tiles, overlap, reach, renumber=True)
-    assert same_objects(labels, whole)
-    table = measure_in_tiles(segment, tiles, overlap, ("area", "centroid"), reach, spacing=tuple(spacing))
-    assert np.isclose(table["area"].sum(), (whole > 0).sum() * spacing.prod())
 
 
 # --- the record ---
