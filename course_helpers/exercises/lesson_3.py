@@ -373,11 +373,6 @@ def flat_of(tiles, depth=12, boundary="none", radius=6):
     return tiles.map_overlap(remove_background, depth=depth, boundary=boundary, radius=radius, dtype=np.uint8)
 
 
-def otsu_of_tiles(flat):
-    """The thresholds that the tiles have on their own."""
-    return flat.map_blocks(lambda tile: np.array([[threshold_otsu(tile)]]), chunks=(1, 1), dtype=int)
-
-
 def find_nuclei(tiles, threshold=otsu_of, above=np.greater, depth=12, boundary="none", radius=6):
     flat = flat_of(tiles, depth, boundary, radius)
     return above(flat, threshold(flat))

@@ -171,7 +171,7 @@ def name_in_window(labels, number, *_):
     return name(labels, number, (0, 0), labels.shape)
 
 
-def which_pixel(labels, number, start, shape, found):
+def which_pixel(labels, number, shape, found):
     """A sentence about the pixel that a name stands for, beside the one that is right."""
     here, (row, column) = divmod(found - 1, shape[1]), np.argwhere(labels == number)[0]
     return (
