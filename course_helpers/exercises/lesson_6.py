@@ -173,6 +173,8 @@ def name_in_window(labels, number, *_):
 
 def which_pixel(labels, number, shape, found):
     """A sentence about the pixel that a name stands for, beside the one that is right."""
+    if not 0 < found <= shape[0] * shape[1]:
+        return f"the pixels of this image have the numbers 1 to {shape[0] * shape[1]}."
     here, (row, column) = divmod(found - 1, shape[1]), np.argwhere(labels == number)[0]
     return (
         f"this number is that of the pixel in row {here[0]}, column {here[1]} of the image. The object's first pixel is in row {row}, "
@@ -250,9 +252,7 @@ def tables():
         (250, (8, 21), 2700, 15),
     ):
         places = random.uniform(0, grid, (count, 2))
-        places[::5] = np.floor(
-            places[::5]
-        )  # what lies on the line between two squares belongs to the one that begins there
+        places[::5] = np.floor(places[::5])  # on lines: what lies there belongs to the square that begins there
         columns = {
             "label": random.permutation(count) + 1,
             "centroid-0": places[:, 0] * side,
@@ -260,7 +260,11 @@ def tables():
             "area": random.exponential(60, count) + 7,  # skewed, so that the median is not the mean
             "intensity_mean": random.uniform(30, 70, count),
         }
-        yield pd.DataFrame(columns), side, at_least
+        table = pd.DataFrame(columns)
+        # Of the nuclei of the right square, two are the ends of the table: none may be left out where all are needed.
+        inside = nuclei_in(best_square(table, side, at_least), table, side)
+        ends = pd.concat([inside[:1], table.drop(inside.index[:2]), inside[1:2]], ignore_index=True)
+        yield from ((ends, side, enough) for enough in sorted({at_least, len(inside)}))
 
 
 def up_to_line(places):
