@@ -74,7 +74,7 @@ class Notebook:
         )
 
     def close(self):
-        self.page.evaluate("() => window.jupyterapp.commands.execute('kernelmenu:shutdown')")
+        self.command("kernelmenu:shutdown")
         self.page.close()
 
     def command(self, name):

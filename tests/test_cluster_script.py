@@ -7,6 +7,7 @@ import runpy
 import signal
 import subprocess
 import sys
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -43,13 +44,22 @@ def ended(output, *arguments):
     return python(SCRIPT, output, *arguments, cwd=Path.cwd())
 
 
+@contextmanager
 def begun(output, until, *arguments, **options):
-    """A process that runs the script, when it has said that this part is stored."""
+    """A process that runs the script, when it has said that this part is stored; killed in the end, if it still runs."""
     command = [sys.executable, str(SCRIPT), *arguments_for(output), *arguments]
-    run = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options)
-    while not run.stdout.readline().startswith(f"part {until} "):
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options) as run:
+        try:
+            wait_for_part(run, until)
+            yield run
+        finally:
+            run.kill()
+
+
+def wait_for_part(run, number):
+    """Wait until a process that runs the script has said that this part is stored."""
+    while not run.stdout.readline().startswith(f"part {number} "):
         assert run.poll() is None, run.stderr.read()
-    return run
 
 
 def in_this_process(options=None):

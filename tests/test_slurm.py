@@ -16,7 +16,7 @@ import zarr
 from processes import wait_until
 from slurm import answer, jobs, no_jobs_left
 from strangers import assert_only_keys_open, listening
-from test_cluster_script import begun, ended, files_of
+from test_cluster_script import begun, ended, files_of, wait_for_part
 
 from course_helpers import clusters
 
@@ -76,8 +76,7 @@ def test_jobs_that_are_killed_are_replaced_and_the_counts_are_exact(tmp_path, ex
     output = tmp_path / "counts.zarr"
     with begun(output, 1, *SLURM) as run:
         answer("scancel", "--signal=KILL", random.choice(wait_until(lambda: jobs("running"), "a job runs")))
-        while not run.stdout.readline().startswith("part 5 "):
-            assert run.poll() is None, run.stderr.read()
+        wait_for_part(run, 5)
         for job in jobs():
             answer("scancel", job)
         printed, message = run.communicate(timeout=300)
