@@ -5,7 +5,7 @@ from heapq import heapify, heappop, heappush
 import numpy as np
 from numba import njit
 
-NEIGHBOURS = ((-1, 0), (0, -1), (0, 1), (1, 0))
+from .maxima import NEIGHBOURS
 
 
 @njit(nogil=True, cache=True)
@@ -21,7 +21,7 @@ def flood(distance, labels):
     heapify(queue)
     while queue:
         row, col = divmod(heappop(queue) & 0xFFFFFFFF, cols)  # the lower half of the number
-        for down, right in NEIGHBOURS:
+        for down, right in NEIGHBOURS[:4]:
             y, x = row + down, col + right
             if 0 <= y < rows and 0 <= x < cols and distance[y, x] > 0 and labels[y, x] == 0:
                 labels[y, x] = labels[row, col]
