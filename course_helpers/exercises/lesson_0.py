@@ -22,10 +22,10 @@ from course_helpers.exercises.form import (
     number,
     read,
     seen,
-    told,
     whole_number,
 )
 from course_helpers.exercises.running import Raised, Unanswered, Wrong, about_notebook, begin, call, names_used, silence
+from course_helpers.lazy_recording import open_recording
 from course_helpers.memory import measure
 from course_helpers.recording import FRAMES, SHAPE, load_time_point
 
@@ -96,22 +96,6 @@ def share_of_bright(t):
 
 BYTES_AT_PEAK = 2 + 2 + 8  # frame, difference, scaled
 PEAK = BYTES_AT_PEAK * PIXELS / MIB
-MISCOUNTED = {  # bytes per pixel that somebody may have counted, and what is wrong with them
-    1: "is the mask alone. Larger arrays exist before it.",
-    2: "is the loaded time point alone. What else exists while the function works?",
-    4: "is less than the result of the division alone. Which dtype has it? Print (frame / 255).dtype.",
-    6: "fits three arrays of uint16, or frame and float32, but the division gives neither. Print (frame / 255).dtype.",
-    8: "fits scaled alone, or frame, the difference and float32. Print (frame / 255).dtype, and count all that exists with it.",
-    10: "lacks one array. The difference in brackets has no name, but while the division runs it has a place.",
-    11: "counts the mask, but not the difference in brackets. Do both exist at the same time? Which of the lines needs most?",
-    13: "counts the difference in brackets and the mask. Do they exist at the same time?",
-    16: "has room for two arrays of 8 bytes. Only one array is float64: print the dtype of frame - frame.min().",
-    24: "has room for three arrays of 8 bytes. Or did you multiply frame.nbytes, which holds the 2 bytes of each pixel already?",
-}
-
-
-def mib(bytes_per_pixel):
-    return bytes_per_pixel * PIXELS / MIB
 
 
 def close(found, wanted):
@@ -123,18 +107,21 @@ def close(found, wanted):
 
 def in_millions(found):
     """The bytes per pixel that somebody counted who divided by a million."""
-    count = next((count for count in range(1, 36) if close(found, count * PIXELS / 1e6)), None)
-    return count and {"count": count}
+    if found * MIB % PIXELS:  # not a whole number in MiB
+        return next(({"count": count} for count in range(1, 36) if close(found, count * PIXELS / 1e6)), None)
 
 
-def bytes_per_pixel_instead(found):
-    return f"{found:.5g} MiB are {found / mib(1):.4g} bytes per pixel"
+def in_another_unit(found):
+    """The unit in which somebody may have answered."""
+    limits = {"GB or GiB": (0, 0.1), "kB or KiB": (3000, 100_000), "bytes": (100_000, math.inf)}
+    return next(({"unit": unit} for unit, (low, high) in limits.items() if low < found <= high), None)
 
 
 def less_or_more(found):
     return (
-        f"{bytes_per_pixel_instead(found)}, which is {'less' if found < PEAK else 'more'} than there is at the peak. Which "
-        "arrays exist at the same time, and which dtype has each? Print (frame - frame.min()).dtype and (frame / 255).dtype."
+        f"{found:.5g} MiB are {found * MIB / PIXELS:.4g} bytes per pixel, which is {'less' if found < PEAK else 'more'} than "
+        "there is at the peak. Which arrays exist at the same time, and which dtype has each? Print "
+        "(frame - frame.min()).dtype and (frame / 255).dtype."
     )
 
 
@@ -161,10 +148,6 @@ EXERCISES["0.1"] = Value(
         "count it, array by array? That gives a little less.": (1.02 * PEAK, 1.05 * PEAK),
     },
     mistakes={
-        **{
-            f"{{found:.5g}} MiB are {count} byte{'s' * (count > 1)} per pixel. That {says}": mib(count)
-            for count, says in MISCOUNTED.items()
-        },
         "this is the number of pixels. How many bytes does each of them need, in all arrays together?": PIXELS,
         "this looks like bits. A byte has 8 of them.": 8 * PEAK,
         "so much would a time point of the real recording need, which is 64 times as large as this one.": 64 * PEAK,
@@ -176,11 +159,7 @@ EXERCISES["0.1"] = Value(
         "{found:.5g} would be {count} bytes per pixel in MB, of a million bytes. Divide by 2**20, and count once more.": seen(
             11 * PIXELS / 1e6, in_millions
         ),
-        "this looks like GB or GiB. MiB are asked for, of 2**20 bytes.": seen(PEAK / 1024, lambda found: found < 0.1),
-        "this looks like kB or KiB. MiB are asked for, of 2**20 bytes.": seen(
-            PEAK * 1024, lambda found: 3000 < found <= 100_000
-        ),
-        "this looks like bytes. Divide by 2**20 to get MiB.": seen(11 * PIXELS, lambda found: found > 100_000),
+        "this looks like {unit}. MiB are asked for, of 2**20 bytes.": seen(PEAK / 1024, in_another_unit),
     },
     otherwise=less_or_more,
     praise=praise_of_peak,
@@ -253,19 +232,6 @@ EXERCISES["0.4"] = Parts(
             mistakes={
                 f"{take(WORKERS + 1)}, one more than fits: round down. That there is a core for it does not help.": WORKERS
                 + 1,
-                "so many fit if time points are loaded only. Processing takes 7 bytes per pixel.": FREE
-                * 7
-                // (TIME_POINT * 2),
-                "so many fit with 4 bytes per pixel. Processing takes 7.": FREE * 7 // (TIME_POINT * 4),
-                "so many fit with one byte per pixel. Processing takes 7.": FREE * 7 // TIME_POINT,
-                "so many fit with 14 bytes per pixel. The 2 bytes of a loaded pixel are part of the 7.": FREE
-                // (TIME_POINT * 2),
-                "so many would fit into 16 GiB, if time points were loaded only. Processing takes 7 bytes per pixel, and 10 "
-                "GiB are free.": 16 * GIB * 7 // (TIME_POINT * 2),
-                "so many would fit into 16 GiB. How much of it is free?": 16 * GIB // TIME_POINT,
-                "so many would fit into the 6 GiB that are not free.": 6 * GIB // TIME_POINT,
-                f"{take(6)}. Is there room for one more? (A GiB is 2**30 bytes: with 10 GB, of 10**9, one gets 6.)": 6,
-                f"{take(5)}, and more fit. (The 2 bytes of a loaded pixel are part of the 7: with 9, one gets 5.)": 5,
                 "one time point fits, and more than one.": seen(1, lambda found: found <= 1),
             },
             otherwise=lambda found, expected: (
@@ -290,7 +256,7 @@ EXERCISES["0.4"] = Parts(
 # --- 0.2: make it fit ---
 
 LIMIT_OF_MEAN = 64 * MIB
-FEW, MORE, TIMES = range(60, 67), range(23, 43), range(3, 43)
+FEW, TIMES = range(60, 67), range(3, 43)
 LEFTOVER = 99  # what np.empty holds while a function is measured
 ALL, SOME_PLANES, ONE_PLANE = np.s_[:, :, :], np.s_[10:13, :, :], np.s_[12:13, :, :]  # a part is compared faster
 
@@ -308,11 +274,7 @@ WRONG_MEANS = {
     for says, arguments in {
         "the sum has overflowed: uint16 holds numbers up to 65535 only.": {"dtype": np.uint16},
         "the sum has overflowed: uint8 holds numbers up to 255 only.": {"dtype": np.uint8},
-        "the sum has overflowed: int16 holds numbers up to 32767 only.": {"dtype": np.int16},
-        "float16 keeps three digits only, and ends at 65504.": {"dtype": np.float16},
-        "your time points overflow: uint8 holds numbers up to 255 only.": {"each": np.uint8},
         "this is rounded down. The mean has decimals.": {"dtype": np.float32, "after": np.floor},
-        "this is rounded. The mean has decimals.": {"dtype": np.float32, "after": np.round},
         "each time point is rounded down when it is divided. The mean has decimals.": {
             "each": lambda frame: frame // len(FEW) * len(FEW)
         },
@@ -336,17 +298,16 @@ def recipe(plane):
     if not np.allclose(known_planes() @ factors, found, rtol=1e-5, atol=0.02):
         return None
     *factors, more = factors.tolist()
-    parts = []
+    parts, zeros = [], ""
     for run in np.split(np.arange(FRAMES), np.flatnonzero(np.abs(np.diff(factors)) > 1e-4) + 1):
         if abs(factors[run[0]]) > 1e-4:
             name = f"time point {run[0]}" if run.size == 1 else f"time points {run[0]} to {run[-1]}, each"
             parts.append(f"{name} divided by {1 / factors[run[0]]:.4g}")
     parts = ([*parts[:4], "others"] if len(parts) > 5 else parts) or ["no time point"]
-    zeros = " Does the sum begin with zeros? (np.empty leaves in an array whatever the memory held before.)"
-    return {
-        "parts": ", ".join(parts) + f", and {more:.4g} in each pixel" * (abs(more) > 0.02),
-        "zeros": zeros * (abs(more) > 0.02),
-    }
+    if abs(more) > 0.02:
+        parts.append(f"and {more:.4g} in each pixel")
+        zeros = " Does the sum begin with zeros? (np.empty leaves in an array whatever the memory held before.)"
+    return {"parts": ", ".join(parts), "zeros": zeros}
 
 
 @functools.cache
@@ -364,10 +325,6 @@ def mean_at_once(times):
     return np.mean([load_time_point(t) for t in times], axis=0)
 
 
-def mean_of_recording(times):
-    return np.mean([load_time_point(t).astype(float) for t in range(FRAMES)], axis=0)
-
-
 def mean_beside_planes(times):
     total, kept = np.zeros(SHAPE, np.float32), []
     for t in times:
@@ -377,26 +334,8 @@ def mean_beside_planes(times):
     return total / len(times)
 
 
-def mean_of_floats(times):
-    total = np.zeros(SHAPE)
-    for t in times:
-        frame = load_time_point(t).astype(float)
-        total = total + frame
-    return total / len(times)
-
-
-KEEPS_MORE = "{took}. It keeps more, the more time points it gets. What has to be kept of a time point that is added already?{ahead}"
-KEEPS_NO_MORE = (
-    "{took}. It does not keep more if it gets more time points. Which arrays exist at the same time, with which dtypes?"
-)
-LARGE_WITH_FEW = (
-    f"{{took}} With {len(FEW)} time points, it takes 8 times as much already. Does it load others, too? Which arrays exist at "
-    "the same time?"
-)
-WITH_DASK = (
-    "{took}. For a mean over time, dask keeps partial results of many chunks, with one worker as well. Add up one time point "
-    "after the other with load_time_point."
-)
+def mean_with_dask(times):
+    return open_recording()[times.start : times.stop].mean(axis=0).compute(num_workers=1)
 
 
 def filled(makes):
@@ -411,46 +350,40 @@ def filled(makes):
 
 
 @silence()
-def results_of(answer, cases, folder, all_cases):
-    """What runs in the other process: for each case, the bytes in memory while each of its time points was loaded.
+def results_of(answer, folder):
+    """What runs in the other process: one result after the other, and the bytes in memory when a time point is loaded.
 
-    Results and peaks go to files, where they take no memory. A fault is returned. Unless all cases are asked for, a wrong
-    result is the last: what follows would only keep its author waiting.
+    Both go to files, where they take no memory and outlive the process. A fault is returned. A wrong result is the last:
+    what follows would only keep its author waiting.
     """
-    cells_of, in_memory = recording._cells, []
+    cells_of = recording._cells
 
-    def noting(t):  # each time point may be loaded in many windows
+    def noting(t):
         gc.collect()
-        now = tracemalloc.get_traced_memory()[0] - at_first
-        in_memory[-1][t] = min(now, in_memory[-1].get(t, now))
+        loads.write(f"{t} {tracemalloc.get_traced_memory()[0] - at_first}\n")
+        loads.flush()
         return cells_of(t)
 
-    recording._cells = noting
     np.empty, np.empty_like = filled(np.empty), filled(np.empty_like)
     _ = np.ma  # a part of NumPy that is loaded when it is first used, which must not count
     gc.freeze()  # what is there already need not be looked through
     tracemalloc.start()
-    for times in cases:
-        in_memory.append({})
-        at_first, _ = tracemalloc.get_traced_memory()
-        tracemalloc.reset_peak()
-        try:
-            found = read(array, call(answer, times, given=str(times)), f"for {times} your function returns")
-        except (Wrong, Unanswered) as reason:
-            if "MemoryError" in getattr(reason, "error", ""):
-                raise MemoryError from None
-            return reason
-        written = folder / "unfinished"  # this process may be killed while it writes
-        written.mkdir()
-        (written / "peak.txt").write_text(str(tracemalloc.get_traced_memory()[1]))
-        np.save(written / "found.npy", found)
-        written.rename(folder / str(len(times)))
-        recording._cells = cells_of
-        if not all_cases and not is_mean(found, times):
+    for times in (FEW, TIMES):
+        with open(folder / f"{len(times)}.txt", "w") as loads:
+            at_first, _ = tracemalloc.get_traced_memory()
+            recording._cells = noting
+            try:
+                found = read(array, call(answer, times, given=str(times)), f"for {times} your function returns")
+            except (Wrong, Unanswered) as reason:
+                if "MemoryError" in getattr(reason, "error", ""):
+                    raise MemoryError from None
+                return reason
+            recording._cells = cells_of
+        np.save(folder / "unfinished.npy", found)  # this process may be killed while it writes
+        (folder / "unfinished.npy").rename(folder / f"{len(times)}.npy")
+        if not is_mean(found, times):
             break
-        recording._cells = noting
         del found
-    return [list(case.values()) for case in in_memory]
 
 
 def is_mean(found, times):
@@ -458,44 +391,62 @@ def is_mean(found, times):
     return found.shape == SHAPE and (np.abs(found[SOME_PLANES] - mean_of(times, SOME_PLANES)) <= 0.01).all()
 
 
-def measured(answer, cases, folder, limit, all_cases=False):
-    """Peaks of the arrays in bytes, by the number of time points, and what `results_of` returns; None if it died."""
+def died(answer, folder):
+    """Whether a function used more than the limit; a fault is raised."""
     begin("measuring your function")
     try:
-        run = measure(functools.partial(results_of, answer, cases, folder, all_cases), limit)
+        run = measure(functools.partial(results_of, answer, folder), LIMIT_OF_MEAN)
     except (TypeError, RuntimeError) as error:
         raise Wrong(f"your function could not be run in a process of its own: {error}.") from None
     if isinstance(run.result, Exception):
         raise run.result
     if run.died and not run.died.startswith(("killed, because", "MemoryError")):
         raise Wrong(f"your function does not come to its end: {run.died[:200]}.")
-    files = {len(times): folder / str(len(times)) / "peak.txt" for times in cases}
-    return {count: int(file.read_text()) for count, file in files.items() if file.exists()}, run.result
+    return bool(run.died)
+
+
+def in_memory(file):
+    """Bytes in memory when each time point was loaded; the fewest, where it was loaded in many windows."""
+    fewest = {}
+    for line in file.read_text().splitlines() if file.exists() else []:
+        t, size = map(int, line.split())
+        fewest[t] = min(size, fewest.get(t, size))
+    return list(fewest.values())
 
 
 def make_it_fit(answer):
     is_function(answer)
+    with_dask = {"open_recording", "compute"} & names_used(answer)
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        folder = Path(folder)
         try:
-            peaks, in_memory = measured(answer, [FEW, TIMES], Path(folder), LIMIT_OF_MEAN)
+            too_much = died(answer, folder)
         except Raised as reason:
             yield {"error": reason.error}
             raise
         for times, window in ((FEW, ALL), (TIMES, SOME_PLANES)):
-            if len(times) in peaks:
-                compare(answer, times, np.load(Path(folder) / str(len(times)) / "found.npy", mmap_mode="r"), window)
-    with_dask = {"open_recording", "compute"} & names_used(answer)
-    if in_memory is None:
-        raise Wrong(why_it_died(answer, with_dask))
+            if (file := folder / f"{len(times)}.npy").exists():
+                compare(answer, times, np.load(file, mmap_mode="r"), window)
+        few, many = (in_memory(folder / f"{len(times)}.txt") for times in (FEW, TIMES))
+    facts = {"ahead": loads_ahead(answer), "with_dask": with_dask}
+    if too_much:
+        yield {**facts, "then": until_it_died(TIMES if many else FEW, many or few)}
     # With dask, what it keeps varies from run to run, so that nothing can be said about a thousand.
-    kept = 0 if with_dask else kept_of_each(*in_memory)
-    thousand = peaks[len(TIMES)] + (1000 - len(TIMES)) * kept
+    kept = 0 if with_dask else kept_of_each(few, many)
     yield {
+        **facts,
         "kept": kept / MIB,
-        "thousand": thousand,
-        "ahead": loads_ahead(answer),
+        "thousand": max(many) + (1000 - len(TIMES)) * kept,
         "more": "" if with_dask else " A thousand would need no more.",
     }
+
+
+def until_it_died(times, sizes):
+    if not sizes:
+        return "No time point was loaded yet."
+    loaded = f"For {times}, it had loaded {len(sizes)} time point{'s' * (len(sizes) > 1)} by then."
+    first, most = sizes[0] / MIB, max(sizes) / MIB
+    return f"{loaded} Its arrays took {first:.0f} MiB when it loaded the first one, and up to {most:.0f} MiB at another one."
 
 
 def kept_of_each(few, many):
@@ -555,31 +506,12 @@ def compare(answer, times, found, window):
     raise Wrong(given + says)
 
 
-def in_words(peaks):
-    return f"Its arrays take {', '.join(f'{peak / MIB:.0f} MiB with {count}' for count, peak in peaks.items())} time points"
-
-
 def loads_ahead(answer):
     pools = {"ThreadPoolExecutor", "ThreadPool", "Pool"} & names_used(answer)
     return " A pool loads ahead, and what it has loaded waits for you." * bool(pools)
 
 
-def why_it_died(answer, with_dask):
-    """A sentence on a function that used more than the limit, with the peaks that it has under a larger one."""
-    cases, most = [FEW, MORE, TIMES], 8 * LIMIT_OF_MEAN
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
-        peaks, _ = measured(answer, cases, Path(folder), most, all_cases=True)
-    took = f"your function died: it used more than {LIMIT_OF_MEAN // MIB} MiB."
-    if not peaks:
-        return told(LARGE_WITH_FEW, {"took": took})
-    # Where it died once more, it takes more than that. Batches of ten are full for twenty and for forty: only what grows
-    # all the way is kept of every time point.
-    reached = [*peaks.values(), most][: len(cases)]
-    growth = np.diff(reached) / np.diff([len(times) for times in cases[: len(reached)]])
-    says = WITH_DASK if with_dask else KEEPS_MORE if growth.min() > MIB / 8 else KEEPS_NO_MORE
-    return told(says, {"took": f"{took} {in_words(peaks)}", "ahead": loads_ahead(answer)})
-
-
+DIED = f"your function died: it used more than {LIMIT_OF_MEAN // MIB} MiB."
 EXERCISES["0.2"] = Checked(
     check=make_it_fit,
     seconds=120,  # for each measurement, on a slow computer
@@ -588,8 +520,10 @@ EXERCISES["0.2"] = Checked(
         f"this adds up {{parts}}. The mean of {FEW} is the sum of these {len(FEW)} time points, each divided by {len(FEW)}.{{zeros}}": seen(
             functools.partial(mean_of, use=np.s_[1:]), recipe
         ),
-        KEEPS_MORE: mean_at_once,
-        KEEPS_NO_MORE: mean_of_floats,
+        f"{DIED} For a mean over time, dask keeps partial results of many chunks, with one worker as well. Add up one time "
+        "point after the other with load_time_point.": seen(mean_with_dask, lambda then, with_dask: with_dask),
+        f"{DIED} {{then}} What has to be kept of a time point that is added already, and which arrays exist while one is "
+        "added, with which dtypes?{ahead}": seen(mean_at_once, lambda then: True),
         "your function raises {error}. Whole numbers cannot take in decimals. Begin with np.zeros(SHAPE, np.float32).": seen(
             lambda times: functools.reduce(
                 operator.iadd, (load_time_point(t) / len(times) for t in times), load_time_point(3)
@@ -609,7 +543,6 @@ EXERCISES["0.2"] = Checked(
         f"than {LIMIT_OF_MEAN // MIB} MiB. What has to be kept of a time point that is added already?{{ahead}}": seen(
             mean_beside_planes, lambda thousand: thousand > LIMIT_OF_MEAN
         ),
-        LARGE_WITH_FEW: mean_of_recording,
     },
     praise=f"{len(TIMES)} time points, within {LIMIT_OF_MEAN // MIB} MiB.{{more}}",
     hints=[
