@@ -3,6 +3,7 @@
 import gc
 import os
 import shutil
+import signal
 import tempfile
 from functools import partial
 
@@ -15,6 +16,8 @@ def pytest_configure(config):
     os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", tempfile.gettempdir())  # where tmp_path stays, to be looked at
     folder = tempfile.tempdir = tempfile.mkdtemp(prefix="course-")
     os.environ |= dict.fromkeys(("TMPDIR", "TEMP", "TMP"), folder)
+    # Background jobs of a shell ignore Ctrl+C, and so would all that tests start and interrupt.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     config.add_cleanup(partial(shutil.rmtree, folder, ignore_errors=True))
 
 

@@ -83,8 +83,7 @@ def test_runs_that_end_early_keep_whole_parts_and_the_next_run_does_the_others(s
     assert not psutil.wait_procs(family[1:], timeout=60)[1], "a worker outlives the script"
     kept = files_of(output)
     if os.name == "posix":
-        as_in_a_terminal = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # background jobs of a shell ignore it
-        with begun(output, until=len(kept) + 2, start_new_session=True, preexec_fn=as_in_a_terminal) as run:
+        with begun(output, until=len(kept) + 2, start_new_session=True) as run:
             os.killpg(run.pid, signal.SIGINT)  # as a terminal does: to the script and to its workers
             _, message = run.communicate(timeout=300)
         files = files_of(output)

@@ -202,15 +202,7 @@ def test_an_endless_list_is_read_to_a_limit(example, line_of):
     assert line_of("99.1", endless_list)[0] == "✗"
 
 
-@pytest.fixture
-def interruptible():
-    """Ctrl+C raises KeyboardInterrupt; test runners may ignore it."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
-
-
-def test_interrupting_ends_an_endless_function(example, interruptible):
+def test_interrupting_ends_an_endless_function(example):
     example(double())
     exercise("99.1").form.seconds = 60
     before = threading.enumerate()

@@ -312,9 +312,7 @@ def test_nothing_outlives_the_caller(end, tmp_path):
         "    with open('new', 'w') as file: file.write(f'{os.getpid()} {child.pid}')\n"
         "    os.replace('new', 'pids')\n    time.sleep(1000)\nmeasure(work)\n"
     )
-    options = {"cwd": tmp_path, "stderr": subprocess.PIPE, "text": True}
-    options["preexec_fn"] = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)  # a shell's background jobs ignore it
-    caller = subprocess.Popen([sys.executable, "-c", script], **options)
+    caller = subprocess.Popen([sys.executable, "-c", script], cwd=tmp_path, stderr=subprocess.PIPE, text=True)
     wait_until((tmp_path / "pids").exists, "the work has begun")
     caller.send_signal(signal.Signals[end])
     assert ("KeyboardInterrupt" in caller.communicate(timeout=60)[1]) == (end == "SIGINT")
