@@ -2,7 +2,7 @@
 
 import re
 from functools import partial
-from math import ceil, floor, isclose, log10, remainder
+from math import ceil, isclose
 
 import numpy as np
 from skimage.filters import threshold_otsu
@@ -11,11 +11,6 @@ from course_helpers.exercises.form import Function, Parts, Value, array, entries
 from course_helpers.exercises.running import Wrong, names_used
 
 EXERCISES = {}
-
-
-def one_of(*answers):
-    """Several answers of one row."""
-    return seen(answers[0], lambda found: found in answers)
 
 
 # --- 8.1: what do the files say? ---
@@ -35,21 +30,13 @@ def axes_of_three(answer):
     return text
 
 
-def axes(right, mistakes):
-    """A part that asks for the three axes of a file."""
+def axes(right, said):
+    """A part that asks for the three axes of a file, with what the file says."""
     return Value(
         right=right,
         reads=axes_of_three,
         mistakes={
-            **mistakes,
-            "this is one axis. All three of the array are asked for, in their order.": right[0],
-            "Y and X are exchanged. The file says in which order they come, and nobody doubts that.": right[0] + "XY",
-            "these are the right letters, but does the axis of the planes come last in the shape?": one_of(
-                "YX" + right[0], "XY" + right[0], "Y" + right[0] + "X", "X" + right[0] + "Y"
-            ),
-            "a letter comes twice. Each axis has a letter of its own.": seen(
-                right[0] + "YY", lambda found: len(set(found)) < len(found)
-            ),
+            "this is what the file says. What does the person say that changes from one plane to the next?": said,
             "the array has three axes, and these are {count}.": seen(
                 "TCZYX", lambda found: len(found) != 3 and {"count": len(found)}
             ),
@@ -57,68 +44,24 @@ def axes(right, mistakes):
                 "TCZ", lambda found: found[1:] != "YX"
             ),
         },
-        otherwise="what changes from one plane to the next: time, channel or focus?",
+        otherwise="what changes from one plane to the next: time (T), the channel, such as a stain (C), or the focus (Z)?",
     )
-
-
-def other_objective(found):
-    """The objective for which a size of a pixel would be right, if it is a common one."""
-    common = (other for other in (4, 5, 10, 40, 60, 63, 100) if isclose(found, CAMERA / other, rel_tol=ROUNDED))
-    return {"other": other} if (other := next(common, None)) else None
 
 
 EXERCISES["8.1"] = Parts(
     parts={
-        "axes_a": axes(
-            "TYX",
-            {
-                "this is what the file says. The person never moved the focus: what changes from plane to plane?": "ZYX",
-                "C is for channels, such as two stains. The person tells of minutes.": "CYX",
-                "Q says that the name is not known. The person knows it.": "QYX",
-                "S is for the colours of a pixel, such as red, green and blue. The person tells of minutes.": "SYX",
-                "four letters, but the array has three axes: one plane alone needs no Z.": "TZYX",
-            },
-        ),
+        "axes_a": axes("TYX", said="ZYX"),
         "pixel_b": Value(
             right=CAMERA / OBJECTIVE,
             reads=number,
             same=partial(isclose, rel_tol=ROUNDED),
-            mistakes={
-                "this is a pixel of the camera. In the sample it covers less, because the objective magnifies.": CAMERA,
-                "this is the magnification. How much of the sample does one pixel of the camera cover?": OBJECTIVE,
-                "you multiply. A pixel covers less of the sample than its own size, the more the objective magnifies.": (
-                    CAMERA * OBJECTIVE
-                ),
-                "this would be right for an objective of {other}x.": seen(0.163, other_objective),
-                "these are pixels per micrometre. Micrometres per pixel are asked for.": OBJECTIVE / CAMERA,
-                "this is the area of a pixel. Its side is asked for.": (CAMERA / OBJECTIVE) ** 2,
-                "this is rounded so much that all areas would be wrong by some per cent. Take three digits.": one_of(
-                    0.33, 0.3
-                ),
-                "the digits are right. Where is the point, and is it in micrometres?": seen(
-                    326,
-                    lambda found, expected: (
-                        found > 0 and abs(remainder(log10(found) - log10(expected), 1)) <= log10(1 + ROUNDED)
-                    ),
-                ),
-                "a size is above 0.": seen(-1, lambda found: found <= 0),
-            },
-            otherwise=lambda found, expected: (
-                "this is too large. How large does the objective make what one pixel of the camera covers?"
-                if found > expected
-                else "this is too small. The objective magnifies once, and both sizes are in micrometres."
+            mistakes={"a size is above 0.": seen(-1, lambda found: found <= 0)},
+            otherwise=lambda found: (
+                f"so much of the sample would be in a pixel of the camera with an objective that magnifies {CAMERA / found:.4g} times. "
+                "The more it magnifies, the less is in a pixel. (Three digits are enough.)"
             ),
         ),
-        "axes_c": axes(
-            "CYX",
-            {
-                "this is what the file says: Q is a name that is not known. The person tells what the two planes are.": "QYX",
-                "Z is for the focus. The person tells of one plane.": "ZYX",
-                'T is for time. "First" and "then" may be seconds apart, but the two pictures show different things.': "TYX",
-                "S is for the colours of a pixel, such as red, green and blue, which come last. These are two stains.": "SYX",
-                "four letters, but the array has three axes: one plane alone needs no Z.": "CZYX",
-            },
-        ),
+        "axes_c": axes("CYX", said="QYX"),
         "factor_d": Value(
             right=TRUE_STEP / SAID,
             reads=number,
@@ -126,16 +69,7 @@ EXERCISES["8.1"] = Parts(
             mistakes={
                 "this is the other way round, the wrong volume divided by the right one. How often does the wrong one fit "
                 "into the right one?": SAID / TRUE_STEP,
-                "this is a difference in micrometres. A factor is asked for.": one_of(
-                    TRUE_STEP - SAID, SAID - TRUE_STEP
-                ),
-                "this is the true distance of planes in micrometres. Compare it with what the file says.": TRUE_STEP,
-                "the file says this number, in micrometres. Compare it with what the person says.": SAID,
-                "this would be so if two axes were wrong.": (TRUE_STEP / SAID) ** 2,
-                "this would be so if all three axes were wrong. Along Y and X the file is right.": (TRUE_STEP / SAID)
-                ** 3,
                 "then volumes would be right. How large is a voxel by the file, and how large is it in truth?": 1,
-                "this is in per cent. A factor is asked for.": 100 * TRUE_STEP / SAID,
                 "a factor between volumes is above 0.": seen(-1, lambda found: found <= 0),
             },
             otherwise=lambda found, expected: (
@@ -176,24 +110,8 @@ AXES = "TCZYX"
 VOXEL, SIGMA, LONGEST = (2, 0.25, 0.25), 1, 12  # micrometres; a voxel along Z, Y, X
 
 
-def reach_of(voxel=VOXEL, neighbours=1, truncate=4):
-    """How far a blur and a look at direct neighbours see, in voxels along all axes."""
-    return (0, 0, *(int(truncate * SIGMA / size + 0.5) + neighbours for size in voxel))
-
-
-def longest_of(voxel=VOXEL, longest=LONGEST):
-    """The largest nucleus in voxels along all axes."""
-    return (0, 0, *(int(longest / size) for size in voxel))
-
-
-def added(*distances):
-    return tuple(map(sum, zip(*distances)))
-
-
-REACH = reach_of()
-OVERLAP = added(longest_of(), REACH)
-CUBES = (1, 1, 1)  # where somebody takes micrometres for voxels
-INVERSE = tuple(1 / size for size in VOXEL)  # where somebody multiplies by the size of a voxel
+REACH = (0, 0, *(int(4 * SIGMA / size + 0.5) + 1 for size in VOXEL))  # of the blur and the direct neighbours
+OVERLAP = (0, 0, *(int(LONGEST / size) + far for size, far in zip(VOXEL, REACH[2:])))
 
 
 def per_axis(answer):
@@ -205,92 +123,38 @@ def per_axis(answer):
     return whole_numbers(", ".join(AXES))(answer)
 
 
-def too_far_or_short(found, expected):
-    """Along which axes a distance is too large, and along which too small."""
-    says = []
-    for how, differs in (("too large", int.__gt__), ("too small", int.__lt__)):
-        if along := [axis for axis, one, other in zip(AXES, found, expected) if differs(one, other)]:
-            says.append(f"{how} along {', '.join(along)}")
-    return " and ".join(says)
+def distances(right, made_of):
+    """A part that asks for one distance along each of the five axes."""
 
+    def too_far_or_short(found, expected):
+        says = []
+        for how, differs in (("too large", int.__gt__), ("too small", int.__lt__)):
+            along = [place for place in (2, 3, 4) if differs(found[place], expected[place])]
+            sizes = dict.fromkeys((found[place], VOXEL[place - 2]) for place in along)
+            lengths = ", ".join(f"{count} x {size} = {count * size:g} micrometres" for count, size in sizes)
+            says += [f"{how} along {', '.join(AXES[place] for place in along)} ({lengths})"] if along else []
+        return f"it is {' and '.join(says)}. Are {made_of} in it, once each, in voxels of that axis?"
 
-def distances(right, made_of, mistakes):
-    """A part that asks for one distance along each of the five axes. Mistakes come as {sentence: wrong answer}."""
-    *_, planes, rows, columns = right
     return Value(
         right=right,
         reads=per_axis,
         mistakes={
-            "it is one too small. Is everything in it that looks further?": tuple(max(size - 1, 0) for size in right),
-            "it is one too large. Is something counted twice, or rounded up?": tuple(
-                size + (size > 0) for size in right
-            ),
-            "half of it would do. A margin of this width comes on both sides anyway.": tuple(
-                2 * size for size in right
-            ),
-            **mistakes,
-            "it is the same along Z as along Y and X. Is a voxel as long along Z?": (0, 0, rows, rows, columns),
-            "it is the same along Y and X as along Z. Is a voxel as long along Y and X?": (
-                0,
-                0,
-                planes,
-                planes,
-                planes,
-            ),
             "these are the right numbers in another order. T, C, Z, Y, X is asked for.": seen(
-                (0, 0, columns, rows, planes), lambda found, expected: sorted(found) == sorted(expected)
+                (0, 0, *right[:1:-1]), lambda found, expected: sorted(found) == sorted(expected)
             ),
             "no distance is below 0.": seen((0, 0, -3, -17, -17), lambda found: min(found) < 0),
             "then a tile sees nothing but itself. How far does the blur look?": (0,) * 5,
             "this reaches into other time points or channels. The segmentation sees one time point and one channel at a "
             "time.": seen((1, 1, *right[2:]), lambda found: any(found[:2])),
         },
-        otherwise=lambda found, expected: (
-            f"it is {too_far_or_short(found, expected)}. Are {made_of} in it, once each, in voxels of that axis?"
-        ),
+        otherwise=too_far_or_short,
     )
 
 
 EXERCISES["8.2"] = Parts(
     parts={
-        "reach": distances(
-            REACH,
-            "the blur and the direct neighbours",
-            {
-                "this takes sigma = 1 for voxels. It is in micrometres; how many voxels is that?": one_of(
-                    reach_of(CUBES), reach_of(CUBES, neighbours=0)
-                ),
-                "these are the direct neighbours. The blur comes before them.": reach_of(truncate=0),
-                "you multiply by the size of a voxel. How many voxels fit into sigma?": reach_of(INVERSE),
-                "the blur looks further: SciPy cuts it off at 4 sigma.": one_of(
-                    *map(partial(reach_of, VOXEL, 1), (3, 2, 1))
-                ),
-                "the direct neighbours are 1 voxel away, not 1 micrometre.": one_of(
-                    *((0, 0, *(rounding((4 * SIGMA + 1) / size) for size in VOXEL)) for rounding in (ceil, floor))
-                ),
-                "this is the largest nucleus. How far does the segmentation look beyond a voxel?": longest_of(),
-                "this is the overlap. How far does the segmentation look beyond a voxel?": OVERLAP,
-            },
-        ),
-        "overlap": distances(
-            OVERLAP,
-            "the largest nucleus and reach",
-            {
-                "this is the largest nucleus alone. Where its last voxel lies, the segmentation still looks further.": longest_of(),
-                "this is the reach alone. A tile must also see the whole nucleus.": REACH,
-                "reach is in it twice.": added(longest_of(), REACH, REACH),
-                "half of the largest nucleus is in it. A nucleus may have no more than one voxel in the tile.": added(
-                    longest_of(longest=LONGEST / 2), REACH
-                ),
-                "this takes micrometres for voxels, in sigma and in the nucleus.": added(
-                    longest_of(CUBES), reach_of(CUBES)
-                ),
-                "the nucleus is still in micrometres. How many voxels is it long?": added(longest_of(CUBES), REACH),
-                "you multiply by the size of a voxel. How many voxels fit into a nucleus, and into sigma?": one_of(
-                    added(longest_of(INVERSE), reach_of(INVERSE)), added(longest_of(INVERSE), REACH)
-                ),
-            },
-        ),
+        "reach": distances(REACH, "the blur (to 4 sigma) and the direct neighbours (1 voxel)"),
+        "overlap": distances(OVERLAP, "the largest nucleus and reach"),
     },
     mistakes={"reach and overlap are exchanged.": {"reach": OVERLAP, "overlap": REACH}},
     also_right=(
@@ -320,11 +184,6 @@ def threshold_for_all(tiles, count=counts_of, levels=LEVELS):
     """The Otsu threshold of all pixels, by the sum of the tiles' histograms; nan where they have one grey level."""
     counts = sum(map(count, tiles))
     return threshold_otsu(hist=(counts, levels)) if np.count_nonzero(counts) != 1 else np.nan
-
-
-def from_tiles(combine):
-    """A function that combines the thresholds of single tiles."""
-    return lambda tiles: combine([threshold_otsu(tile) for tile in tiles])
 
 
 def raising(example, pattern):
@@ -390,15 +249,6 @@ EXERCISES["8.3"] = Function(
     mistakes={
         "two arrays have different lengths. The histogram of a tile, the counts and the levels have one entry for each of the "
         "65,536 levels.": raising(lambda tiles: sum(np.bincount(tile.ravel()) for tile in tiles), r"shapes \(\d+,\)"),
-        "does hist get several arrays of counts, one for each tile? It takes their sum.": raising(
-            lambda tiles: threshold_otsu(hist=([*map(counts_of, tiles)], LEVELS)), "truth value of an array"
-        ),
-        "your counts have one grey level here, but the tiles have more. Does each level have a bin of its own?": (
-            raising(lambda tiles: threshold_otsu(hist=(counts_of(tiles[0] * 0), LEVELS)), "empty sequence")
-        ),
-        "tiles of different shapes cannot be added. Their histograms can, which have one length.": raising(
-            sum, r"shapes \(\d+,\d+"
-        ),
         "tiles of different shapes cannot be put into one array. Add up their histograms, which have one length.": raising(
             np.stack, "same shape|inhomogeneous|array dimensions"
         ),
@@ -406,49 +256,24 @@ EXERCISES["8.3"] = Function(
             lambda tiles: np.bincount(tiles[0]), "object too deep"
         ),
         "tiles is a list of arrays. Take them one after the other.": raising(threshold_otsu, "'list' object has no"),
-        "the array that you add to cannot hold these numbers. Begin with np.zeros(65536, int).": raising(
-            lambda tiles: np.add(*map(counts_of, tiles[:2]), out=np.zeros(LEVELS.size, np.uint16)), "Cannot cast"
-        ),
-        "this is the most frequent grey level. threshold_otsu makes a threshold of the counts.": lambda tiles: (
-            np.argmax(sum(map(counts_of, tiles)))
-        ),
-        "counts of 8 bits are too small: one grey level has more than 255 pixels.": {
-            "count": lambda: lambda tile: counts_of(tile).astype(np.uint8)
-        },
         "your bins go from the smallest to the largest pixel of each tile, so that the same bin is another grey level in "
         "another tile. Does np.histogram know the range?": {
             "count": lambda: lambda tile: np.histogram(tile, LEVELS.size)[0]
         },
         "this is the mean of the thresholds of the tiles. A dark tile has one, too, in its noise. Add up histograms "
-        "instead.": from_tiles(np.mean),
-        "this is the threshold of the first tile. Do you return inside of the loop?": from_tiles(lambda each: each[0]),
-        "this is the threshold of the last tile. Does each histogram replace the one before? Add them up.": from_tiles(
-            lambda each: each[-1]
-        ),
-        "the first tile is missing.": lambda tiles: threshold_for_all(tiles[1:] or tiles),
-        "the last tile is missing.": lambda tiles: threshold_for_all(tiles[:-1] or tiles),
+        "instead.": lambda tiles: np.mean([threshold_otsu(tile) for tile in tiles]),
         "each tile counts the same here, however many pixels it has. Add up counts, not shares of a tile.": {
             "count": lambda: lambda tile: counts_of(tile) / tile.size
         },
         "threshold_otsu takes the counts for an image here. Hand them over as hist=(counts, levels).": (
             lambda tiles: threshold_otsu(sum(map(counts_of, tiles)))
         ),
-        "counts and levels are exchanged in hist.": lambda tiles: threshold_otsu(
-            hist=(LEVELS, sum(map(counts_of, tiles)))
-        ),
         "this is half a grey level too high: the middle between two edges. A bin for each level has a whole number as its "
         "centre.": {"levels": LEVELS + 0.5},
-        "this is one grey level too high. Are these the right edges of the bins, or levels that begin with 1?": {
-            "levels": LEVELS + 1
-        },
-        "this is one grey level too low. Levels begin with 0.": {"levels": LEVELS - 1},
         "with 256 bins, each takes many grey levels. One bin for each of the 65,536 levels is asked for.": {
             "count": lambda: lambda tile: np.histogram(tile, 256, (0, 65_536))[0],
             "levels": np.arange(128, 65_536, 256),
         },
-        "this is the mean of all pixels. Otsu's threshold is asked for.": lambda tiles: (
-            sum(tile.sum() for tile in tiles) / sum(tile.size for tile in tiles)
-        ),
     },
     otherwise=lambda tiles, found, expected: (
         f"the histogram of all pixels gives {expected:g}, those of single tiles {', '.join(f'{threshold_otsu(tile):g}' for tile in tiles)}. "
@@ -475,33 +300,14 @@ EXERCISES["8.3"] = Function(
 FACTOR = 8
 
 
-def tiles_with_signal(brightest, side, radius, threshold, look=np.max, exceeds=np.greater):
-    """Whether something in a tile or within the radius exceeds the threshold; the last arguments are for mistakes."""
+def tiles_with_signal(brightest, side, radius, threshold, exceeds=np.greater):
+    """Whether something in a tile or within the radius exceeds the threshold; the last argument is for a mistake."""
     side, radius = side / FACTOR, radius / FACTOR
     found = np.zeros([ceil(size / side) for size in brightest.shape], bool)
     for tile in np.ndindex(found.shape):
         window = tuple(slice(int(max(at * side - radius, 0)), ceil((at + 1) * side + radius)) for at in tile)
-        found[tile] = exceeds(look(brightest[window]), threshold)
+        found[tile] = exceeds(brightest[window].max(), threshold)
     return found
-
-
-def from_windows(make):
-    """A wrong function: what `make` gives for the pixels of each window, whose slices may begin below 0."""
-
-    def wrong(brightest, side, radius, threshold):
-        shape = [ceil(size * FACTOR / side) for size in brightest.shape]
-        side, radius = side // FACTOR, radius // FACTOR
-        windows = (
-            tuple(slice(n * side - radius, (n + 1) * side + radius) for n in tile) for tile in np.ndindex(*shape)
-        )
-        return np.array([make(brightest[window], threshold) for window in windows]).reshape(shape)
-
-    return wrong
-
-
-def lost_at_the_end(brightest, side, *more):
-    rows, columns = (size * FACTOR // side for size in brightest.shape)
-    return tiles_with_signal(brightest, side, *more)[:rows, :columns]
 
 
 def coarse_pictures():
@@ -555,17 +361,12 @@ EXERCISES["8.4"] = Function(
     share=1,  # few tiles are True, so that different mistakes often give the same
     mistakes={
         "a window is empty. Where do its slices begin and end? (Below 0, Python counts from the end. max(..., 0) prevents "
-        "that.)": raising(from_windows(lambda pixels, threshold: pixels.max() > threshold), "zero-size array"),
-        "at the upper or left edge, a slice begins below 0, and Python counts that from the end. Begin at max(..., 0).": (
-            from_windows(lambda pixels, threshold: (pixels > threshold).any())
-        ),
+        "that.)": raising(lambda brightest, *more: brightest[:0].max(), "zero-size array"),
         "slices, ranges and shapes need whole numbers. / gives a float; // divides and leaves out the rest.": raising(
             lambda brightest, side, *more: brightest[: side / FACTOR], "slice indices|'float' object"
         ),
         "the radius is left out. What is bright beside a tile is blurred into it.": {"radius": 0},
         "a tile that has the threshold as its brightest pixel is not above it.": {"exceeds": lambda: np.greater_equal},
-        "this is by the sum. Many dark squares may exceed the threshold together.": {"look": lambda: np.sum},
-        "this is by the mean. One small bright object vanishes in it.": {"look": lambda: np.mean},
         "the radius is in pixels of the image. How many squares of brightest is that?": {
             "radius": lambda radius: FACTOR * radius
         },
@@ -574,11 +375,6 @@ EXERCISES["8.4"] = Function(
         },
         "this is the other way round. True means that a tile has to be computed.": lambda *case: (
             ~tiles_with_signal(*case)
-        ),
-        "the last tiles are missing. Where side does not divide the image, one smaller tile is left.": lost_at_the_end,
-        "rows and columns of tiles are exchanged.": lambda *case: tiles_with_signal(*case).T,
-        "these are the squares of brightest that exceed the threshold. One value for each tile is asked for.": (
-            lambda brightest, side, radius, threshold: brightest > threshold
         ),
         "it has the dtype {kind}, and bool is asked for. False and True choose tiles, where numbers choose by position.": seen(
             lambda *case: tiles_with_signal(*case).astype(float),
