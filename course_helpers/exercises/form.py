@@ -283,7 +283,7 @@ class Function(Form):
                 found = self.found(answer, own, given)
             except (Wrong, Unanswered) as reason:
                 if all_right:
-                    self.explain(reason, arguments)
+                    self.explain(reason, arguments, about_notebook(answer))
                     raise
                 found = NOTHING
             begin("comparing your results", limited=False)
@@ -324,8 +324,8 @@ class Function(Form):
         """Whether two outcomes are the same, also where there is none."""
         return one is other if one is NOTHING or other is NOTHING else self.same(one, other)
 
-    def explain(self, reason, arguments):
-        """Wrong with the sentence of a mistake that raises the same exception, or is seen in it, if there is one."""
+    def explain(self, reason, arguments, about):
+        """Wrong with the sentence of a mistake that raises the same exception, or is seen in it, and another one."""
         if not isinstance(reason, Raised):
             return
         raises = f"for {told(self.given, arguments)} your function raises {reason.error}: "
@@ -335,8 +335,9 @@ class Function(Form):
                     self.made_by(mistake)(*arguments.values())
             except Exception as error:
                 if described(error) == reason.error:
-                    raise Wrong(raises + told(says, arguments)) from None
-        self.refuse({"error": reason.error}, raises)
+                    raise Wrong(raises + told(says, arguments) + about) from None
+        if says := self.recognised({"error": reason.error}):
+            raise Wrong(raises + says + about)
 
     def fault(self, answer, first, answered):
         """A sentence about the first wrong case.
