@@ -1,7 +1,8 @@
 """Lesson 4: what only it can say. Its exercises are tested in test_exercises.py, by their tables."""
 
+import tempfile
+import time
 import tracemalloc
-from pathlib import Path
 
 import dask.array as da
 import numpy as np
@@ -37,7 +38,7 @@ def test_checks_use_what_the_lesson_uses():
         f"in a window of {MOVIE_WINDOW} × {MOVIE_WINDOW} pixels",
         most,
         f"chunks of {lesson_4.SCAN_CHUNKS}",
-        f"one of 8 MiB, and allows a peak of {lesson_4.MOST_MEMORY // 2**20} MiB",
+        f"one of 8 MiB, and allows a peak of {lesson_4.MOST_MEMORY} MiB",
     ):
         assert shown in lesson
     assert last == lesson_4.SLIDE[0]
@@ -72,18 +73,16 @@ def changes_its_file(tiff_path, zarr_path):
     "answer, feedback",
     [
         (lambda tiff, path: write_verified(open_image(tiff).array, path, (256, 256)), "your function uses open_image"),
-        (lambda tiff, path: zarr.create_group(path), "a group of arrays"),
-        (
-            lambda tiff, path: zarr.create_array(path, data=np.ones((4, 4)), zarr_format=2),
-            "zarr_path is in Zarr format 2",
-        ),
+        (lambda tiff, path: zarr.create_group(path), "cannot be used"),
+        (lesson_4.stores(np.copy, zarr_format=2), "has zarr_format 2, and not 3"),
+        (lesson_4.stores(np.copy, chunks=(512, 512)), "has chunks (512, 512), and not (256, 256)"),
+        (lesson_4.stores(lambda pixels: pixels.astype("u1")), "has dtype uint8, and not uint16"),
         (lambda tiff, path: zarr.create_array(path, shape=(10**6, 10**6), dtype="u1"), "has shape (1000000, 1000000)"),
-        (lambda tiff, path: Path(path).write_text("no store"), "cannot be used"),
         (lambda tiff, path: lesson_4.in_pieces(path, tiff), "your function raises"),
         (goes_by_the_notebook, "Your function goes by scan of the notebook"),
         (lambda tiff: None, "takes 1 argument, but is called with 2"),
         (lambda tiff, path: print(tiff), "wrote nothing at zarr_path"),
-        (changes_its_file, "your function changes the TIFF file"),
+        (changes_its_file, "your function changes the files of tiff_path"),
     ],
 )
 def test_4_4_mistakes(line_of, answer, feedback):
@@ -107,9 +106,26 @@ def test_4_4_measures_the_function_alone(line_of):
         runs.append(np.ones(2**25 if len(runs) == 4 else 0, np.uint8))  # the first run that is measured
         lesson_4.in_pieces(tiff_path, path)
 
-    assert "one of 8.0 MiB with a peak of memory below 6 MiB" in line_of("4.4", loads_something_first)
+    assert "one of 8 MiB with a peak of memory below 6 MiB" in line_of("4.4", loads_something_first)
     assert len(runs) == len(lesson_4.SCANS) + 1
     assert not tracemalloc.is_tracing()
+
+
+def test_4_4_leaves_no_folder_where_dask_goes_on_after_an_error(line_of, tmp_path, monkeypatch):
+    def fails(block, block_info):
+        if block_info[0]["chunk-location"] == (0, 0):
+            raise ValueError
+        time.sleep(0.2)
+        return block
+
+    def convert(tiff_path, zarr_path):
+        image = da.from_array(np.ones((300, 900)), chunks=(256, 256))
+        image.map_blocks(fails, dtype=float).to_zarr(zarr_path)
+
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    assert "your function raises ValueError" in line_of("4.4", convert)
+    time.sleep(0.5)
+    assert not list(tmp_path.iterdir())
 
 
 def test_4_4_nothing_written_is_unanswered(line_of):
