@@ -57,6 +57,21 @@ def test_4_2_expects_what_a_store_counts(chunks):
     assert costs["window"] == len(chunks_counted(lesson_4.MOVIE, chunks, window))
 
 
+@pytest.mark.parametrize(
+    "more, feedback",
+    [
+        ((1, 1), "chunk (1, 1) can be read: rows 5 to 9 and columns 7 to 13"),
+        ((3, 1), "chunk (3, 1) is missing"),
+        ((4, 7), "chunk (4, 7) does not exist: the grid has (5, 7)"),
+    ],
+)
+def test_4_3_says_what_a_chunk_too_many_is(line_of, more, feedback):
+    def answer(path):
+        return lesson_4.damaged_chunks(path) + [more] * (zarr.open_array(path).shape == (23, 47))
+
+    assert feedback in line_of("4.3", answer)
+
+
 scan = np.ones((4000, 5000), np.uint8)
 
 

@@ -218,8 +218,11 @@ STORES = [
     ((23, 47), (5, 7), "uint16", [(0, 2), (0, 4), (2, 2), (2, 5), (4, 6)], [(3, 1)]),
     ((123, 9), (6, 4), "uint16", [(0, 0), (0, 1), (3, 2), (7, 1), (20, 1)], [(5, 0), (6, 2)]),
     ((12, 23), (6, 2), "uint8", [(0, 3), (1, 1), (1, 11)], [(0, 10)]),
-    ((12, 16), (4, 4), "uint8", [(0, 3), (1, 1)], [(2, 3)]),
 ]
+
+
+def file_of(place, path):
+    return path / "c/{}/{}".format(*place)
 
 
 def damaged_stores(folder):
@@ -227,76 +230,51 @@ def damaged_stores(folder):
     for number, (shape, chunks, dtype, damaged, missing) in enumerate(STORES):
         path = folder / f"image_{number}.zarr"
         pixels = np.random.default_rng(4).integers(100, size=shape, dtype=dtype)
-        array = zarr.create_array(path, data=pixels, chunks=chunks, compressors=CODECS)
+        zarr.create_array(path, data=pixels, chunks=chunks, compressors=CODECS)
         for place in damaged:
-            file = path / array.metadata.encode_chunk_key(place)
-            content = bytearray(file.read_bytes())
-            content[len(content) // 2] ^= 1
-            file.write_bytes(content)
+            file_of(place, path).write_bytes(file_of(place, path).read_bytes()[::-1])
         for place in missing:
-            (path / array.metadata.encode_chunk_key(place)).unlink()
+            file_of(place, path).unlink()
         yield (path,)
 
 
-def chunk_at(row, column, height, width):
-    """The pixels of a chunk, as slices."""
-    return np.s_[row * height : (row + 1) * height, column * width : (column + 1) * width]
-
-
-def damaged_chunks(path, grid=None, first=0, only=Exception, skip=False, pixels=chunk_at):
-    """Places of the chunks that cannot be read, by reading one after the other; the arguments are for mistakes."""
+def damaged_chunks(path):
+    """Places of the chunks that cannot be read."""
     array = zarr.open_array(path, mode="r")
-    rows, columns = grid(array) if grid else array.cdata_shape
     found = []
-    for row in range(first, rows):
-        for column in range(first, columns):
-            try:
-                array[pixels(row, column, *array.chunks)]
-            except only:
-                found.append((row, column))
-                if skip:
-                    break
+    for place in np.ndindex(array.cdata_shape):
+        try:
+            array.blocks[place]
+        except Exception:
+            found.append(place)
     return found
 
 
-def places_of(path):
-    """All places in the grid of chunks."""
-    return list(np.ndindex(zarr.open_array(path, mode="r").cdata_shape))
-
-
-def missing_chunks(path):
-    """Places of the chunks whose file is not there."""
-    array = zarr.open_array(path, mode="r")
-    names = {place: array.metadata.encode_chunk_key(place) for place in np.ndindex(array.cdata_shape)}
-    return [place for place, name in names.items() if not (path / name).exists()]
-
-
-def first_missing(found, path):
-    missing = sorted(set(found) & set(missing_chunks(path)))
-    return {"missing": missing[0]} if missing else None
-
-
-def pixels_of(place, path):
+def pixels_of(place, array):
     """Which pixels a chunk holds, in words."""
-    array = zarr.open_array(path, mode="r")
     firsts = [at * size for at, size in zip(place, array.chunks)]
     lasts = [min(first + size, side) - 1 for first, size, side in zip(firsts, array.chunks, array.shape)]
     return "rows {} to {} and columns {} to {}".format(firsts[0], lasts[0], firsts[1], lasts[1])
 
 
+def first_extra(found, expected, path):
+    """The first chunk of a list that is not damaged, and what it is."""
+    if not (extra := sorted(set(found) - set(expected))):
+        return None
+    array = zarr.open_array(path, mode="r")
+    state = f"can be read: {pixels_of(extra[0], array)}. Does your function read just these for it?"
+    if extra[0] not in np.ndindex(array.cdata_shape):
+        state = f"does not exist: the grid has {array.cdata_shape} of them, counted from 0."
+    elif not file_of(extra[0], path).exists():
+        state = "is missing, not damaged. It can be read: it gives the fill value."
+    return {"extra": extra[0], "state": state}
+
+
 def first_missed(found, expected, path):
+    """The first damaged chunk that is not in a list, and its pixels."""
     missed = sorted(set(expected) - set(found))
     count = {"count": len(expected) - len(missed), "all": len(expected)}
-    return {"missed": missed[0], "pixels": pixels_of(missed[0], path), **count} if missed else None
-
-
-def first_extra(found, expected, path):
-    extra = sorted(set(found) - set(expected))
-    if not extra:
-        return None
-    if extra[0] not in places_of(path):
-        return {"extra": extra[0], "state": f"does not exist: the grid has {zarr.open_array(path).cdata_shape} of them"}
-    return {"extra": extra[0], "state": f"can be read. It holds {pixels_of(extra[0], path)}"}
+    return {"missed": missed[0], "pixels": pixels_of(missed[0], zarr.open_array(path)), **count} if missed else None
 
 
 def in_words(path):
@@ -311,24 +289,17 @@ EXERCISES["4.3"] = Function(
     reads=pairs,
     without=("check_store",),
     mistakes={
-        "no except of your function catches this error. Catch it, remember the place, go on.": {"only": ()},
+        "no except of your function catches this error. Catch it, remember the place, go on.": seen(
+            lambda path: zarr.open_array(path)[:].tolist()[:0], lambda error: "checksum" in error
+        ),
         "rows and columns are swapped. Give the row first.": (
             lambda path: [(column, row) for row, column in damaged_chunks(path)]
         ),
         "these are positions in pixels. Give those in the grid of chunks.": lambda path: (
             np.array(damaged_chunks(path), int).reshape(-1, 2) * zarr.open_array(path, mode="r").chunks
         ),
-        "the smaller chunks at the lower and right edge are missing. Round their number up.": {
-            "grid": lambda: lambda array: np.floor_divide(array.shape, array.chunks)
-        },
-        "your loop ends with the first damaged chunk. Does it go on?": lambda path: damaged_chunks(path)[:1],
-        "of each row, only the first damaged chunk is there. Does your loop go on?": {"skip": True},
-        "chunks are counted from 0. Do your loops begin at 1?": {"first": 1},
         "chunks are counted from 0. Are your places one too large?": (
             lambda path: [(row + 1, column + 1) for row, column in damaged_chunks(path)]
-        ),
-        "these are the chunks that can be read. Those that raise an error are asked for.": lambda path: sorted(
-            set(places_of(path)) - set(damaged_chunks(path))
         ),
         "your list is always empty. Is each chunk read? A slice of a dask array is none before .compute().": (
             lambda path: []
@@ -339,15 +310,13 @@ EXERCISES["4.3"] = Function(
         "a chunk is in your list more than once.": seen(
             lambda path: damaged_chunks(path) * 2, lambda found, expected: sorted(set(found)) == expected
         ),
-        "chunk {missing} is missing, not damaged. It can be read: it gives the fill value.": seen(
-            lambda path: [*damaged_chunks(path), *missing_chunks(path)], first_missing
+        "chunk {extra} {state} Those that raise an error are asked for.": seen(
+            lambda path: [*damaged_chunks(path), (0, 0)], first_extra
         ),
-        "chunk {extra} {state}. Which pixels does your function read for it?": seen(
-            {"pixels": lambda: lambda *place: tuple(slice(at.start, at.stop + 1) for at in chunk_at(*place))},
-            first_extra,
+        "{count} of {all} damaged chunks are in your list. Chunk {missed} is not: {pixels} cannot be read. Do your loops go on "
+        "after an error, begin at 0, and come to the smaller chunks at the lower and right edge?": seen(
+            lambda path: damaged_chunks(path)[:1], first_missed
         ),
-        "{count} of {all} damaged chunks are in your list. Chunk {missed} is not: {pixels} cannot be read. Do your loops come to "
-        "it, and read just these?": seen({"grid": lambda: lambda array: (10, 10)}, first_missed),
     },
     also_right=(lambda path: set(damaged_chunks(path)), lambda path: np.array(damaged_chunks(path)).reshape(-1, 2)),
     praise="You found every damaged chunk in {count} stores.",
