@@ -70,17 +70,6 @@ def test_3_2_needs_what_overlap_needed_says():
             assert tiles.numblocks[axis] == 1 or not np.allclose(less, whole, rtol=0, atol=1e-9)
 
 
-def test_3_2_remarks_on_a_boundary_that_is_not_named(line_of):
-    def without(tiles):
-        return tiles.map_overlap(lesson_3.smooth_and_widen, depth=11, dtype=float)
-
-    def by_position(tiles):
-        return tiles.map_overlap(lesson_3.smooth_and_widen, 11, "none", dtype=float)
-
-    assert line_of("3.2", without).startswith("✓") and "name the boundary" in line_of("3.2", without)
-    assert line_of("3.2", by_position).startswith("✓") and "name the boundary" not in line_of("3.2", by_position)
-
-
 def test_3_4_expects_in_tiles_what_the_whole_gives():
     for (tiles,) in lesson_3.EXERCISES["3.4"].cases():
         tiled, whole = lesson_3.find_nuclei(tiles), lesson_3.find_nuclei(tiles.rechunk(-1))

@@ -85,10 +85,10 @@ class InTiles(Function):
     """
 
     dtype: object
+    reach: int  # pixels that the result depends on along each axis: a narrower margin is not enough
     given: object = in_words
     reads: Callable = array
     same: Callable = same_pixels
-    share: float = 1  # near the cuts, different margins often give the same
 
     def __post_init__(self):
         self.mistakes = {
@@ -96,6 +96,7 @@ class InTiles(Function):
             **about_results(self.right),
             **about_map_overlap(self.right),
             **self.mistakes,
+            **about_margin(self.reach),
         }
 
     def look(self, case):
@@ -130,7 +131,10 @@ class InTiles(Function):
 
     def fault(self, answer, first, answered):
         wrong = np.argwhere(~np.isclose(first.found, first.expected, rtol=0, atol=1e-9))
-        where = "{} pixels differ from the whole, the first in row {}, column {}. ".format(len(wrong), *wrong[0])
+        values = (shown(pixels[tuple(wrong[0])].item()) for pixels in (first.found, first.expected))
+        where = "{} pixels differ from the whole, the first in row {}, column {}: {} instead of {}. ".format(
+            len(wrong), *wrong[0], *values
+        )
         says = super().fault(answer, first, answered)
         return where + says[0].upper() + says[1:]
 
@@ -143,20 +147,12 @@ def put_together(tiles):
     )
 
 
-def is_larger(one, other):
-    """Whether an array is longer along an axis, and along none shorter."""
-    return one.shape != other.shape and one.ndim == other.ndim and all(np.greater_equal(one.shape, other.shape))
-
-
 def about_plans(right):
     """Mistakes in what a function returns, whatever it shows: with examples that `right` makes."""
     return {
-        "your function returns a NumPy array, already computed. Return a dask array: no .compute() at the end, and no "
-        "filter that is given all of tiles at once, as it computes them.": seen(
-            lambda tiles: right(tiles).compute(), lambda returned: isinstance(returned, np.ndarray)
-        ),
-        "your function returns {returns}, but a dask array is asked for.": seen(
-            lambda tiles: right(tiles).dask, lambda returned: not isinstance(returned, da.Array)
+        "your function returns {returns}, but a lazy dask array is asked for: no .compute() at the end, and no filter that is given "
+        "all of tiles at once, as it computes them.": seen(
+            lambda tiles: right(tiles).compute(), lambda returned: not isinstance(returned, da.Array)
         ),
         "your function computes and keeps {running.most_bytes} bytes while it runs, as many as the whole image has or "
         "more. Leave pixels lazy; compute a few numbers at most.": seen(
@@ -171,28 +167,34 @@ def about_plans(right):
             lambda tiles: right(da.from_array(put_together(tiles), chunks=tiles.chunks)),
             lambda returned, tiles: (bytes := bytes_in_plan(returned)) >= tiles.nbytes and {"bytes": bytes},
         ),
-        "the result has shape {returned.shape}: the margins of its tiles are still there. Trim them.": seen(
+        "the result declares {returned.dtype}, but {dtype} is what it should hold.": seen(
+            lambda tiles: right(tiles).astype(complex), lambda returned, dtype: returned.dtype != dtype
+        ),
+        "the result is cut into {returned.chunks}, and not like the input: {tiles.chunks}. If it is larger, the margins of its tiles "
+        "are still there: trim them.": seen(
             lambda tiles: right(da.overlap.overlap(tiles, depth=3, boundary="none")),
-            lambda returned, tiles: returned.numblocks == tiles.numblocks and is_larger(returned, tiles),
+            lambda returned, tiles: returned.chunks != tiles.chunks,
         ),
-        "the result has shape {returned.shape}.": seen(
-            lambda tiles: right(tiles)[:-1], lambda returned, tiles: returned.shape != tiles.shape
-        ),
-        "the tiles {tiles.chunks} became {returned.chunks}. The result should be cut like the input.": seen(
-            lambda tiles: right(tiles).rechunk(50), lambda returned, tiles: returned.chunks != tiles.chunks
-        ),
+    }
+
+
+def about_margin(reach):
+    def narrow(margin, tiles):
+        cut = [size for size, number in zip(margin, tiles.numblocks) if number > 1]
+        return {"rows": margin[0], "columns": margin[1]} if min(cut) < reach else None
+
+    return {
+        "Your margin, all steps together, is {rows} pixels in rows and {columns} in columns. How far do two filters look, "
+        "one after the other?": seen({"depth": reach - 1}, narrow),
     }
 
 
 def about_results(right):
     """Mistakes that show when a plan is computed."""
     return {
-        "computing your result gives {gives}: the margins of its tiles are still there. Trim them.": seen(
+        "what your function returns declares shape {plan.shape} and {plan.dtype}, but computing it gives {gives}. If it is larger, "
+        "the margins of its tiles are still there: trim them.": seen(
             lambda tiles: right(tiles).map_blocks(np.pad, 1, dtype=right(tiles).dtype, chunks=tiles.chunks),
-            lambda pixels, plan: is_larger(pixels, plan),
-        ),
-        "what your function returns declares shape {plan.shape} and {plan.dtype}, but computing it gives {gives}.": seen(
-            lambda tiles: right(tiles).map_blocks(np.float16, dtype=right(tiles).dtype),
             lambda pixels, plan: (pixels.shape, pixels.dtype) != (plan.shape, plan.dtype),
         ),
         "your function puts the whole image into one piece. It should work tile by tile.": seen(
@@ -216,10 +218,6 @@ def about_map_overlap(right):
             lambda error: (
                 (name := re.search(r"(?:invalid literal|could not convert).*('\w+')", error)) and {"boundary": name[1]}
             ),
-        ),
-        "hand your function over to map_overlap without calling it.": seen(
-            lambda tiles: tiles.map_overlap(np.asarray(tiles), depth=3, boundary="none"),
-            lambda error: "must be callable" in error,
         ),
     }
 

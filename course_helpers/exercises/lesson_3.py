@@ -1,7 +1,6 @@
 """Exercises of lesson 3, "Give tiles a margin"."""
 
 import functools
-import re
 
 import dask.array as da
 import numpy as np
@@ -14,7 +13,6 @@ from course_helpers._engine.tiled import tiled
 from course_helpers.background import remove_background
 from course_helpers.exercises.form import Parts, Value, number, seen, whole_number
 from course_helpers.exercises.in_tiles import InTiles, lazy_tiles, near_border, near_cuts
-from course_helpers.exercises.running import code_of, codes, names_used
 from course_helpers.slide import nuclei_slide
 from course_helpers.tiling import overlap_needed, tile_cost
 
@@ -137,27 +135,18 @@ EXERCISES["3.1"] = Parts(
 # --- 3.2: a pipeline in tiles ---
 
 
-def smooth_and_widen(pixels, sigma=1.5, size=11, range_kept=True):
-    smoothed = gaussian(pixels, sigma=sigma, mode="nearest", preserve_range=range_kept)
+def smooth_and_widen(pixels, sigma=1.5, size=11):
+    smoothed = gaussian(pixels, sigma=sigma, mode="nearest", preserve_range=True)
     return maximum_filter(smoothed, size=size, mode="nearest")
-
-
-def widen_and_smooth(pixels):
-    return smooth_and_widen(smooth_and_widen(pixels, sigma=0).astype(float), size=1)
 
 
 def in_tiles(tiles, depth=11, boundary="none", **other_sizes):
     return tiles.map_overlap(smooth_and_widen, depth=depth, boundary=boundary, dtype=float, **other_sizes)
 
 
-def step_by_step(smooth_depth=6, widen_depth=5, boundary="nearest"):
-    """The answer in two steps, each with a margin and a boundary of its own."""
-
-    def two_calls(tiles):
-        smoothed = in_tiles(tiles, smooth_depth, boundary, size=1)
-        return in_tiles(smoothed, widen_depth, boundary, sigma=0)
-
-    return two_calls
+def in_two_steps(boundary):
+    """The answer in two steps, each with a margin of its own."""
+    return lambda tiles: in_tiles(in_tiles(tiles, 6, boundary, size=1), 5, boundary, sigma=0)
 
 
 def trimmed_after_each_step(tiles):
@@ -175,14 +164,9 @@ def noise():
         yield (lazy_tiles(random.integers(0, 256, shape, dtype), side),)
 
 
-def narrow(margin, needed):
-    """Rows and columns of a margin, if it is narrower than needed along an axis."""
-    return {"rows": margin[0], "columns": margin[1]} if min(margin) < needed else None
-
-
-def wide(watched):
-    margin = max(watched.margins) / 2
-    return {"margin": f"{margin:g}"} if margin > 11 else None
+def far_from_cuts(found, expected, tiles):
+    far = ~near_cuts(tiles.chunks, 11) & ~near_border(tiles.shape, 11)
+    return not np.allclose(found[far], expected[far])
 
 
 def only_at_border(found, expected, tiles):
@@ -190,65 +174,36 @@ def only_at_border(found, expected, tiles):
     return (wrong <= near_border(tiles.shape, 11)).all() and (wrong & ~near_cuts(tiles.chunks, 11)).any()
 
 
-def far_from_cuts(found, expected, tiles):
-    return not np.allclose(
-        *(pixels[~near_cuts(tiles.chunks, 11) & ~near_border(tiles.shape, 11)] for pixels in (found, expected))
-    )
-
-
-def praise_of_pipeline(answer):
-    """What is said to a right function, with a word about the boundary if it calls map_overlap without one."""
-    words = str([code.co_consts for code in codes(code_of(answer))])
-    unnamed = "map_overlap" in names_used(answer) and not re.search("boundary|none", words)
-    remark = " But name the boundary: what dask takes without it depends on its version." * unnamed
-    return f"Tiled equals whole in every pixel, with no more than 11 pixels of margin.{remark}"
+def wide(watched):
+    margin = max(watched.margins) / 2
+    return {"margin": f"{margin:g}"} if margin > 11 else None
 
 
 EXERCISES["3.2"] = InTiles(
     right=in_tiles,
     cases=noise,
     dtype=np.float64,
+    reach=11,
     mistakes={
-        "the result declares {returned.dtype}, but {dtype} is what it should hold. Is dtype=float missing?": seen(
-            lambda tiles: in_tiles(tiles).astype(np.uint8), lambda returned, dtype: returned.dtype != dtype
+        "Some lie far from any cut. Does your function apply smooth_and_widen as it is, and nothing else?": (
+            seen({"size": 1}, far_from_cuts)
         ),
-        "There is no margin at all.": {"depth": 0},
-        "Your margin is the radius of the maximum filter. Which filter comes before it?": {"depth": 5},
-        "Your margin is the radius of the Gaussian. Which filter comes after it?": {"depth": 6},
-        "Your margin is the radius of both along one axis only.": {"depth": (11, 0)},
-        "They lie at the outer border. There your tiles go on with the last pixel of the image, and the first filter "
-        "blurs it. What does the second one find?": {"boundary": "nearest"},
-        "The maximum filter comes first in your function. Smooth first.": (
-            lambda tiles: tiles.map_overlap(widen_and_smooth, depth=11, boundary="none", dtype=float)
-        ),
-        "This is smoothed, but not widened. Does your function apply all of smooth_and_widen?": {"size": 1},
-        "This is widened, but not smoothed. Does your function apply all of smooth_and_widen?": {"sigma": 0},
-        "The Gaussian brings grey values between 0 and 1, as without preserve_range. Take smooth_and_widen as it is.": {
-            "range_kept": False
-        },
-        "Your margin, all steps together, is {rows} pixels in rows and {columns} in columns: less than both filters look. "
-        "(How far does a Gaussian of sigma=1.5 look, and how many of 11 pixels lie on one side of the middle?)": (
-            seen({"depth": (11, 9)}, lambda margin: narrow(margin, 11))
-        ),
-        "All of them lie at the outer border. What do the two filters find beyond it?": (
-            seen({"boundary": {0: "none", 1: 0}}, only_at_border)
-        ),
-        "Some lie far from any cut. Does your function apply smooth_and_widen, and nothing else?": (
-            seen(lambda tiles: in_tiles(tiles) + 1, far_from_cuts)
+        "All of them lie at the outer border. What does your boundary put there, and what do both filters make of it?": seen(
+            {"boundary": "nearest"}, only_at_border
         ),
         "your tiles have a margin of {margin} pixels, all steps together. Less is always enough: the radii of both filters, once each. "
         "(size=11 is a width, and depth counts one side.)": (seen({"depth": (11, 13)}, wide)),
     },
-    otherwise="They lie near the cuts. Is the margin wide enough for both filters, along both axes?",
+    otherwise="They lie near the cuts. What do your tiles see there?",
     also_right=(
         lambda tiles: in_tiles(tiles, {0: 11, 1: 11}),
         lambda tiles: tiles.map_overlap(smooth_and_widen, (11, 11), boundary="none", meta=np.empty((0, 0))),
         lambda tiles: da.map_overlap(smooth_and_widen, tiles, depth=11, boundary=None, allow_rechunk=False),
-        step_by_step(),
-        step_by_step(boundary="none"),
+        in_two_steps("nearest"),
+        in_two_steps("none"),
         trimmed_after_each_step,
     ),
-    praise=praise_of_pipeline,
+    praise="Tiled equals whole in every pixel, with no more than 11 pixels of margin.",
     hints=[
         "the pipeline is one function, so one map_overlap is enough. What is missing is its depth and its "
         "boundary. The second filter meets the border of the image as well: which boundary is right for both?",
@@ -363,34 +318,20 @@ EXERCISES["3.3"] = Parts(
 # --- 3.4: repair a pipeline ---
 
 
-def otsu_of(pixels, bins=256):
+def otsu_of(pixels):
     """Otsu's threshold of lazy pixels, from summed histograms: lazy as well, so that pixels are computed once."""
-    counts = da.histogram(pixels, bins=bins, range=(0, 256))[0]
+    counts = da.histogram(pixels, bins=256, range=(0, 256))[0]
     return counts.map_blocks(lambda hist: np.array(threshold_otsu(hist=hist)), drop_axis=0, dtype=int)
 
 
-def flat_of(tiles, depth=12, boundary="none", radius=6):
-    return tiles.map_overlap(remove_background, depth=depth, boundary=boundary, radius=radius, dtype=np.uint8)
-
-
-def find_nuclei(tiles, threshold=otsu_of, above=np.greater, depth=12, boundary="none", radius=6):
-    flat = flat_of(tiles, depth, boundary, radius)
-    return above(flat, threshold(flat))
+def find_nuclei(tiles, threshold=otsu_of, depth=12, boundary="none"):
+    flat = tiles.map_overlap(remove_background, radius=NUCLEUS_RADIUS, depth=depth, boundary=boundary, dtype=np.uint8)
+    return flat > threshold(flat)
 
 
 def one_tile(tile):
     flat = remove_background(tile, NUCLEUS_RADIUS)
     return flat > threshold_otsu(flat)
-
-
-def broken(tiles, depth=6, boundary=0):
-    """The pipeline of the lesson, with a threshold for each tile."""
-    return tiles.map_overlap(one_tile, depth=depth, boundary=boundary, dtype=bool)
-
-
-def computed_threshold(flat):
-    counts, edges = da.histogram(flat, bins=256, range=(0, 256))
-    return threshold_otsu(hist=(counts.compute(), (edges[:-1] + edges[1:]) / 2))
 
 
 def threshold_by_loop(flat):
@@ -418,83 +359,47 @@ def threshold_of(pixels, mask):
     return int(np.argmin(wrong)) - 1, min(wrong)
 
 
-def whole_flat(tiles):
-    return remove_background(tiles.compute(scheduler="synchronous"), NUCLEUS_RADIUS).astype(int)
-
-
-def thresholds(found, tiles):
-    """The one threshold of a mask, if there is one, and Otsu's."""
-    flat = whole_flat(tiles)
-    level, wrong = threshold_of(flat, found)
-    return {"level": level, "otsu": threshold_otsu(flat)} if not wrong else None
-
-
 def fault_in_mask(found, tiles):
-    """Where a mask differs from a threshold of the image without its background."""
-    flat = whole_flat(tiles)
-    cuts, border = (near_cuts(tiles.chunks, 12), near_border(tiles.shape, 12))
-    inside = ~cuts & ~border
-    level, wrong = threshold_of(flat[inside], found[inside])
+    """What is wrong with a mask: the threshold, what is compared with it, or the pixels at the border or the cuts."""
+    flat = remove_background(tiles.compute(scheduler="synchronous"), NUCLEUS_RADIUS).astype(int)
+    level, wrong = threshold_of(flat, found)
+    if not wrong:
+        return {"fault": "one threshold", "level": level, "otsu": threshold_otsu(flat)}
+    border = near_border(tiles.shape, 12)
+    far = ~near_cuts(tiles.chunks, 12) & ~border
+    parts = [(flat[tile][far[tile]], found[tile][far[tile]]) for tile in slices_from_chunks(tiles.chunks)]
+    if any(threshold_of(*part)[1] for part in parts):
+        return {"fault": "no threshold"}
+    level, wrong = threshold_of(flat[far], found[far])
     if wrong:
-        own = [
-            threshold_of(*(pixels[tile][inside[tile]] for pixels in (flat, found)))[1]
-            for tile in slices_from_chunks(tiles.chunks)
-        ]
-        return "no threshold" if any(own) else "own thresholds"
-    return "cuts" if (((flat > level) != found) & cuts & ~border).any() else "border"
+        return {"fault": "own thresholds"}
+    return {"fault": "cuts" if (((flat > level) != found) & ~border).any() else "border"}
 
 
 def fault(kind):
-    return lambda found, tiles: fault_in_mask(found, tiles) == kind
-
-
-def by(threshold):
-    """Wrong arguments of `find_nuclei`: the function that makes the threshold."""
-    return {"threshold": lambda: threshold}
+    return lambda found, tiles: (facts := fault_in_mask(found, tiles))["fault"] == kind and facts
 
 
 EXERCISES["3.4"] = InTiles(
     right=find_nuclei,
     cases=lambda: ((lazy_tiles(image, side),) for image, side in images_for_nuclei()),
     dtype=bool,
+    reach=2 * NUCLEUS_RADIUS,
     mistakes={
-        "the result declares {returned.dtype}, like the image without its background. Compare that with the threshold.": (
-            seen(flat_of, lambda returned, tiles: returned.dtype == tiles.dtype)
-        ),
-        "the result declares {returned.dtype}, but {dtype} is what it should hold.": seen(
-            lambda tiles: find_nuclei(tiles).astype(int), lambda returned, dtype: returned.dtype != dtype
-        ),
-        "This is what the broken pipeline gives.": broken,
-        "One threshold is right, but margin and boundary are those of the broken pipeline.": {
-            "depth": 6,
-            "boundary": 0,
-        },
-        "There is no margin.": {"depth": 0},
-        "They lie at the outer border. There your tiles go on with black pixels.": {"boundary": 0},
-        "The threshold is that of the image with its background. Which image do you compare with it?": (
-            lambda tiles: find_nuclei(tiles, lambda flat: otsu_of(tiles))
-        ),
-        "The background is still there: nothing removes it before the threshold.": lambda tiles: tiles > otsu_of(tiles),
-        "The threshold is right, but you compare it with the image that has its background.": (
-            lambda tiles: find_nuclei(tiles, above=lambda flat, level: tiles > level)
-        ),
-        "The threshold is 1 lower than Otsu's, or compared by >= instead of >.": {"above": lambda: np.greater_equal},
-        "Everything above 0 is True in your mask. Where is the threshold?": by(lambda flat: 0),
         "No pixel is True. Is your threshold a grey value? Counts go to threshold_otsu as hist=counts; without hist= they "
-        "are taken for pixels.": seen(by(lambda flat: 1000), lambda found: not found.any()),
+        "are taken for pixels.": seen({"threshold": lambda: lambda flat: 1000}, lambda found: not found.any()),
         "True and False are swapped: nuclei are brighter than the threshold.": seen(
-            {"above": lambda: np.less}, lambda found, expected: (found != expected).mean() > 0.9
+            lambda tiles: ~find_nuclei(tiles), lambda found, expected: (found != expected).mean() > 0.9
         ),
         "All tiles use one threshold, about {level}, where Otsu's is {otsu}. Is yours computed anew for every image, from all "
-        "pixels without their background, each once, and with a bin for each grey value?": seen(
-            by(lambda flat: 20), thresholds
+        "pixels without their background, each once, with a bin for each grey value, and compared by >?": seen(
+            {"threshold": lambda: lambda flat: 20}, fault("one threshold")
         ),
-        "Not all tiles use the same threshold: what is bright enough in one tile is not in another.": (
-            seen(lambda tiles: broken(tiles, 20, "none"), fault("own thresholds"))
+        "Not all tiles use the same threshold: what is bright enough in one tile is not in another.": seen(
+            lambda tiles: tiles.map_overlap(one_tile, depth=6, boundary=0, dtype=bool), fault("own thresholds")
         ),
-        "Some lie in the middle of tiles, where no threshold of the image without its background (radius=6) gives your mask.": (
-            seen({"radius": 9, "depth": 18}, fault("no threshold"))
-        ),
+        "Some lie in the middle of tiles, where no threshold of the image without its background (radius=6) gives your mask. What "
+        "do you compare with the threshold?": seen(lambda tiles: tiles > otsu_of(tiles), fault("no threshold")),
         "da.histogram returns counts and edges. Call .compute() on the counts alone.": seen(
             lambda tiles: find_nuclei(tiles, lambda flat: da.histogram(flat, 256, (0, 256)).compute()),
             lambda error: "'tuple' object has no attribute 'compute'" in error,
@@ -502,22 +407,15 @@ EXERCISES["3.4"] = InTiles(
         "remove_background takes NumPy arrays. Let map_overlap call it, for one tile after the other.": seen(
             lambda tiles: remove_background(tiles) > 20, lambda error: "image is of type Array" in error
         ),
-        "Your margin is the radius of one filter. How many filters make a top-hat?": (
-            seen({"depth": 6}, lambda margin: margin == (6, 6))
-        ),
-        "Your margin is {rows} pixels in rows and {columns} in columns. How far does the top-hat look?": (
-            seen({"depth": 11}, lambda margin: narrow(margin, 2 * NUCLEUS_RADIUS))
-        ),
-        "They lie at the outer border of the image. What does your boundary put there?": (
-            seen({"boundary": {0: "none", 1: 0}}, fault("border"))
+        "Some lie at the outer border of the image. What does your boundary put there?": seen(
+            {"boundary": 0}, fault("border")
         ),
     },
-    otherwise="Some lie at the cuts, where tiles do not know enough of their neighbours. What do your tiles see there?",
+    otherwise="Some lie at the cuts. What do your tiles see there?",
     also_right=(
         lambda tiles: find_nuclei(tiles, depth=13),
         lambda tiles: find_nuclei(tiles, boundary="reflect"),
         lambda tiles: find_nuclei(tiles, boundary=None),
-        lambda tiles: find_nuclei(tiles, threshold=computed_threshold),
         lambda tiles: find_nuclei(tiles, threshold=threshold_by_loop),
     ),
     praise="Every pixel is right on three test images, and nothing but a few numbers was computed on the way.",
