@@ -1,6 +1,7 @@
 """memory.measure: peaks, limits, the many ways to die, and that nothing is left behind."""
 
 import ctypes
+import importlib
 import os
 import re
 import signal
@@ -46,51 +47,44 @@ def copies():
     return second[0] + filled(30)[0]
 
 
+def start_a_process():
+    code = "data = b'1' * 100 * 2**20; print('ready', flush=True); input()"
+    child = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    child.stdout.readline()
+    time.sleep(0.5)  # long enough to be looked at
+    child.communicate(b"\n")
+
+
 BROUGHT_ALONG = filled(60)
+TILES = da.ones((64, 2**20), chunks=(1, 2**20), dtype=np.uint8)
 PEAKS = {
-    "small": (partial(sum_of, 0.1), 0.1),
-    "large": (partial(sum_of, 150), 150),
-    "all that exist at a time": (copies, 80),
-    "given back before the next": (lambda: [sum_of(20) for _ in range(10)], 20),
-    "brought along": (lambda array=BROUGHT_ALONG: array[0], 60),
+    "small": (partial(sum_of, 0.1), 0, 4),
+    "large": (partial(sum_of, 150), 146, 154),
+    "all that exist at a time": (copies, 76, 84),
+    "given back before the next": (lambda: [sum_of(20) for _ in range(10)], 16, 24),
+    "brought along": (lambda array=BROUGHT_ALONG: array[0], 56, 64),
+    "some tiles of many": (partial(TILES.sum().compute, num_workers=2), 0, 12),
+    "a module that is known": (lambda: da.__name__, 0, 4),
+    "a module that the work imports itself": (lambda: importlib.import_module("dask.array").__name__, 8, 100),
+    "a process that the work starts": (start_a_process, 95, 150),
 }
 
 
-@pytest.mark.parametrize(("work", "mebibytes"), PEAKS.values(), ids=PEAKS)
-def test_the_peak_is_that_of_the_arrays(work, mebibytes):
+@pytest.mark.parametrize(("work", "least", "most"), PEAKS.values(), ids=PEAKS)
+def test_the_peak_is_what_the_work_takes_at_a_time(work, least, most):
     measurement = measure(work)
     assert measurement.died is None and np.array_equal(measurement.result, work())
-    assert abs(measurement.peak / MIB - mebibytes) < 4
-
-
-def test_modules_count_if_the_work_imports_them_itself():
-    from scipy import ndimage
-
-    def imports():
-        from scipy import ndimage
-
-        return ndimage.__name__
-
-    assert measure(lambda: ndimage.__name__).peak < 4 * MIB
-    assert measure(imports).peak > 8 * MIB
-
-
-def test_processes_that_the_work_starts_count():
-    def start():
-        code = "data = b'1' * 100 * 2**20; print('ready', flush=True); input()"
-        child = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-        child.stdout.readline()
-        time.sleep(0.5)  # long enough to be looked at
-        child.communicate(b"\n")
-
-    assert 95 < measure(start).peak / MIB < 150
+    assert least <= measurement.peak / MIB < most
 
 
 def test_time_and_curve():
+    """Arrays leave the memory at once, also small ones, after larger ones, and with others behind them."""
+
     def up_and_down():
-        data = filled(64)
+        filled(16)
+        arrays = [filled(2) for _ in range(32)]
         time.sleep(0.3)
-        del data
+        del arrays[:-1]
         time.sleep(0.3)
 
     start = time.perf_counter()
@@ -100,18 +94,6 @@ def test_time_and_curve():
     assert seconds[0] == 0 and memory[0] == 0 and len(seconds) > 4
     assert (np.diff(seconds) > 0).all() and seconds[-1] <= measurement.seconds
     assert 60 * MIB < memory.max() <= measurement.peak and memory[-1] < 8 * MIB
-
-
-def test_arrays_leave_the_memory_at_once():
-    """Also small ones, after larger ones, and with others behind them."""
-
-    def work():
-        filled(16)
-        arrays = [filled(2) for _ in range(20)]
-        del arrays[:-1]
-        time.sleep(0.3)
-
-    assert np.median(measure(work).curve[1]) < 8 * MIB
 
 
 # Work and results of all kinds
@@ -132,12 +114,6 @@ def test_functions_of_a_script_and_large_results(tmp_path):
     assert printed_by(script, cwd=tmp_path) == f"fine {script}\n"
 
 
-def test_a_dask_computation_takes_a_few_tiles():
-    tiles = da.ones((64, 2**20), chunks=(1, 2**20), dtype=np.uint8)
-    measurement = measure(partial(tiles.sum().compute, num_workers=2))
-    assert measurement.result == 64 * 2**20 and measurement.peak < 12 * MIB
-
-
 def test_two_at_a_time():
     with ThreadPoolExecutor(2) as pool:
         small, large = pool.map(measure, [partial(sum_of, 10), partial(sum_of, 60)])
@@ -153,9 +129,12 @@ def test_the_printed_form():
 # Limits
 
 
+TOO_MUCH = "killed, because it used more than the limit of 100 MiB"
+
+
 def test_growing_beyond_the_limit_is_the_end():
     measurement = measure(partial(hoard, 1000), 100 * MIB)
-    assert measurement.died == "killed, because it used more than the limit of 100 MiB"
+    assert measurement.died == TOO_MUCH
     assert measurement.result is None and 100 * MIB < measurement.peak < 1000 * MIB
     assert measurement.curve[1][-1] > 90 * MIB
 
@@ -165,13 +144,6 @@ def test_too_much_at_once_is_refused():
     measurement = measure(partial(sum_of, 1000), "100 MiB")
     assert measurement.died.startswith("MemoryError: Unable to allocate 1000. MiB")
     assert measurement.peak < 20 * MIB
-
-
-@linux
-def test_a_peak_between_two_looks_counts_as_well(monkeypatch):
-    monkeypatch.setattr("course_helpers.memory.INTERVAL", 4)
-    measurement = measure(partial(sum_of, 104), 100 * MIB)
-    assert measurement.died == "killed, because it used more than the limit of 100 MiB"
 
 
 class Large:
@@ -186,10 +158,11 @@ def load_once():
 
 
 @linux
-def test_a_peak_counts_from_the_beginning_of_the_work(monkeypatch):
-    monkeypatch.setattr("course_helpers.memory.INTERVAL", 4)  # no samples
+def test_a_peak_between_two_looks_counts_from_the_beginning_of_the_work(monkeypatch):
+    monkeypatch.setattr("course_helpers.memory.INTERVAL", 4)
     large = Large()
     assert abs(measure(lambda: (sum_of(10), large)).peak / MIB - 10) < 4
+    assert measure(partial(sum_of, 104), 100 * MIB).died == TOO_MUCH
 
 
 def test_a_memory_error_can_be_survived():
@@ -250,56 +223,48 @@ def test_what_is_printed_appears(capfd, monkeypatch):
 # Nothing is left behind
 
 
-def is_gone(pid):
-    """Whether a process has ended; what nobody waits for remains as a zombie for a while."""
-    try:
-        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return True
-
-
 def assert_gone(*pids):
-    for pid in pids:
-        wait_until(lambda pid=pid: is_gone(int(pid)), f"process {pid} has ended")
+    """Processes end soon; what nobody waits for remains as a zombie for a while."""
+    for pid in map(int, pids):
+        wait_until(
+            lambda pid=pid: not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE,
+            f"process {pid} has ended",
+        )
 
 
 SLEEPER = [sys.executable, "-c", "import time; time.sleep(1000)"]
-
-
-def test_children_of_the_work_are_ended():
-    def start():
-        return os.getpid(), subprocess.Popen(SLEEPER).pid
-
-    assert_gone(*measure(start).result)
-
-
-@posix
-def test_orphans_of_the_work_are_ended():
-    orphan = measure(partial(subprocess.check_output, ["sh", "-c", "sleep 1000 > /dev/null & echo $!"])).result
-    assert_gone(orphan)
-
-
-ESCAPE = """
-import os, subprocess, sys
+ESCAPE = f"""
+import os, subprocess
 if os.fork() == 0:
     os.setsid()
-    print(subprocess.Popen([sys.executable, "-c", "import time; time.sleep(1000)"], stdout=2, start_new_session=True).pid)
+    print(subprocess.Popen({SLEEPER}, stdout=2, start_new_session=True).pid)
 """
 
 
-@linux
-def test_processes_in_sessions_of_their_own_are_ended():
-    escaped = measure(partial(subprocess.check_output, [sys.executable, "-c", ESCAPE])).result
-    assert_gone(escaped)
+@pytest.mark.parametrize(
+    "start",
+    [
+        lambda: subprocess.Popen(SLEEPER).pid,
+        pytest.param(partial(subprocess.check_output, ["sh", "-c", "sleep 1000 > /dev/null & echo $!"]), marks=posix),
+        pytest.param(partial(subprocess.check_output, [sys.executable, "-c", ESCAPE]), marks=linux),
+    ],
+    ids=["child", "orphan", "in a session of its own"],
+)
+def test_what_the_work_starts_is_ended(start):
+    assert_gone(*measure(lambda: (os.getpid(), start())).result)
 
 
-def test_after_the_limit_children_are_ended(tmp_path):
+def test_after_the_limit_children_are_ended_and_no_files_are_left(tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "temporary"))
+    (tmp_path / "temporary").mkdir()
+
     def start():
         (tmp_path / "pid").write_text(str(subprocess.Popen(SLEEPER).pid))
         return hoard(1000)
 
     assert measure(start, 500 * MIB).died  # more than a child has that is not yet a program of its own
     assert_gone((tmp_path / "pid").read_text())
+    assert list((tmp_path / "temporary").iterdir()) == []
 
 
 @posix
@@ -317,12 +282,6 @@ def test_nothing_outlives_the_caller(end, tmp_path):
     caller.send_signal(signal.Signals[end])
     assert ("KeyboardInterrupt" in caller.communicate(timeout=60)[1]) == (end == "SIGINT")
     assert_gone(*(tmp_path / "pids").read_text().split())
-
-
-def test_no_files_are_left(tmp_path, monkeypatch):
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    measure(os.abort)
-    assert list(tmp_path.iterdir()) == []
 
 
 # Wrong arguments
