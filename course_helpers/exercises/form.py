@@ -343,7 +343,7 @@ class Function(Form):
         """A sentence about the first wrong case.
 
         A mistake is named only if it gives the same here and in all cases where the answer is right. One that gives the same
-        in all others, too, comes first, then data of the notebook that the function uses, then the one mistake that gives the
+        in all others, too, comes first, then, of a function that uses no data of the notebook, the one mistake that gives the
         same in enough of the others, then what is seen.
         """
         right = [case for case in answered if self.alike(case.found, case.expected)]
@@ -360,11 +360,15 @@ class Function(Form):
         best = max(agreement, key=agreement.get, default=None)
         if best and agreement[best] == len(wrong):
             return told(best, first.facts)
-        if about := about_notebook(answer, begin="your"):
-            return about
-        if best and agreement[best] > self.share * len(wrong) and [*agreement.values()].count(agreement[best]) == 1:
+        about = about_notebook(answer)
+        if (
+            not about
+            and best
+            and agreement[best] > self.share * len(wrong)
+            and [*agreement.values()].count(agreement[best]) == 1
+        ):
             return told(best, first.facts)
-        return self.recognised(first.facts) or told(self.otherwise, first.facts)
+        return (self.recognised(first.facts) or told(self.otherwise, first.facts)) + about
 
 
 @dataclass(kw_only=True)

@@ -122,6 +122,8 @@ def less_or_more(found):
         f"{found:.5g} MiB are {found * MIB / PIXELS:.4g} bytes per pixel, which is {'less' if found < PEAK else 'more'} than "
         "there is at the peak. Which arrays exist at the same time, and which dtype has each? Print "
         "(frame - frame.min()).dtype and (frame / 255).dtype."
+        + " (frame.nbytes holds the 2 bytes of each pixel already.)"
+        * (found > 1.5 * PEAK)
     )
 
 
@@ -306,6 +308,7 @@ def recipe(plane):
     parts = ([*parts[:4], "others"] if len(parts) > 5 else parts) or ["no time point"]
     if abs(more) > 0.02:
         parts.append(f"and {more:.4g} in each pixel")
+    if np.isclose(more, (LEFTOVER, LEFTOVER / len(FEW)), rtol=0.01).any():
         zeros = " Does the sum begin with zeros? (np.empty leaves in an array whatever the memory held before.)"
     return {"parts": ", ".join(parts), "zeros": zeros}
 
@@ -444,9 +447,10 @@ def make_it_fit(answer):
 def until_it_died(times, sizes):
     if not sizes:
         return "No time point was loaded yet."
-    loaded = f"For {times}, it had loaded {len(sizes)} time point{'s' * (len(sizes) > 1)} by then."
-    first, most = sizes[0] / MIB, max(sizes) / MIB
-    return f"{loaded} Its arrays took {first:.0f} MiB when it loaded the first one, and up to {most:.0f} MiB at another one."
+    count = "all" if len(sizes) == len(times) else len(sizes)
+    loaded = f"For {times}, it had loaded {count} time point{'s' * (len(sizes) > 1)} by then."
+    more = f", and up to {max(sizes) / MIB:.0f} MiB at another one" * (len(sizes) > 1)
+    return f"{loaded} Its arrays took {sizes[0] / MIB:.0f} MiB when it loaded the first one{more}."
 
 
 def kept_of_each(few, many):
@@ -522,8 +526,8 @@ EXERCISES["0.2"] = Checked(
         ),
         f"{DIED} For a mean over time, dask keeps partial results of many chunks, with one worker as well. Add up one time "
         "point after the other with load_time_point.": seen(mean_with_dask, lambda then, with_dask: with_dask),
-        f"{DIED} {{then}} What has to be kept of a time point that is added already, and which arrays exist while one is "
-        "added, with which dtypes?{ahead}": seen(mean_at_once, lambda then: True),
+        f"{DIED} {{then}} What has to be kept of a time point that is added already? Which arrays exist while one is "
+        "added, and at the end, with which dtypes?{ahead}": seen(mean_at_once, lambda then: True),
         "your function raises {error}. Whole numbers cannot take in decimals. Begin with np.zeros(SHAPE, np.float32).": seen(
             lambda times: functools.reduce(
                 operator.iadd, (load_time_point(t) / len(times) for t in times), load_time_point(3)

@@ -55,10 +55,9 @@ def how_often(found):
     """A sentence about the first shape of a tile that is listed too often or too rarely."""
     listed, right = Counter(tiles_in(found)), Counter(TILES)
     shape = next(shape for shape in [*listed, *right] if listed[shape] != right[shape])
-    times = [{0: "never", 1: "once"}.get(count[shape], f"{count[shape]} times") for count in (right, listed)]
     return (
-        f"the function is called {times[0]} with a tile of shape {shape}, in your list it is {times[1]}. Along each axis full "
-        "chunks come first, and the last one is what is left of 512. Hand in one entry for every call."
+        f"with a tile of shape {shape} the function is called {right[shape]} times; in your list it is {listed[shape]} times. Along each "
+        "axis full chunks come first, and the last one is what is left of 512. Each chunk of the rows goes with each of the columns, once."
     )
 
 
@@ -194,8 +193,8 @@ EXERCISES["2.2"] = Value(
         "no {line} is marked from edge to edge, but the image is also cut between {line}s.": seen(
             bands(rows=()), in_an_axis(lambda marked, reaches: not marked.any())
         ),
-        "at a cut between {line}s you mark {before} of them before it, and {behind} behind it. The filter looks equally far in "
-        "both directions: as far as its radius, 4 * sigma as a whole number.": seen(
+        "at a cut between {line}s you mark {before} of them before it, and {behind} behind it. In both directions the filter looks as "
+        f"far as its radius: 4 * sigma as a whole number, with sigma = {SIGMA}.": seen(
             bands(before=8, behind=9),
             in_an_axis(lambda marked, reaches: any(sides != (REACH, REACH) for sides in reaches)),
         ),
@@ -314,10 +313,11 @@ def in_words(tiled, whole):
     differences = (computed.astype(float) - whole)[computed != whole]
     if not differences.size:
         return f"{words}, equal in every pixel"
-    nans = np.isnan(differences).sum()
-    if nans:
-        both = " both here and in whole" if np.isnan(whole).sum() and np.isnan(computed).sum() else ""
-        return f"{words}, with a pixel that is not a number (nan){both}"
+    if np.isnan(differences).any():
+        where = " and in ".join(
+            name for name, array in {"it": computed, "whole": whole}.items() if np.isnan(array).any()
+        )
+        return f"{words}, with a pixel that is not a number (nan) in {where}"
     if differences.size == 1:
         value, place = whole[computed != whole][0], tuple(np.argwhere(computed != whole)[0].tolist())
         return f"{words}, in which one pixel of {value:.0f} differs, at {place}, by {differences[0]:.3g}"
@@ -357,11 +357,11 @@ def rule(tiled, whole, expected):
         return "it is wrong, because whole has another shape."
     if expected:
         if np.isnan(computed - whole.astype(float)).any():
-            return "it is wrong, because a pixel is not a number. But every comparison with nan is False: try np.nan > 1e-6."
-        return "it is wrong, because a pixel differs by more than 1e-6. Is each looked at, of all tiles, as float64, without its sign, before any sum?"
+            return "it is wrong, because a pixel is not a number. But every comparison with nan is False (try np.nan > 1e-6), and np.nanmax leaves it out."
+        return "it is wrong, because a pixel differs by more than 1e-6. Is one such pixel enough for your function, whatever the sign of its difference?"
     if computed.dtype != whole.dtype:
-        return "it is right: it is what it declares, and the dtype of whole does not matter."
-    return "it is right: it is what it declares, and no pixel differs by more than 1e-6."
+        return "it is right: before any conversion it is what it declares, and the dtype of whole does not matter."
+    return "it is right: before any conversion it is what it declares, and no pixel differs by more than 1e-6."
 
 
 def verdict(answer):
@@ -393,7 +393,7 @@ EXERCISES["2.3"] = Function(
         "without rtol=0, np.allclose also allows a share of the pixel's value, and without atol, only 1e-8.": by(
             lambda a, b: not np.allclose(a, b)
         ),
-        "nan in both of them is a difference as well. Which option of yours makes them equal?": by(
+        "nan in both of them is a difference as well. Do you leave it out, or does an option make both equal?": by(
             lambda a, b: not np.allclose(a, b, rtol=0, atol=1e-6, equal_nan=True)
         ),
         "int8 has no 128, and begins again at -128. Convert to float before you subtract.": {"dtype": None},
@@ -569,7 +569,7 @@ EXERCISES["2.4"] = Plans(
         "the result declares {dtype}, but uint8 is asked for.": seen(
             {"dtype": "float64"}, lambda found: found.plan.dtype != np.uint8 and {"dtype": found.plan.dtype}
         ),
-        "the result declares uint8, but computing it gives {dtype}.": seen(
+        "the result declares uint8, but computing it gives {dtype}. Does your function of a tile return it, as uint8?": seen(
             each(lambda tile, haze: np.clip(tile.astype(np.int16) - haze, 0, 255)),
             lambda found: found.dtype != np.uint8 and {"dtype": found.dtype},
         ),

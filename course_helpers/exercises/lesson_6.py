@@ -50,7 +50,7 @@ def total(answer):
 
 
 def many_or_few(many, few):
-    return lambda found, expected: f"this is too many. {many}" if found > expected else f"this is too few. {few}"
+    return lambda found, expected: f"this is too much. {many}" if found > expected else f"this is too little. {few}"
 
 
 EXERCISES["6.1"] = Parts(
@@ -72,15 +72,9 @@ EXERCISES["6.1"] = Parts(
             reads=whole_number,
             mistakes={
                 "this would be so if each tile went on counting. Does it?": sum(PIECES),
-                "there are so many objects, and so many tiles, but no tile has so many pieces. Each is labelled on its "
-                "own.": OBJECTS,
-                "the whole mask has this label, if corners do not connect. Each tile is labelled on its own.": (
-                    OBJECTS_WITHOUT_CORNERS
-                ),
                 "each tile begins with 1. How far does it count?": 1,
-                "some tile has this label, but it is not the largest one.": min(PIECES),
             },
-            otherwise="this is in none of the tiles, or not the largest. Where does a tile begin to count?",
+            otherwise=many_or_few("No tile counts so far: each begins with 1.", "Some tile counts further."),
         ),
         "objects": Value(
             right=OBJECTS,
@@ -233,7 +227,7 @@ def tables():
         (120, (5, 4), 330, 16),
         (250, (8, 21), 2700, 15),
     ):
-        places = random.uniform(0, grid, (count, 2))
+        places = random.uniform(count % 4 / 2, grid, (count, 2))  # some begin at 0, others further
         places[::5] = np.floor(places[::5])  # on lines: what lies there belongs to the square that begins there
         columns = {
             "label": random.permutation(count) + 1,
@@ -243,10 +237,11 @@ def tables():
             "intensity_mean": random.uniform(30, 70, count),
         }
         table = pd.DataFrame(columns)
-        # Of the nuclei of the right square, two are the ends of the table: none may be left out where all are needed.
+        # Of the nuclei of the right square, two are the ends of the table: none may be left out where all are needed. Where one
+        # more is needed, another square is right.
         inside = nuclei_in(best_square(table, side, at_least), table, side)
         ends = pd.concat([inside[:1], table.drop(inside.index[:2]), inside[1:2]], ignore_index=True)
-        yield from ((ends, side, enough) for enough in sorted({at_least, len(inside)}))
+        yield from ((ends, side, enough) for enough in sorted({at_least, len(inside), len(inside) + 1}))
 
 
 def nuclei_in(place, table, side):
@@ -258,8 +253,8 @@ def about_square(table, side, at_least, found, expected):
     """What is in a square that has enough nuclei, and in the one asked for."""
     ours, smallest = (nuclei_in(place, table, side)["area"] for place in (found, expected))
     return (
-        f"the {len(ours)} nuclei of that square have a mean area of {ours.mean():.1f}, but there is a square with {len(smallest)} nuclei "
-        f"and a mean of {smallest.mean():.1f}. A nucleus at 0.9 of the side is still in the first square, one at exactly side in the second."
+        f"the {len(ours)} nuclei of that square have a mean area of {ours.mean():.1f}. There is a square with {len(smallest)} nuclei, "
+        f"which are enough, and a mean of {smallest.mean():.1f}."
     )
 
 
@@ -269,7 +264,7 @@ def square(answer):
         raise Wrong("row and column of a square are asked for, as two whole numbers. These are words.")
     try:
         return whole_numbers("row, column")(answer)
-    except Wrong as reason:
+    except Wrong:
         more = ""
         if isinstance(answer, np.ndarray):
             more = (
@@ -279,7 +274,7 @@ def square(answer):
             more = " Is it an area? idxmin() tells its place."
         elif isinstance(answer, (int, np.integer)):
             more = " Is it one of two keys, or a position in a list?"
-        raise Wrong(f"{reason}{more}") from None
+        raise Wrong(f"row and column of a square are asked for, as two whole numbers.{more}") from None
 
 
 EXERCISES["6.4"] = Function(
@@ -288,8 +283,9 @@ EXERCISES["6.4"] = Function(
     given=lambda table, side, at_least: f"a table of {len(table)} nuclei, side={side} and at_least={at_least}",
     reads=square,
     mistakes={
-        "no square is left to choose from. Compare the number of nuclei with at_least; the parameters are table, side, "
-        "at_least.": seen(lambda *case: pd.Series([], dtype=float).idxmin(), lambda error: "empty sequence" in error),
+        "no square is left to choose from. Are rows and columns whole numbers, by //? Is the number of nuclei compared with at_least?": seen(
+            lambda *case: pd.Series([], dtype=float).idxmin(), lambda error: "empty sequence" in error
+        ),
         'a point, as in .size, gives something else than the column: write ["size"].': seen(
             lambda table, side, at_least: table["area"][table.size >= at_least], lambda error: error == "KeyError: True"
         ),
@@ -315,8 +311,12 @@ EXERCISES["6.4"] = Function(
         "that square is empty in this table. Its row goes by centroid-0 and its column by centroid-1, both counted from 0.": seen(
             lambda *case: (0, 900), lambda found, table, side: nuclei_in(found, table, side).empty
         ),
-        "that square has fewer than {at_least} nuclei. Compare .size() with at_least: as many or more are asked for.": seen(
-            {"at_least": 0}, lambda found, table, side, at_least: len(nuclei_in(found, table, side)) < at_least
+        "that square has {count} nuclei, and at least {at_least} are asked for. (What lies on a line between two squares belongs to the one "
+        "that begins there.)": seen(
+            {"at_least": 0},
+            lambda found, table, side, at_least: (
+                {"count": count} if (count := len(nuclei_in(found, table, side))) < at_least else None
+            ),
         ),
     },
     otherwise=about_square,
@@ -348,6 +348,7 @@ def neighbours():
     yield np.array([[0, 3], [0, 0], [0, 9]]), np.array([[0, 0], [7, 0], [0, 0]])
     yield np.array([[0, 7], [0, 0], [0, 8]]), np.array([[7, 0], [0, 0], [9, 0]])  # labels restart in every tile
     yield np.zeros((4, 4), int), np.ones((4, 4), int)
+    yield np.full((7, 1), 1), np.array([[2, 0, 0, 3, 0, 0, 2]]).T  # a pair comes back after another one
     random = np.random.default_rng(64)
     for rows in (5, 9, 30):
         both = [label(random.random((rows, columns)) < 0.45, connectivity=1) for columns in (6, 8)]
@@ -399,7 +400,7 @@ EXERCISES["6.5"] = Function(
         "only one pair is there. Does return end your loop too early?": (
             lambda left, right: sorted(touching(left, right))[:1]
         ),
-        "your list is always empty. Which pixels do you compare?": lambda left, right: [],
+        "your list is empty. Which pixels do you compare?": lambda left, right: [],
         "the first row has none above it, and the last one none below.": seen(
             lambda left, right: right[len(right)], lambda error: "out of bounds for axis 0" in error
         ),
@@ -411,8 +412,8 @@ EXERCISES["6.5"] = Function(
             {"keep": lambda: list},
             lambda found, expected: sorted(set(found)) == expected,
         ),
-        "your list has {extra}, but these two do not touch across the cut, where the last column of left meets the first one of right. "
-        "A pair is (label in left, label in right).": seen(
+        "your list has {extra}, but label {extra[0]} of left does not touch label {extra[1]} of right across the cut, where the last column "
+        "of left meets the first one of right.": seen(
             lambda left, right: touching(left, right) | {(77, 78)},
             lambda found, expected: {"extra": min(set(found) - set(expected))} if set(found) - set(expected) else None,
         ),
