@@ -2,7 +2,6 @@
 
 import tempfile
 import threading
-from contextlib import suppress
 from functools import cache, partial
 from itertools import count
 from pathlib import Path
@@ -15,8 +14,8 @@ import zarr
 from dask.utils import parse_bytes
 from distributed import futures_of
 
-from course_helpers.exercises.form import Checked, Parts, Value, choice, is_function, number, seen, told, whole_number
-from course_helpers.exercises.running import Wrong, about_notebook, begin, call, described, files, is_lazy, shown
+from course_helpers.exercises.form import Checked, Parts, Value, choice, is_function, number, seen, whole_number
+from course_helpers.exercises.running import Wrong, about_notebook, begin, call, described, files, shown
 from course_helpers.nuclei import seed_nuclei
 from course_helpers.objects import OverlapError, count_in_tiles
 from course_helpers.slide import render_nuclei
@@ -195,6 +194,8 @@ EXERCISES["7.4"] = Parts(
 
 TILE, OVERLAP, REACH = 500, 53, 23  # those of the lesson, as are the seeds
 SEEDS = partial(seed_nuclei, threshold=32, sigma=2)
+CHUNK = 300  # of the files, which are no tiles
+MOST = 8  # a graph has at most this part of the bytes of its image
 
 
 def counted(path, read=da.from_zarr, chunks=TILE, overlap=OVERLAP, reach=REACH, seeds=SEEDS):
@@ -202,9 +203,14 @@ def counted(path, read=da.from_zarr, chunks=TILE, overlap=OVERLAP, reach=REACH, 
     return count_in_tiles(seeds, read(path).rechunk(chunks), overlap, reach=reach)
 
 
+def loaded_by_one_task(path):
+    like = da.from_zarr(path)
+    return da.from_delayed(dask.delayed(zarr.load)(path), like.shape, like.dtype)
+
+
 @cache
 def slides():
-    """Two slides, the chunks of their files, which are no tiles, and their count maps.
+    """Two slides, a tile of each, and their count maps.
 
     A side of 1000 or 1501 pixels has another number of tiles if these are one pixel smaller or larger.
     """
@@ -212,7 +218,7 @@ def slides():
     tall = render_nuclei((4000, 4000), window=np.s_[1300:2801, 3400:3900])
     tall = np.where(tall > 60, tall + np.uint16(256), tall)  # more than uint8 can hold
     maps = [counted(slide, read=da.from_array).compute(scheduler="threads") for slide in (wide, tall)]
-    return (wide, (400, 300), maps[0]), (tall, (350, 150), maps[1])
+    return (wide, (1, 3), maps[0]), (tall, (0, 0), maps[1])
 
 
 def long_nuclei():
@@ -224,199 +230,133 @@ def long_nuclei():
         yield slide.T, is_too_long
 
 
-def stored(slide, path, chunks=300):
-    da.from_array(slide, chunks=chunks).to_zarr(str(path))
-    return path
+def tried(step):
+    """What a step returns, and the exception that it raises; one of them is None."""
+    try:
+        return step(), None
+    except Exception as error:
+        return None, error
+
+
+def computed(lazy):
+    return tried(lambda: lazy.compute(scheduler="threads"))
 
 
 def repair(answer):
     """Look at the maps of two slides, then at slides with a nucleus that is as long as allowed, or longer."""
     is_function(answer)
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
-        for slide, chunks, right in slides():
-            for facts in looked_at(answer, stored(slide, Path(folder) / f"{slide.dtype}.zarr", chunks), slide, right):
+        paths = (Path(folder) / f"{number_of_slide}.zarr" for number_of_slide in count())
+        for slide, tile, right in slides():
+            da.from_array(slide, chunks=CHUNK).to_zarr(str(path := next(paths)))
+            for facts in looked_at(answer, path, tile, {"slide": slide, "right": right}):
                 yield facts
-            if facts["result"].shape != right.shape:
-                if about := about_notebook(answer, begin="Your"):
-                    raise Wrong(about)
-                yield facts | {"is_fixed": is_fixed(answer)}
-                raise Wrong(told(EXERCISES["7.3"].otherwise, facts))
-            smaller = {"mebibytes": slide.nbytes / 2**20, "share": -(-100 * facts["graph"] // slide.nbytes)}
-        for number_of_slide, (slide, is_too_long) in enumerate(long_nuclei()):
-            path = stored(slide, Path(folder) / f"{number_of_slide}.zarr")
-            _, error = outcome(call(answer, str(path), given="the path of a slide with a long nucleus"))
+        smaller = {"mebibytes": slide.nbytes / 2**20, "share": -(-100 * facts["graph"] // slide.nbytes)}
+        for slide, is_too_long in long_nuclei():
+            da.from_array(slide, chunks=CHUNK).to_zarr(str(path := next(paths)))
+            _, error = computed(call(answer, str(path), given="the path of a slide with a long nucleus"))
             yield {"is_too_long": is_too_long, "is_refused": isinstance(error, OverlapError), **smaller}
 
 
-def is_fixed(answer):
-    """Whether the learner's function finds a slide also where none is."""
-    with suppress(Exception):
-        return is_lazy(answer("no such file"))
-
-
-def looked_at(answer, path, slide, right):
+def looked_at(answer, path, tile, facts):
     """What is seen in the map that the learner's function makes of a slide: ever more, as long as nothing is wrong."""
-    before, chunks = files(path), zarr.open_array(path, mode="r").chunks
+    before = files(path)
     result = call(answer, str(path), given="the path of a slide")
-    facts = {"result": result, "found": shown(result), "slide": slide, "right": right}
-    facts["is_changed"] = files(path) != before
-    yield facts
-    if result.shape == right.shape:
-        yield (facts := facts | sent(result))
-        yield facts | computed(result, path, chunks)
-
-
-def sent(result):
-    """The bytes that go to a scheduler, or why they cannot be sent."""
+    facts |= {"result": result, "found": shown(result), "notebook": about_notebook(answer)}
+    yield facts | {"is_changed": files(path) != before}
     if futures_of(result):
         raise Wrong(
             "the graph contains data that was sent to the cluster before, or read and kept there by persist. Let workers read "
             "tiles as they count."
         )
-    try:
-        return {"graph": len(cloudpickle.dumps(result.dask))}
-    except Exception as error:
-        return {"unsendable": described(error)}
-
-
-def computed(result, path, chunks):
-    """The counts, and when and where pixels are read for them: the others are spoiled meanwhile."""
+    facts["graph"], unsendable = tried(lambda: len(cloudpickle.dumps(result.dask)))
+    yield facts | {"unsendable": unsendable and described(unsendable)}
     begin("computing your map")
-    counts, error = outcome(result)
-    if error:
-        return {"error": described(error)}
-    ends = [(0, 0), tuple(size - 1 for size in result.shape)]
-    far = [end for end in ends if error_without(far_from(end, path, chunks), result.blocks[end])]
-    return {"counts": counts, "far": far, "is_early": not error_without(path.glob("c/*/*"), result)}
+    counts, error = computed(result)
+    yield facts | {"counts": counts, "made": shown(counts), "error": error and described(error)}
+    spoil(path, tile)
+    yield facts | {"far": computed(result.blocks[tile])[1] and tile}
+    spoil(path)
+    yield facts | {"is_early": not computed(result)[1]}
 
 
-def far_from(tile, path, chunks):
-    """The files of the chunks that lie more than a tile away from this tile, given by its row and column."""
+def spoil(path, far_from=None):
+    """Make the chunks unreadable that lie more than a tile away from this tile, or all chunks."""
     for file in path.glob("c/*/*"):
-        axes = zip(tile, map(int, file.parts[-2:]), chunks)
-        if any(place * side >= (at + 2) * TILE or (place + 1) * side <= (at - 1) * TILE for at, place, side in axes):
-            yield file
+        axes = zip(far_from or (), map(int, file.parts[-2:]))
+        if not far_from or any(
+            place * CHUNK >= (at + 2) * TILE or (place + 1) * CHUNK <= (at - 1) * TILE for at, place in axes
+        ):
+            file.write_bytes(b"spoiled")
 
-
-def error_without(spoiled, lazy):
-    """The exception that is raised when this is computed while these files are spoiled, or None."""
-    contents = {file: file.read_bytes() for file in spoiled}
-    for file in contents:
-        file.write_bytes(b"spoiled")
-    _, error = outcome(lazy)
-    for file, content in contents.items():
-        file.write_bytes(content)
-    return error
-
-
-def outcome(lazy):
-    """What is computed, or else the exception that is raised."""
-    try:
-        return lazy.compute(scheduler="threads"), None
-    except Exception as error:
-        return None, error
-
-
-# Wrong pipelines, and what is said to them.
-
-
-def loaded(path):
-    return zarr.open_array(path, mode="r")[:]
-
-
-def loaded_by_one_task(path):
-    array = zarr.open_array(path, mode="r")
-    return da.from_delayed(dask.delayed(loaded)(path), array.shape, array.dtype)
-
-
-def rewritten(path):
-    """The right map, but the file gets the tiles as chunks."""
-    da.from_array(loaded(path), chunks=TILE).to_zarr(path, mode="w")
-    return counted(path)
-
-
-def unsendable(path):
-    lock = threading.Lock()
-    return counted(path).map_blocks(lambda counts: counts + 0 * lock.locked(), dtype=np.int64)
-
-
-def first_difference(counts, right):
-    if np.array_equal(counts, right):
-        return None
-    if np.shape(counts) != right.shape:
-        return {"tile": "any", "here": f"an array of shape {np.shape(counts)}"}
-    tile = tuple(int(index) for index in np.argwhere(counts != right)[0])
-    return {"tile": tile, "here": f"{counts[tile]:g} nuclei"}
-
-
-MOST = 8  # a graph has at most this part of the bytes of its image
 
 EXERCISES["7.3"] = Checked(
     check=repair,
     mistakes={
         "your function changes the files of the slide. Leave what you are given as it is.": seen(
-            rewritten, lambda is_changed: is_changed
+            lambda path: Path(path, "notes").touch() or counted(path), lambda is_changed: is_changed
         ),
-        "your function returns {found}, which is not lazy. Return the count map without computing it.": seen(
-            lambda path: counted(path).compute(scheduler="threads"), lambda result: not is_lazy(result)
-        ),
-        "your function returns {found}. Return a dask array, the count map.": seen(
-            lambda path: dask.delayed(counted)(path), lambda result: not isinstance(result, da.Array)
+        "your function returns {found}. Return a dask array: the count map, without computing it.": seen(
+            lambda path: counted(path).compute(scheduler="threads"), lambda result: not isinstance(result, da.Array)
         ),
         "your function returns one number, lazily. Return the map; its sum comes later.": seen(
             lambda path: counted(path).sum(), lambda result: result.ndim == 0
         ),
-        "your map has as many pixels as the slide. One for each tile is asked for, with the count of its nuclei.": seen(
-            da.from_zarr, lambda result, slide: result.shape == slide.shape
-        ),
-        "your function returns the same map whatever path it is given. Let it open the slide at its argument, and take the "
-        "shape from there.": seen(
-            lambda path: counted(None, read=lambda path: da.zeros((1500, 2000), np.uint8)), lambda is_fixed: is_fixed
-        ),
-        "the graph cannot be sent to other processes: {unsendable}.": seen(unsendable, lambda unsendable: unsendable),
-        "the graph has {graph} bytes, for an image of {slide.nbytes}: pixels are in it. Which line reads them before dask "
-        "does?": seen(
-            partial(counted, read=lambda path: da.from_array(loaded(path))),
-            lambda graph, slide: graph > slide.nbytes / MOST,
+        "for an image of {slide.shape} pixels, your map has shape {result.shape}. With one number for each tile of "
+        "500 x 500 it would be {right.shape}. Does count_in_tiles get such tiles, of the image at path?{notebook}": seen(
+            partial(counted, chunks=250), lambda result, right: result.shape != right.shape
         ),
         "your map comes in chunks of {result.chunksize}, so one task waits for many tiles. Return it as count_in_tiles "
         "gives it.": seen(
-            lambda path: counted(path).rechunk(-1),
-            lambda result, right: result.shape == right.shape != result.numblocks,
+            lambda path: counted(path).rechunk(-1), lambda result, right: result.numblocks != right.shape
+        ),
+        "the graph cannot be sent to other processes: {unsendable}.": seen(
+            lambda path, lock=threading.Lock(): counted(path).map_blocks(
+                lambda counts: lock and counts, dtype=np.int64
+            ),
+            lambda unsendable: unsendable,
+        ),
+        "the graph has {graph} bytes, for an image of {slide.nbytes}: pixels are in it. Which line reads them before dask "
+        "does?": seen(
+            partial(counted, read=lambda path: da.from_array(zarr.load(path))),
+            lambda graph, slide: graph > slide.nbytes / MOST,
         ),
         "your map is lazy, but computing it raises {error}. Do overlap and reach stay as they were?": seen(
             partial(counted, overlap=REACH), lambda error: error
         ),
-        "the graph is small, but the map has {here} in tile {tile}, and count_slowly has another number there. Do "
+        "your map is {found}, but computing it gives {made}.": seen(
+            lambda path: counted(path).map_blocks(np.copy, dtype=float),
+            lambda result, counts: (np.shape(counts), np.asarray(counts).dtype) != (result.shape, result.dtype),
+        ),
+        "the graph is small, but the map has {here} nuclei in tile {tile}, and count_slowly has another number there. Do "
         "segmentation, overlap and reach stay as they were?": seen(
-            partial(counted, seeds=partial(seed_nuclei, threshold=33, sigma=2)), first_difference
+            partial(counted, seeds=partial(seed_nuclei, threshold=33, sigma=2)),
+            lambda counts, right: (
+                len(tiles := np.argwhere(counts != right))
+                and {"tile": tuple(tiles[0].tolist()), "here": counts[*tiles[0]]}
+            ),
+        ),
+        "the graph is small, but for the count of tile {far} pixels are read that are more than a tile away from it. A "
+        "task that loads the whole image, or a whole row of it, fills its worker. Read tile by tile.": seen(
+            partial(counted, read=loaded_by_one_task), lambda far: far
         ),
         "the counts are right, and your map does not read the file when it is computed: all was counted when your "
         "function was called. Leave this to the workers.": seen(
             lambda path: da.from_array(counted(path).compute(scheduler="threads"), chunks=1), lambda is_early: is_early
         ),
-        "the graph is small, but for the count of tile {far[0]} pixels are read that are more than a tile away from it. A "
-        "task that loads the whole image, or a whole row of it, fills its worker. Read tile by tile.": seen(
-            partial(counted, read=loaded_by_one_task), lambda far: far
-        ),
-        "the counts are right, but the map declares {result.dtype}, and computing it gives {counts.dtype}.": seen(
-            lambda path: counted(path).map_blocks(np.copy, dtype=float),
-            lambda result, counts: result.dtype != counts.dtype,
-        ),
-        "on a slide with a nucleus longer than OVERLAP and REACH allow, count_slowly stops with an OverlapError, and your "
-        "map counts as if nothing were wrong. Do overlap and reach stay as they were?": seen(
-            partial(counted, reach=REACH - 1), lambda is_too_long, is_refused: is_too_long and not is_refused
-        ),
-        "on a slide with a long nucleus your map raises an OverlapError, and count_slowly still counts it. Do overlap and "
+        "with a nucleus that is {length} OVERLAP and REACH allow, your map {does}, unlike count_slowly. Do overlap and "
         "reach stay as they were?": seen(
-            partial(counted, reach=REACH + 1), lambda is_too_long, is_refused: is_refused and not is_too_long
+            partial(counted, reach=REACH - 1),
+            lambda is_too_long, is_refused: (
+                is_too_long != is_refused
+                and {
+                    "length": "one pixel longer than" if is_too_long else "as long as",
+                    "does": "counts as if nothing were wrong" if is_too_long else "raises an OverlapError",
+                }
+            ),
         ),
     },
     praise="The image has {mebibytes:.2f} MiB, your graph less than {share} % of that.",
-    otherwise=(
-        "for an image of {slide.shape} pixels, your map has shape {result.shape}. With tiles of 500 x 500 and one pixel for "
-        "each of them it would be {right.shape}. Which chunks does count_in_tiles get?"
-    ),
     also_right=(
         lambda path: counted(path),
         lambda path: counted(path, read=lambda path: da.from_array(zarr.open_array(path, mode="r"), chunks=TILE)),
