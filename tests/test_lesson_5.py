@@ -91,6 +91,17 @@ def test_5_3_knows_the_mistakes_with_every_rule(turn):
                 form.judge(replace(form, right=partial(form.right, turn=turn)).made_by(wrong))
 
 
+@pytest.mark.parametrize("turn", lesson_5.TURNS, ids=str)
+def test_5_3_tells_the_borders_of_a_rule_with_a_flaw(line_of, turn):
+    """Which forgets the last pixels of its row and of its column."""
+
+    def forgets(labels):
+        return lesson_5.without(labels, labels[-1, :-1], labels[:-1, -1])
+
+    line = line_of("5.3", partial(lesson_5.half_border, turn=turn, count=forgets))
+    assert f"without the labels at the {lesson_5.TURNS[turn]} border it is" in line
+
+
 def test_5_3_takes_no_plan(line_of):
     """And says so with the tile and its labels."""
     line = line_of("5.3", lambda labels: da.from_array(np.array([[1]])))

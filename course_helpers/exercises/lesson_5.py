@@ -367,7 +367,10 @@ class HalfBorder(Function):
     def nearest(self, answer):
         """This exercise with the borders that explain all results, perhaps with a known mistake, or else the most."""
         cases = list(self.answered(answer, None))
-        forms = [replace(self, right=functools.partial(self.right, turn=turn)) for turn in TURNS]
+        forms = []
+        for turn, sides in TURNS.items():
+            right, says = functools.partial(self.right, turn=turn), self.otherwise.replace("{sides}", sides)
+            forms.append(replace(self, right=right, otherwise=says))
 
         def explained(form, mistake):
             function = form.made_by(mistake)
@@ -430,23 +433,14 @@ EXERCISES["5.3"] = HalfBorder(
         "your function counts 0 in every tile. It is given labels, so nothing has to be segmented: which are left?": always(
             lambda labels: 0
         ),
-        "in this tile so many remain without the {sides} border, which does not fit your results in other tiles. Is the rule the "
-        "same in every tile? Count this one by it on paper.": seen(
-            lambda labels: half_border(labels, turn=(1 if len(labels) < 9 else -1, 1)),
-            lambda labels, found: next(
-                ({"sides": sides} for turn, sides in TURNS.items() if found == half_border(labels, turn)), None
-            ),
-        ),
         "this is more than there are labels in the tile, {there}. Labels need not be numbered one after the other. Count "
         "this tile by your rule on paper.": seen(
             always(lambda labels: 2 * labels.max()),
             lambda labels, found: {"there": without(labels)} if found > without(labels) else None,
         ),
     },
-    otherwise=lambda labels: (
-        f"this tile has {without(labels)} label{'s' * (without(labels) != 1)}, and without those at half of the borders another number remains. Count "
-        "this tile by your rule on paper."
-    ),
+    otherwise="without the labels at the {sides} border it is {expected}. No other two that meet fit your results better: are these yours? "
+    "Count this tile by your rule on paper.",
     also_right=(
         exclude_half,
         *(functools.partial(half_border, turn=turn) for turn in TURNS),
