@@ -30,7 +30,7 @@ def test_checks_use_what_the_lesson_uses():
     lesson = SOURCE.read_text(encoding="utf-8")
     (row, last), (first, stop) = lesson_4.ROWS, lesson_4.COLUMNS
     frames, height, width = lesson_4.MOVIE
-    most = f"at most {lesson_4.MOST_REQUESTS} requests and reads at most {lesson_4.MOST_BYTES // 2**20} MiB"
+    most = f"at most {lesson_4.MOST_REQUESTS} requests and reads at most {lesson_4.MOST_MEBIBYTES} MiB"
     for shown in (
         f"nuclei_slide(shape={lesson_4.SLIDE}, chunks={(lesson_4.SLIDE_CHUNK,) * 2})",
         f"You read `stored[{row}:, {first}:{stop}]`",
@@ -45,7 +45,7 @@ def test_checks_use_what_the_lesson_uses():
 
 
 def test_4_1_expects_what_a_store_counts():
-    assert lesson_4.touched() == chunks_counted(lesson_4.SLIDE, (100, 100), np.s_[1930:, 80:201])
+    assert lesson_4.TOUCHED == chunks_counted(lesson_4.SLIDE, (100, 100), np.s_[1930:, 80:201])
 
 
 @pytest.mark.parametrize("chunks", [(8, 64, 64), (3, 100, 512), (64, 7, 50), (4, 32, 511)])

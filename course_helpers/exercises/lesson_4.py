@@ -39,87 +39,45 @@ EXERCISES = {}
 
 SLIDE, SLIDE_CHUNK = (2000, 5000), 100
 ROWS, COLUMNS = (1930, 2000), (80, 201)  # first and stop of the window
+TOUCHED = [(19, 0), (19, 1), (19, 2)]
 
 
-def touched(rows=ROWS, columns=COLUMNS):
-    """Places of the chunks that hold these rows and columns of pixels, each given by its first and stop."""
-    spans = [range(first // SLIDE_CHUNK, (stop - 1) // SLIDE_CHUNK + 1) for first, stop in (rows, columns)]
-    return list(product(*spans))
-
-
-def outside(found):
-    """A place in an answer that is none in the grid of chunks."""
-    grid = [size // SLIDE_CHUNK for size in SLIDE]
-    return next(({"place": place} for place in found if not all(0 <= at < end for at, end in zip(place, grid))), None)
-
-
-def outside_like_pixels(found):
-    place = outside(found)
-    return place if place and max(map(max, found)) >= SLIDE_CHUNK else None
-
-
-def not_touched(found, expected):
-    surplus = sorted(set(found) - set(expected))
+def not_touched(found):
+    surplus = sorted(set(found) - set(TOUCHED))
     if not surplus:
         return None
     rows, columns = (f"{at * SLIDE_CHUNK} to {(at + 1) * SLIDE_CHUNK - 1}" for at in surplus[0])
     return {"place": surplus[0], "count": len(surplus), "rows": rows, "columns": columns}
 
 
-def places(answer):
-    """Like `pairs`; says how to write what is given as the name of a file."""
-    texts = [place for place in answer if isinstance(place, str)] if isinstance(answer, (list, tuple, set)) else []
-    if any(text.startswith("c/") for text in texts):
-        raise Wrong(
-            "these are names of files. Predict which chunks are read, without reading: as pairs, (1, 0) for c/1/0."
-        )
-    if texts:
-        raise Wrong("these are texts. Write whatever names a chunk as a pair of numbers, such as (1, 0).")
-    return pairs(answer)
-
-
-def pixel_of_missing(found, expected):
+def pixel_of_missing(found):
     """A pixel of the window whose chunk is missing from an answer."""
-    missing = sorted(set(expected) - set(found))
-    pixel = (
-        tuple(max(at * SLIDE_CHUNK, first) for at, (first, _) in zip(missing[0], (ROWS, COLUMNS))) if missing else ()
-    )
-    return {"row": pixel[0], "column": pixel[1]} if missing else None
+    missing = sorted(set(TOUCHED) - set(found))
+    return {"row": ROWS[0], "column": max(missing[0][1] * SLIDE_CHUNK, COLUMNS[0])} if missing else None
 
 
 EXERCISES["4.1"] = Value(
-    right=touched(),
-    reads=places,
+    right=TOUCHED,
+    reads=pairs,
     mistakes={
-        "rows and columns are swapped. Give the row first.": sorted((column, row) for row, column in touched()),
-        "you counted from 1. The first chunk is number 0.": [(row + 1, column + 1) for row, column in touched()],
+        "rows and columns are swapped. Give the row first.": [(0, 19), (1, 19), (2, 19)],
+        "you counted from 1. The first chunk is number 0.": [(20, 1), (20, 2), (20, 3)],
         "these look like the first and the last number along each axis. Hand in (row, column) for each chunk.": [
-            (touched()[0][1], touched()[-1][1]),
-            (touched()[0][0], touched()[-1][0]),
+            (0, 2),
+            (19, 19),
         ],
-        "you divide numbers of pixels by 10, it seems. A chunk has 100 rows and 100 columns of pixels.": seen(
-            [(19, column) for column in range(8, 21)],
-            lambda found: (
-                found and found[0][0] in range(193, 200) or {column for _, column in found} == set(range(8, 21))
-            ),
-        ),
-        "there is no chunk {place} in a grid of 20 x 50. Are these pixels?": seen(
-            [(1900, 0), (1900, 100), (1900, 200)], outside_like_pixels
-        ),
-        "there is no chunk {place} in a grid of 20 x 50. Its rows go from 0 to 19, its columns from 0 to 49.": seen(
-            touched(rows=(1930, 2001)), outside
-        ),
-        "{count} in your list are not touched. {place}, for example, holds rows {rows} and columns {columns} of pixels.": seen(
-            touched(columns=(80, 450)), not_touched
-        ),
+        "you divide numbers of pixels by 10, it seems. A chunk has 100 rows and 100 columns of pixels.": [
+            (19, column) for column in range(8, 21)
+        ],
+        "these are pixels. How many chunks lie above and to the left of them?": [(1900, 0), (1900, 100), (1900, 200)],
+        "{count} in your list are not touched. {place}, for example, would hold rows {rows} and columns {columns} of a slide "
+        "of 2000 x 5000 pixels.": seen([(19, 0), (19, 3)], not_touched),
         "the pixel in row {row}, column {column} is read, but it is in none of the chunks in your list.": seen(
             [(19, 0)], pixel_of_missing
         ),
-        "a chunk is in your list more than once.": seen(
-            [*touched(), (19, 0)], lambda found, expected: len(found) > len(expected)
-        ),
+        "a chunk is in your list more than once.": seen([*TOUCHED, (19, 0)], lambda found: len(found) > len(TOUCHED)),
     },
-    also_right=(set(touched()), np.array(touched()), tuple(touched()), [list(place) for place in touched()[::-1]]),
+    also_right=(set(TOUCHED), np.array(TOUCHED), tuple(TOUCHED), [list(place) for place in TOUCHED[::-1]]),
     praise="A window of 70 x 121 pixels touches 3 chunks of 100 x 100.",
     hints=[
         "chunk 0 holds the pixels 0 to 99, chunk 1 the pixels 100 to 199, and so on, along each axis. In which chunk is pixel "
@@ -134,36 +92,26 @@ EXERCISES["4.1"] = Value(
 
 # --- 4.2: choose chunks for two ways of reading ---
 
-MOST_BYTES, MOST_REQUESTS = 2**21, 64
+MOST_MEBIBYTES, MOST_REQUESTS = 2, 64
+MOST = {"frame": MOST_REQUESTS, "window": MOST_REQUESTS, "frame_mib": MOST_MEBIBYTES, "window_mib": MOST_MEBIBYTES}
 
 
 def fits(found):
     return all(1 <= size <= whole for size, whole in zip(found, MOVIE))
 
 
-def too_many(way):
-    """Recognises chunks with which one way of reading takes too many requests."""
-    return lambda found: movie_costs(found) if movie_costs(found)[way] > MOST_REQUESTS else None
-
-
-def too_large(way):
-    """Recognises chunks with which one way of reading takes too many bytes."""
-    return lambda found: movie_costs(found) if movie_costs(found)[f"{way}_mib"] * 2**20 > MOST_BYTES else None
-
-
-def good_with_more_time_points(found):
-    """Recognises chunks with which a window takes too many requests, but none if they held more time points."""
-    deeper = any(is_good((depth, *found[1:])) for depth in range(found[0], MOVIE[0] + 1))
-    return too_many("window")(found) if deeper else None
+def more(cost):
+    """Recognises chunks that cost too much in this way."""
+    return lambda found: movie_costs(found) if movie_costs(found)[cost] > MOST[cost] else None
 
 
 def is_good(found):
-    return fits(found) and not any(too(way)(found) for too in (too_many, too_large) for way in ("frame", "window"))
+    return fits(found) and not any(more(cost)(found) for cost in MOST)
 
 
 def good_if_time_were_first(found):
     *others, last = found
-    return movie_costs(found) if fits(found) and not is_good(found) and is_good((last, *others)) else None
+    return movie_costs(found) if is_good((last, *others)) else None
 
 
 EXERCISES["4.2"] = Value(
@@ -176,21 +124,25 @@ EXERCISES["4.2"] = Value(
             (8, 8, 8), lambda found: is_good([-(-whole // size) for whole, size in zip(MOVIE, found)])
         ),
         "one frame takes {frame} requests with these as (time, rows, columns). Do you give the time first?": seen(
-            (64, 64, 8), good_if_time_were_first
+            (64, 64, 8), lambda found: not is_good(found) and good_if_time_were_first(found)
         ),
-        "a window through time takes {window} requests: there are {layers} layers of chunks, each with {found[0]} of the 64 time "
-        "points. How do you get fewer layers?": seen((2, 64, 64), good_with_more_time_points),
         f"one frame takes {{down}} x {{across}} requests, at most {MOST_REQUESTS} are allowed. Chunks of {{size}} bytes are too "
-        "small or too narrow for this, however good they may be for the window.": seen((7, 60, 60), too_many("frame")),
-        "one frame takes {down} x {across} chunks of {size} bytes, together {frame_mib:.2f} MiB. Allowed are 2 MiB. They hold "
-        "{down} x {found[1]} rows and {across} x {found[2]} columns, and {found[0]} frames: more than the frame itself.": seen(
-            (8, 96, 96), too_large("frame")
+        "small or too narrow for this, however good they may be for the window.": seen((7, 60, 60), more("frame")),
+        f"one frame takes {{down}} x {{across}} chunks of {{size}} bytes, together {{frame_mib:.2f}} MiB. Allowed are {MOST_MEBIBYTES} MiB. "
+        "They hold {down} x {found[1]} rows and {across} x {found[2]} columns, and {found[0]} frames: more than the frame "
+        "itself.": seen((8, 96, 96), more("frame_mib")),
+        f"a window through time takes {{window}} requests, at most {MOST_REQUESTS} are allowed: there are {{layers}} layers of chunks, "
+        "each with {found[0]} of the 64 time points.": seen(
+            (1, 200, 200), lambda found: found[0] < 4 and more("window")(found)
         ),
-        f"a window through time takes {{window}} requests, at most {MOST_REQUESTS} are allowed. Chunks with so few time points "
-        "are too many for this, however good they may be for the frame.": seen((1, 200, 200), too_many("window")),
+        f"a window through time takes {{window}} requests, at most {MOST_REQUESTS} are allowed. Of chunks of {{found[1]}} x {{found[2]}} "
+        "pixels it touches up to {each} in each of the {layers} layers.": seen(
+            (4, 8, 512),
+            lambda found: (costs := more("window")(found)) and {**costs, "each": costs["window"] // costs["layers"]},
+        ),
         "where a window through time lies across chunks, it takes {window} requests of {size} bytes, together {window_mib:.1f} "
-        "MiB. Allowed are 2 MiB. Most of what is read here lies beside the window.": seen(
-            (8, 128, 128), too_large("window")
+        f"MiB. Allowed are {MOST_MEBIBYTES} MiB. Most of what is read here lies beside the window.": seen(
+            (8, 128, 128), more("window_mib")
         ),
     },
     also_right=((4, 64, 64), [8, 64, 64], np.array([8, 64, 64]), (np.int64(8), 64, 64), (8, 64.0, 64), (8, 128, 64)),
