@@ -42,63 +42,51 @@ def pattern(term, endings="s|es|"):
 
 def is_called(entry, word):
     """Whether a word is that of an entry, like "shards" and "spilling"."""
-    return re.fullmatch(pattern(entry, "s|es|ing|"), word.lower())
+    return re.fullmatch(pattern(entry, "s|es|ing|"), " ".join(word.lower().split()))
 
 
 PROSE = {int(source.stem[:2]): prose_of(source) for source in SOURCES}
 BOLD = {
-    number: [
-        " ".join(term.lower().split())
-        for term in re.findall(r"\*\*([^\W\d][\w'-]+(?:\s[^\W\d][\w'-]*){0,2})\*\*", prose)
-        if term not in STRESSED
-    ]
+    number: set(re.findall(r"\*\*([^\W\d][\w'-]+(?:\s[^\W\d][\w'-]*){0,2})\*\*", prose)) - STRESSED
     for number, prose in PROSE.items()
 }
 ENTRIES = re.findall(r"^\*\*(.+?)\*\* \(\[lesson (\d+)\]\((.+?)\)\): (.+?)(?=\n\n|\Z)", GLOSSARY, re.M | re.S)
 TERMS = [term.lower() for term, *_ in ENTRIES]
 
 
-def bold_in(term):
-    return [number for number, terms in BOLD.items() if any(is_called(term, found) for found in terms)]
-
-
-def used_in(term):
-    return [number for number, prose in PROSE.items() if re.search(pattern(term), prose.lower())]
-
-
 def lessons_of(term):
     """The lessons that an entry may link to; see RULE. Of "level of a pyramid", the whole counts, or the first word."""
-    term = term.lower()
     word = re.split(r", | of ", term)[0]
+    bold = [number for number, terms in BOLD.items() if any(is_called(word, found) for found in terms)]
+    used, word_used = (
+        [number for number, prose in PROSE.items() if re.search(pattern(text), prose.lower())] for text in (term, word)
+    )
     if word in TERMS and word != term:
-        return used_in(term)[:1] or bold_in(word)[1:]
-    return (bold_in(word) or used_in(term) or used_in(word))[:1]
+        return used[:1] or bold[1:]
+    return (bold or used or word_used)[:1]
 
 
 def test_entries_have_one_form_and_are_sorted():
     assert len(ENTRIES) == len(re.findall(r"^\*\*", GLOSSARY, re.M)), "an entry has another form." + RULE
     assert TERMS == sorted(set(TERMS)), "sort the terms, each once"
+    notebooks = {source.stem[:2].lstrip("0") or "0": f"{source.stem}.ipynb" for source in SOURCES}
     for term, number, notebook, text in ENTRIES:
-        sentences = re.findall(r"[.!?](?=\s|$)", text)
-        assert len(sentences) == 2, f"{term} is explained in {len(sentences)} sentences instead of two"
-        assert notebook == next(f"{source.stem}.ipynb" for source in SOURCES if int(source.stem[:2]) == int(number))
+        assert len(re.findall(r"[.!?](?=\s|$)", text)) == 2, f"explain {term} in two sentences"
+        assert notebook == notebooks[number], f"{term} names another lesson than it leads to"
 
 
-@pytest.mark.parametrize("term, number", [entry[:2] for entry in ENTRIES], ids=[entry[0] for entry in ENTRIES])
+@pytest.mark.parametrize("term, number", [entry[:2] for entry in ENTRIES], ids=TERMS)
 def test_entry_leads_to_the_lesson_that_explains_it(term, number):
-    assert lessons_of(term), f"no lesson uses the term {term!r}: remove it from the glossary." + RULE
-    assert int(number) in lessons_of(term), f"{term!r} is explained in lesson {lessons_of(term)}." + RULE
+    lessons = lessons_of(term.lower())
+    assert lessons, f"no lesson uses the term {term!r}: remove it from the glossary." + RULE
+    assert int(number) in lessons, f"{term!r} is explained in lesson {lessons}." + RULE
 
 
-def explained(term):
-    terms = {term, re.sub(r"^u?int\d+$", "uint8", term)}
-    words = [word for entry in TERMS for word in [entry, *re.split(", | of ", entry)]]
-    return any(is_called(word, term) for term in terms for word in words)
-
-
-@pytest.mark.parametrize("source", SOURCES, ids=lambda source: source.stem)
-def test_every_term_of_a_lesson_is_explained(source):
-    number = int(source.stem[:2])
-    used = [term for term in FIELD_TERMS if re.search(pattern(term), PROSE[number].lower())]
-    missing = [term for term in BOLD[number] + used if not explained(term)]
-    assert not missing, f"not in the glossary: {', '.join(missing)}." + RULE
+@pytest.mark.parametrize("number", PROSE)
+def test_every_term_of_a_lesson_is_explained(number):
+    words = {word for entry in TERMS for word in [entry, *re.split(", | of ", entry)]}
+    terms = BOLD[number] | {term for term in FIELD_TERMS if re.search(pattern(term), PROSE[number].lower())}
+    missing = [
+        term for term in terms if not any(is_called(word, re.sub(r"^u?int\d+$", "uint8", term)) for word in words)
+    ]
+    assert not missing, f"not in the glossary: {', '.join(sorted(missing))}." + RULE
