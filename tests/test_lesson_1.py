@@ -3,7 +3,7 @@
 import dask
 import pytest
 
-from course_helpers.exercises.lesson_1 import FIRST, NEARLY, images, means, spread_of
+from course_helpers.exercises.lesson_1 import FIRST, NEARLY, images, in_one_piece, mean_counts, means, spread_of
 from course_helpers.mandelbrot import render_level
 
 
@@ -62,3 +62,8 @@ def test_1_1_looks_at_the_plan_and_at_what_it_gives(line_of, answer, feedback):
 def test_1_3_looks_at_all_pixels_of_the_right_images(line_of, answer, feedback):
     line = line_of("1.3", answer)
     assert line.startswith("✗") and feedback in line
+
+
+def test_1_3_counts_no_image_that_the_check_renders_itself(line_of):
+    mean_counts.cache_clear()
+    assert "computing the array rendered 0 of the 30 images" in line_of("1.3", in_one_piece(mean_counts))

@@ -314,6 +314,8 @@ class LargestResults(Callback):
 def lazy_means(answer):
     """Look at what the array declares, then at its numbers, and at how they come about."""
     yield {"answer": answer, "found": shown(answer)}
+    begin("computing the right numbers", limited=False)
+    mean_counts()  # before renders are counted
     begin("computing your array")
     try:
         with LargestResults() as memory, counted_renders() as renders:
