@@ -175,7 +175,7 @@ def none_near(first_uniform, rendered):
 
 def wrong_turn(first_uniform, rendered):
     """The first image of a search after which it went the wrong way, with its counts, if it found another one."""
-    if may_be_right(first_uniform):
+    if may_be_right(first_uniform + 1):
         return None
     for at, after in zip(rendered, rendered[1:]):
         if 0 <= at <= LAST and (FIRST <= at < after or after < at < FIRST):
@@ -363,7 +363,7 @@ EXERCISES["1.3"] = Checked(
         ),
         f"{ONE_EACH}A slice start:stop:step ends before its stop. Which are the first, the second and the last of your images?": seen(
             means(images(range(0, 200_000, 5_000))),
-            lambda answer: answer.ndim == 1 and len(answer) not in (512, len(LEVELS)),
+            lambda answer: answer.ndim == 1 and len(answer) not in (1, 512, len(LEVELS)),
         ),
         f"{ONE_EACH}Over which axes is the mean taken?": seen(
             images().mean(axis=0), lambda answer: answer.shape != (len(LEVELS),)
