@@ -54,18 +54,16 @@ def broken_disks(radius, tile):
     return image
 
 
-def differing(image, overlap):
-    """How many pixels of an image a top-hat in tiles gets wrong, and by how much at most; None if it gets all right."""
-    differences = np.abs(np.subtract(tiled(top_hat, image, TILE, overlap), top_hat(image), dtype=int))
-    return {"count": np.count_nonzero(differences), "most": differences.max()} if differences.any() else None
+def fails_on(image):
+    """Recognises margins with which a top-hat in tiles gets pixels of an image wrong: how many, and by how much at most."""
 
+    def when(found):
+        if not 0 <= found < ALWAYS_ENOUGH:
+            return None
+        differences = np.abs(np.subtract(tiled(top_hat, image(), TILE, found), top_hat(image()), dtype=int))
+        return {"count": np.count_nonzero(differences), "most": differences.max()} if differences.any() else None
 
-def fails_here(found):
-    return differing(lesson_image(), found) if 0 <= found < ALWAYS_ENOUGH else None
-
-
-def fails_on_disks(found):
-    return differing(broken_disks(RADIUS, TILE), found) if 0 <= found < ALWAYS_ENOUGH else None
+    return when
 
 
 PASSES_HERE, ALWAYS_ENOUGH = 18, overlap_needed(("top-hat", RADIUS))
@@ -78,7 +76,7 @@ EXERCISES["3.1"] = Parts(
             reads=whole_number,
             mistakes={
                 "{count} pixels of the image still differ, by up to {most}. None may. If a search found this number: did it use "
-                f"radius={RADIUS}, image and tile={TILE}?": seen(8, fails_here),
+                f"radius={RADIUS}, image and tile={TILE}?": seen(8, fails_on(lesson_image)),
                 NEGATIVE: seen(-1, lambda found: found < 0),
             },
             otherwise="with this margin no pixel differs, but is it the smallest one that passes? Try less.",
@@ -90,9 +88,13 @@ EXERCISES["3.1"] = Parts(
                 "this is the radius of one filter. How many filters make a top-hat?": RADIUS,
                 "a margin is counted on one side of a tile; the other side gets as many pixels again.": 2
                 * ALWAYS_ENOUGH,
-                "not even enough for the image of this lesson: {count} of its pixels differ.": seen(15, fails_here),
+                "not even enough for the image of this lesson: {count} of its pixels differ.": seen(
+                    15, fails_on(lesson_image)
+                ),
                 "it passes on the image of this lesson, but an image with a disk on two of its cuts has {count} wrong "
-                "pixels with it. A search proves nothing.": seen(PASSES_HERE, fails_on_disks),
+                "pixels with it. A search proves nothing.": seen(
+                    PASSES_HERE, fails_on(lambda: broken_disks(RADIUS, TILE))
+                ),
                 NEGATIVE: seen(-1, lambda found: found < 0),
             },
             otherwise="enough for every image, but so is less. Go backwards from one pixel of the result: how far does it see? "
@@ -213,33 +215,31 @@ def close(found, right):
 
 def cost_of(axes):
     """A part of the answer: how many times as many pixels are processed in tiles with this many axes."""
+    factor, right = 1 + 2 * COST_MARGIN / COST_TILE, tile_cost((COST_TILE,) * axes, COST_MARGIN)
     return Value(
-        right=tile_cost((COST_TILE,) * axes, COST_MARGIN),
+        right=right,
         reads=number,
         same=close,
-        mistakes=wrong_costs(axes),
+        mistakes={
+            "this is the cost with another number of axes.": seen(
+                factor, lambda found: any(close(found, factor**number) for number in (1, 2, 3))
+            ),
+            "this counts the extra pixels alone. How many are processed in all, per useful pixel?": right - 1,
+            "this is a number of pixels, or a percentage. How many times the useful pixels is it?": seen(
+                100 * right, lambda found: found > 100
+            ),
+            "this is near, but rounded too coarsely, or rounded on the way. Give two decimals.": seen(
+                round(right), lambda found: found == round(right) or abs(found / right - 1) < 0.07
+            ),
+            "a margin cannot make you process fewer pixels than the tile has.": seen(
+                1 / right, lambda found: found < 1
+            ),
+        },
         otherwise=lambda found: (
             f"this would be right if a tile of {COST_TILE} pixels were {COST_TILE * found ** (1 / axes):.4g} pixels long with its "
             f"margin, along each of {axes} axes. How long is it? (The factors of the axes are multiplied.)"
         ),
     )
-
-
-def wrong_costs(axes):
-    factor, right = 1 + 2 * COST_MARGIN / COST_TILE, tile_cost((COST_TILE,) * axes, COST_MARGIN)
-    return {
-        "this is the cost with another number of axes.": seen(
-            factor, lambda found: any(close(found, factor**number) for number in (1, 2, 3))
-        ),
-        "this counts the extra pixels alone. How many are processed in all, per useful pixel?": right - 1,
-        "this is a number of pixels, or a percentage. How many times the useful pixels is it?": seen(
-            100 * right, lambda found: found > 100
-        ),
-        "this is near, but rounded too coarsely, or rounded on the way. Give two decimals.": seen(
-            round(right), lambda found, expected: found == round(expected) or abs(found / expected - 1) < 0.07
-        ),
-        "a margin cannot make you process fewer pixels than the tile has.": seen(1 / right, lambda found: found < 1),
-    }
 
 
 def too_expensive(found):

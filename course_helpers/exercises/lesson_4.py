@@ -109,11 +109,6 @@ def is_good(found):
     return fits(found) and not any(more(cost)(found) for cost in MOST)
 
 
-def good_if_time_were_first(found):
-    *others, last = found
-    return movie_costs(found) if is_good((last, *others)) else None
-
-
 EXERCISES["4.2"] = Value(
     reads=whole_numbers("time, rows, columns"),
     mistakes={
@@ -124,7 +119,8 @@ EXERCISES["4.2"] = Value(
             (8, 8, 8), lambda found: is_good([-(-whole // size) for whole, size in zip(MOVIE, found)])
         ),
         "one frame takes {frame} requests with these as (time, rows, columns). Do you give the time first?": seen(
-            (64, 64, 8), lambda found: not is_good(found) and good_if_time_were_first(found)
+            (64, 64, 8),
+            lambda found: not is_good(found) and is_good((found[2], *found[:2])) and movie_costs(found),
         ),
         f"one frame takes {{down}} x {{across}} requests, at most {MOST_REQUESTS} are allowed. Chunks of {{size}} bytes are too "
         "small or too narrow for this, however good they may be for the window.": seen((7, 60, 60), more("frame")),
