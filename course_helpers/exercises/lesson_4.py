@@ -485,7 +485,8 @@ def pyramids():
         ((90, 130), 1, np.uint8, (100,)),
     ):
         for size in sizes:
-            yield Levels(stored_levels(shape, number, dtype), number), size
+            counting = CountingStore(stored_levels(shape, number, dtype))
+            yield [zarr.open_array(counting, path=str(level), mode="r") for level in range(number)], size
 
 
 @cache
@@ -499,28 +500,15 @@ def stored_levels(shape, number, dtype):
     return store
 
 
-class Levels(list):
-    """The levels of a pyramid, finest first. Each copy of the list has a store of its own, which counts what is read."""
-
-    def __init__(self, pyramid, number):
-        self.pyramid, self.store = pyramid, CountingStore(pyramid)
-        super().__init__(zarr.open_array(self.store, path=str(level), mode="r") for level in range(number))
-
-    def __deepcopy__(self, memo):
-        return Levels(self.pyramid, len(self))
-
-    def __eq__(self, other):
-        return [level.path for level in self] == [level.path for level in other]
-
-
 class Frugal(Function):
     """A function that must read only the level that it returns, and only once."""
 
     def look(self, case):
-        store = case.own["levels"].store
-        read = {name.split("/")[0] for name in store.chunks_read}
-        facts = {"store": store, "read": len(read), "bytes": case.found.nbytes}
-        self.refuse(facts, f"for {case.given} the picture is right, but ")
+        if not case.changed:
+            store = case.own["levels"][0].store
+            read = {name.split("/")[0] for name in store.chunks_read}
+            facts = {"store": store, "read": len(read), "bytes": case.found.nbytes}
+            self.refuse(facts, f"for {case.given} the picture is right, but ")
 
 
 def picture(answer):
