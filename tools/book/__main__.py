@@ -34,7 +34,7 @@ the pictures next to this cell show what you would see."""
 def pages():
     """Every file that becomes a page, and the name of its page; found by looking, so that new ones need no entry."""
     found = {ROOT / "README.md": "index", ROOT / "data" / "README.md": "data"}
-    for folder in (ROOT, NOTEBOOKS, ROOT / "docs"):
+    for folder in (ROOT, NOTEBOOKS):
         for path in sorted(folder.glob("*.md")):
             found.setdefault(path, path.stem.lower())
     for path in lessons():
