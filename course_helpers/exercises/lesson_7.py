@@ -54,16 +54,14 @@ def needed(side):
     return BASE + side**2 * PIXEL * FACTOR / 2**30
 
 
-def is_limit(found, largest=LARGEST_LIMIT):
-    """Whether a worker with this limit can have a task that works long enough."""
-    return needed(np.sqrt(SHORTEST * SPEED)) <= TARGET * found and found <= largest
+SMALLEST_LIMIT = needed((SHORTEST * SPEED) ** 0.5) / TARGET  # with a task that works long enough
 
 
 def too_much(n_workers, threads_per_worker, memory_limit, side):
-    """What a worker needs and may take, if the side alone is wrong, with numbers for the sentence."""
-    allowed = TARGET * memory_limit
-    if (n_workers, threads_per_worker) == (CORES, 1) and is_limit(memory_limit) and allowed < needed(side):
-        return {"task": f"{needed(side) - BASE:.4f}", "needed": f"{needed(side):.4f}", "allowed": f"{allowed:.4f}"}
+    """What a worker needs and may take, if the side alone is wrong."""
+    is_good = (n_workers, threads_per_worker) == (CORES, 1) and SMALLEST_LIMIT <= memory_limit <= LARGEST_LIMIT
+    facts = {"needed": needed(side), "allowed": TARGET * memory_limit}
+    return is_good and facts["needed"] > facts["allowed"] and facts
 
 
 def plan(side=4000, memory_limit="1.5 GiB"):
@@ -98,7 +96,7 @@ EXERCISES["7.4"] = Parts(
         "memory_limit": Value(
             right=LARGEST_LIMIT,
             reads=gibibytes,
-            same=is_limit,
+            same=lambda found, largest: SMALLEST_LIMIT <= found <= largest,
             mistakes={
                 f"in bytes, this is {{bytes:.3g}}. {REMEDY}": seen(
                     "1.5", lambda found: found < 2**-10 and {"bytes": found * 2**30}
@@ -128,8 +126,8 @@ EXERCISES["7.4"] = Parts(
         ),
     },
     mistakes={
-        f"by the rule, one worker needs {{needed}} GiB: {BASE} for the process, and {{task}} for its task, which takes its chunk "
-        f"{FACTOR} times, {PIXEL} bytes per pixel. 60 % of the limit are {{allowed}} GiB. Choose smaller chunks.": seen(
+        f"by the rule, one worker needs {{needed:.4f}} GiB: {BASE} for the process, the rest for a task that takes its chunk "
+        f"{FACTOR} times, {PIXEL} bytes per pixel. 60 % of the limit are {{allowed:.4f}} GiB. Choose smaller chunks.": seen(
             plan(5393), too_much
         ),
     },
