@@ -447,18 +447,27 @@ def test_what_cannot_succeed_is_said_beforehand(quick, patches, words):
 
 
 @pytest.mark.skipif(windows, reason="Windows locks in another way")
-def test_only_another_set_up_keeps_a_set_up_out(course, monkeypatch):
-    before = files(course)
-    with course.environment.lock():
-        assert "another window" in python("course.py", "lab", cwd=course.ROOT).stderr
-    assert files(course) == before
+def test_only_another_set_up_keeps_a_set_up_out(quick, monkeypatch):
+    """Also one that was killed, as long as a program of it runs."""
+    before = files(quick)
+    children = []
+    monkeypatch.setattr(
+        "subprocess.call", lambda *command, **options: children.append(subprocess.Popen(*command, **options))
+    )
+    with quick.environment.lock():
+        assert "another window" in message_of(quick.main, ["lab"])
+        loaded(Path(quick.environment.__file__)).run([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    assert "another window" in message_of(quick.main, ["lab"])
+    assert files(quick) == before
+    children[0].communicate()
 
     def refuse(file, operation):
         assert file.writable(), "network drives refuse an exclusive lock on what is open for reading"
         raise OSError(errno.ENOLCK, "No locks available")
 
+    quick.environment.lock().close()
     monkeypatch.setattr("fcntl.flock", refuse)
-    course.environment.lock().close()
+    quick.environment.lock().close()
 
 
 def test_the_kernel_for_another_jupyter_knows_the_course(tmp_path, monkeypatch):
