@@ -98,7 +98,7 @@ def test_8_4_leaves_out_no_tile_in_which_the_blur_exceeds(side, radius):
         assert blurred[row : row + side, column : column + side].max() <= threshold
 
 
-def test_8_4_tells_of_the_bright_square_that_is_nearest(line_of):
+def test_8_4_tells_the_largest_value_of_a_window(line_of):
     """Where no mistake gives the same in all cases, though one of them does in most."""
 
     def by_blur(brightest, side, radius, threshold):
@@ -107,5 +107,7 @@ def test_8_4_tells_of_the_bright_square_that_is_nearest(line_of):
     def too_far(brightest, side, radius, threshold):
         return lesson_8.tiles_with_signal(brightest, side, radius + 16, threshold)
 
-    assert "column 2 (from 0) is False, but brightest[3, 9] is 4000, and lies 1 square away" in line_of("8.4", by_blur)
-    assert "is True, but the nearest value above threshold is brightest[3, 9], 2 squares" in line_of("8.4", too_far)
+    assert "column 2 (from 0) is False, but the largest value in its window, brightest[3:9, 7:13], is 4000." in line_of(
+        "8.4", by_blur
+    )
+    assert "is True, but the largest value in its window, brightest[0:5, 3:9], is 87." in line_of("8.4", too_far)

@@ -255,7 +255,6 @@ EXERCISES["8.3"] = Function(
         "np.bincount takes one axis. .ravel() puts all pixels of a tile into one.": raising(
             lambda tiles: np.bincount(tiles[0]), "object too deep"
         ),
-        "tiles is a list of arrays. Take them one after the other.": raising(threshold_otsu, "'list' object has no"),
         "your bins go from the smallest to the largest pixel of each tile, so that the same bin is another grey level in "
         "another tile. Does np.histogram know the range?": {
             "count": lambda: lambda tile: np.histogram(tile, LEVELS.size)[0]
@@ -332,24 +331,16 @@ def coarse_pictures():
     yield picture(8, 8), 32, 8, 2000
 
 
-def about_tile(brightest, side, radius, threshold, found, expected):
-    """A sentence about the first tile where an answer is another, and the bright square that is nearest to it."""
+def about_tile(brightest, side, radius, found, expected):
+    """A sentence about the first tile where an answer is another: its window, and the largest value in it."""
     row, column = tile = np.argwhere(found != expected)[0]
-    begin = tile * side // FACTOR
-    bright = np.argwhere(brightest > threshold)
-    says = f"the tile in row {row} and column {column} (from 0) is {found[row, column]}, but "
-    if not len(bright):
-        return says + "nothing in brightest is above threshold."
-    squares = np.maximum(begin - bright, bright - (begin + side // FACTOR - 1)).clip(0).max(axis=1)
-    away, at = min(zip(squares.tolist(), map(tuple, bright.tolist())))
-    far = f"{away} square{'s' * (away > 1)} away from it" if away else "in it"
-    if found[row, column]:
-        says += f"the nearest value above threshold is brightest[{at[0]}, {at[1]}], {far}"
-    else:
-        says += f"brightest[{at[0]}, {at[1]}] is {brightest[at]}, and lies {far}"
-    firsts, lasts = np.maximum(begin - radius // FACTOR, 0), begin + (side + radius) // FACTOR
-    window = ", ".join(f"{first}:{last}" for first, last in zip(firsts, np.minimum(lasts, brightest.shape)))
-    return f"{says}. The window of this tile is brightest[{window}]. Is it what your function looks at?"
+    first, end = np.maximum(tile * side - radius, 0) // FACTOR, ((tile + 1) * side + radius) // FACTOR
+    window = tuple(map(slice, first, np.minimum(end, brightest.shape)))
+    shown = ", ".join(f"{part.start}:{part.stop}" for part in window)
+    return (
+        f"the tile in row {row} and column {column} (from 0) is {found[row, column]}, but the largest value in its window, "
+        f"brightest[{shown}], is {brightest[window].max()}. Is this the window that your function looks at?"
+    )
 
 
 EXERCISES["8.4"] = Function(
