@@ -139,14 +139,6 @@ class InTiles(Function):
         return where + says[0].upper() + says[1:]
 
 
-def put_together(tiles):
-    """A whole image, computed tile by tile."""
-    blocks = tiles.blocks
-    return np.block(
-        [[blocks[row, column].compute() for column in range(blocks.shape[1])] for row in range(blocks.shape[0])]
-    )
-
-
 def about_plans(right):
     """Mistakes in what a function returns, whatever it shows: with examples that `right` makes."""
     return {
@@ -164,7 +156,11 @@ def about_plans(right):
         ),
         "the plan that your function returns holds {bytes} bytes of pixels that are computed already, as many as the "
         "whole image has or more. Leave pixels lazy.": seen(
-            lambda tiles: right(da.from_array(put_together(tiles), chunks=tiles.chunks)),
+            lambda tiles: right(
+                da.from_array(
+                    np.vstack([tiles.blocks[row].compute() for row in range(tiles.numblocks[0])]), chunks=tiles.chunks
+                )
+            ),
             lambda returned, tiles: (bytes := bytes_in_plan(returned)) >= tiles.nbytes and {"bytes": bytes},
         ),
         "the result declares {returned.dtype}, but {dtype} is what it should hold.": seen(
@@ -179,6 +175,8 @@ def about_plans(right):
 
 
 def about_margin(reach):
+    """A mistake that is looked for after those of the exercise."""
+
     def narrow(margin, tiles):
         cut = [size for size, number in zip(margin, tiles.numblocks) if number > 1]
         return {"rows": margin[0], "columns": margin[1]} if min(cut) < reach else None
