@@ -56,19 +56,14 @@ def test_4_2_expects_what_a_store_counts(chunks):
     assert costs["window"] == len(chunks_counted(lesson_4.MOVIE, chunks, window))
 
 
-@pytest.mark.parametrize(
-    "more, feedback",
-    [
-        ((1, 1), "chunk (1, 1) can be read: rows 5 to 9 and columns 7 to 13"),
-        ((3, 1), "chunk (3, 1) is missing"),
-        ((4, 7), "chunk (4, 7) does not exist: the grid has (5, 7)"),
-    ],
-)
-def test_4_3_says_what_a_chunk_too_many_is(line_of, more, feedback):
-    def answer(path):
-        return lesson_4.damaged_chunks(path) + [more] * (zarr.open_array(path).shape == (23, 47))
+def test_4_3_says_what_a_chunk_too_many_is(line_of):
+    states = {(1, 1): "can be read: rows 5 to 9 and columns 7 to 13", (3, 1): "is missing", (5, 0): "does not exist"}
+    for place, state in states.items():
 
-    assert feedback in line_of("4.3", answer)
+        def answer(path, place=place):
+            return lesson_4.damaged_chunks(path) + [place] * (zarr.open_array(path).shape == (23, 47))
+
+        assert f"chunk {place} {state}" in line_of("4.3", answer)
 
 
 scan = np.ones((4000, 5000), np.uint8)
@@ -89,7 +84,6 @@ def changes_its_file(tiff_path, zarr_path):
         (lambda tiff, path: write_verified(open_image(tiff).array, path, (256, 256)), "your function uses open_image"),
         (lambda tiff, path: zarr.create_group(path), "cannot be used"),
         (lesson_4.stores(np.copy, zarr_format=2), "has zarr_format 2, and not 3"),
-        (lesson_4.stores(np.copy, chunks=(512, 512)), "has chunks (512, 512), and not (256, 256)"),
         (lesson_4.stores(lambda pixels: pixels.astype("u1")), "has dtype uint8, and not uint16"),
         (lambda tiff, path: zarr.create_array(path, shape=(10**6, 10**6), dtype="u1"), "has shape (1000000, 1000000)"),
         (goes_by_the_notebook, "Your function goes by scan of the notebook"),
