@@ -28,8 +28,6 @@ EXERCISES = {}
 CORES, FREE, BASE, TARGET = 8, 12, 0.25, 0.6  # in GiB
 PIXEL, FACTOR, SPEED, SHORTEST = 2, 12, 2e6, 0.2  # bytes, copies, pixels per second, seconds of work per task
 LARGEST_LIMIT = FREE / CORES
-
-
 REMEDY = "Write a text with a number and a unit, such as '3 GiB'."
 
 
@@ -157,7 +155,6 @@ EXERCISES["7.4"] = Parts(
 TILE, OVERLAP, REACH = 500, 53, 23  # those of the lesson, as are the seeds
 SEEDS = partial(seed_nuclei, threshold=32, sigma=2)
 CHUNK = 300  # of the files, which are no tiles
-MOST = 8  # a graph has at most this part of the bytes of its image
 
 
 def counted(path, read=da.from_zarr, chunks=TILE, overlap=OVERLAP, reach=REACH, seeds=SEEDS):
@@ -211,8 +208,7 @@ def repair(answer):
         paths = (Path(folder) / f"{number_of_slide}.zarr" for number_of_slide in count())
         for slide, tile, right in slides():
             da.from_array(slide, chunks=CHUNK).to_zarr(str(path := next(paths)))
-            for facts in looked_at(answer, path, tile, {"slide": slide, "right": right}):
-                yield facts
+            yield from looked_at(answer, path, tile, facts := {"slide": slide, "right": right})
         smaller = {"mebibytes": slide.nbytes / 2**20, "share": -(-100 * facts["graph"] // slide.nbytes)}
         for slide, is_too_long in long_nuclei():
             da.from_array(slide, chunks=CHUNK).to_zarr(str(path := next(paths)))
@@ -281,7 +277,7 @@ EXERCISES["7.3"] = Checked(
         "the graph has {graph} bytes, for an image of {slide.nbytes}: pixels are in it. Which line reads them before dask "
         "does?": seen(
             partial(counted, read=lambda path: da.from_array(zarr.load(path))),
-            lambda graph, slide: graph > slide.nbytes / MOST,
+            lambda graph, slide: graph > slide.nbytes / 8,
         ),
         "your map is lazy, but computing it raises {error}. Do overlap and reach stay as they were?": seen(
             partial(counted, overlap=REACH), lambda error: error
