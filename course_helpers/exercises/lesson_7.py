@@ -167,6 +167,13 @@ def loaded_by_one_task(path):
     return da.from_delayed(dask.delayed(zarr.load)(path), like.shape, like.dtype)
 
 
+def with_long_nucleus(slide, more=0):
+    """A slide with a nucleus alone across a cut, so many pixels longer than OVERLAP and REACH allow."""
+    slide[180:320, 400:610] = 0
+    slide[240:260, 470 : 538 + more] = 100
+    return slide
+
+
 @cache
 def slides():
     """Two slides, a tile of each, and their count maps.
@@ -176,17 +183,15 @@ def slides():
     wide = render_nuclei((4000, 4000), window=np.s_[2500:3500, 2400:3901])
     tall = render_nuclei((4000, 4000), window=np.s_[1300:2801, 3400:3900])
     tall = np.where(tall > 60, tall + np.uint16(256), tall)  # more than uint8 can hold
+    wide, tall = with_long_nucleus(wide), with_long_nucleus(tall.T).T
     maps = [counted(slide, read=da.from_array).compute(scheduler="threads") for slide in (wide, tall)]
     return (wide, (1, 3), maps[0]), (tall, (0, 0), maps[1])
 
 
-def long_nuclei():
-    """Slides with a nucleus across a cut, and whether it is one pixel longer than OVERLAP and REACH allow."""
-    for end, is_too_long in ((538, False), (539, True)):
-        slide = np.zeros((700, 700), np.uint8)
-        slide[240:260, 470:end] = 100
-        yield slide, is_too_long
-        yield slide.T, is_too_long
+def stored(slide, folder):
+    path = Path(tempfile.mkdtemp(dir=folder), "slide.zarr")
+    da.from_array(slide, chunks=CHUNK).to_zarr(str(path))
+    return path
 
 
 def tried(step):
@@ -202,18 +207,16 @@ def computed(lazy):
 
 
 def repair(answer):
-    """Look at the maps of two slides, then at slides with a nucleus that is as long as allowed, or longer."""
+    """Look at the maps of two slides, then at slides with a nucleus that is too long."""
     is_function(answer)
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
-        paths = (Path(folder) / f"{number_of_slide}.zarr" for number_of_slide in count())
         for slide, tile, right in slides():
-            da.from_array(slide, chunks=CHUNK).to_zarr(str(path := next(paths)))
-            yield from looked_at(answer, path, tile, facts := {"slide": slide, "right": right})
+            yield from looked_at(answer, stored(slide, folder), tile, facts := {"slide": slide, "right": right})
         smaller = {"mebibytes": slide.nbytes / 2**20, "share": -(-100 * facts["graph"] // slide.nbytes)}
-        for slide, is_too_long in long_nuclei():
-            da.from_array(slide, chunks=CHUNK).to_zarr(str(path := next(paths)))
+        slide = with_long_nucleus(np.zeros((700, 700), np.uint8), more=1)
+        for path in (stored(slide, folder), stored(slide.T, folder)):
             _, error = computed(call(answer, str(path), given="the path of a slide with a long nucleus"))
-            yield {"is_too_long": is_too_long, "is_refused": isinstance(error, OverlapError), **smaller}
+            yield {"is_refused": isinstance(error, OverlapError), **smaller}
 
 
 def looked_at(answer, path, tile, facts):
@@ -302,16 +305,9 @@ EXERCISES["7.3"] = Checked(
         "function was called. Leave this to the workers.": seen(
             lambda path: da.from_array(counted(path).compute(scheduler="threads"), chunks=1), lambda is_early: is_early
         ),
-        "with a nucleus that is {length} OVERLAP and REACH allow, your map {does}, unlike count_slowly. Do overlap and "
-        "reach stay as they were?": seen(
-            partial(counted, reach=REACH - 1),
-            lambda is_too_long, is_refused: (
-                is_too_long != is_refused
-                and {
-                    "length": "one pixel longer than" if is_too_long else "as long as",
-                    "does": "counts as if nothing were wrong" if is_too_long else "raises an OverlapError",
-                }
-            ),
+        "on a slide with a nucleus longer than OVERLAP and REACH allow, count_slowly stops with an OverlapError, and your "
+        "map counts as if nothing were wrong. Do overlap and reach stay as they were?": seen(
+            partial(counted, reach=REACH - 1), lambda is_refused: not is_refused
         ),
     },
     praise="The image has {mebibytes:.2f} MiB, your graph less than {share} % of that.",
