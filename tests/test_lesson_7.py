@@ -101,7 +101,7 @@ def test_7_3_what_is_returned_by_accident_is_one_calm_line(line_of):
 
 @pytest.mark.parametrize(
     "change",
-    [{"overlap": 52}, {"overlap": 54}, {"reach": 22}, {"reach": 24}, {"reach": 0}, {"overlap": 100}]
+    [{"overlap": (52, 53)}, {"overlap": (53, 54)}, {"reach": (23, 22)}, {"reach": (24, 23)}, {"reach": 0}]
     + [{"chunks": 499}, {"chunks": 501}, {"chunks": (500, 499)}, {"chunks": (501, 500)}, {"chunks": (500, 501)}],
 )
 def test_7_3_tells_what_is_wrong_by_a_pixel(line_of, change):
