@@ -339,7 +339,8 @@ def about_tile(brightest, side, radius, found, expected):
     shown = ", ".join(f"{part.start}:{part.stop}" for part in window)
     return (
         f"the tile in row {row} and column {column} (from 0) is {found[row, column]}, but the largest value in its window, "
-        f"brightest[{shown}], is {brightest[window].max()}. Is this the window that your function looks at?"
+        f"brightest[{shown}], is {brightest[window].max()}. Does your function look at this window? (Below 0, "
+        "a slice counts from the end.)"
     )
 
 
