@@ -208,7 +208,7 @@ def same_overlap(found, known):
 def room_for_an_object(found):
     how = "less" if found < SIDE + REACH else "more"
     if found < REACH:
-        return "it is less than the reach alone."
+        return "it is less than the reach alone. An overlap holds the longest side of an object, too."
     return (
         f"beside the reach, it has room for {found - REACH:g} pixels of an object, which is {how} than the longest side of one in the "
         "whole picture. An overlap holds both once: each side of a tile gets it."
@@ -248,7 +248,7 @@ EXERCISES["5.2"] = Parts(
                 "it is the overlap. The reach is what the method adds to the largest object.": SIDE + REACH,
                 "it is the largest object. The reach is how far the method looks beyond a pixel.": SIDE,
             },
-            otherwise="overlap_needed tells how far a Gaussian filter looks. Which sigma does label_bright have, and does anything "
+            otherwise="overlap_needed tells how far a Gaussian filter looks beyond a pixel, which does not count itself. Which sigma does label_bright have, and does anything "
             "else in it look at neighbours?",
         ),
         "overlap": OVERLAP_5_2,
