@@ -236,18 +236,14 @@ def looked_at(answer, path, tile, facts):
     counts, error = computed(result)
     yield facts | {"counts": counts, "made": shown(counts), "error": error and described(error)}
     spoil(path, tile)
-    yield facts | {"far": computed(result.blocks[tile])[1] and tile}
-    spoil(path)
-    yield facts | {"is_early": not computed(result)[1]}
+    yield facts | {"far": computed(result.blocks[tile])[1] and tile, "is_early": not computed(result)[1]}
 
 
-def spoil(path, far_from=None):
-    """Make the chunks unreadable that lie more than a tile away from this tile, or all chunks."""
+def spoil(path, tile):
+    """Make the chunks unreadable that lie more than a tile away from this tile."""
     for file in path.glob("c/*/*"):
-        axes = zip(far_from or (), map(int, file.parts[-2:]))
-        if not far_from or any(
-            place * CHUNK >= (at + 2) * TILE or (place + 1) * CHUNK <= (at - 1) * TILE for at, place in axes
-        ):
+        axes = zip(tile, map(int, file.parts[-2:]))
+        if any(place * CHUNK >= (at + 2) * TILE or (place + 1) * CHUNK <= (at - 1) * TILE for at, place in axes):
             file.write_bytes(b"spoiled")
 
 
