@@ -127,8 +127,9 @@ def test_solutions_and_hints_are_folded_and_checks_are_not(parsed, path):
     for cell in checks:
         output = next(pre for pre in article.find_all("pre") if pre.text.startswith(cell.outputs[0].text.rstrip()))
         assert not output.find_parent("details")
-    hints = [summary for summary in article.select("details.hint summary") if summary.text.startswith("Hint 1 ")]
-    assert len(hints) == len(checks) and not article.select("details[open]")
+    order = "".join("c" if "tag_check" in part["class"] else "h" for part in article.select("details.hint, .tag_check"))
+    assert re.fullmatch("(h+c)*", order) and order.count("c") == len(checks), "each check has its own hints before it"
+    assert not article.select("details[open]")
 
 
 @every_lesson
