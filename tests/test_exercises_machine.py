@@ -180,17 +180,24 @@ def test_what_does_not_come_back_is_stopped(example, line_of, function):
     assert line_of("99.1", lambda number: number * 2).startswith("✓")
 
 
-def test_interrupting_ends_an_endless_function(example):
+@pytest.mark.parametrize("moment", ["it begins", "it goes on"])
+def test_interrupting_ends_an_endless_function(example, monkeypatch, moment):
     example(double())
     exercise("99.1").form.seconds = 60
-    before = threading.enumerate()
+    before, start = threading.enumerate(), running.Work.start
+
+    def start_and_interrupt(work):
+        start(work)
+        if moment == "it begins":
+            raise KeyboardInterrupt
+        timer.start()
+
     timer = threading.Timer(0.5, signal.raise_signal, [signal.SIGINT])
-    timer.start()
+    monkeypatch.setattr(running.Work, "start", start_and_interrupt)
     with pytest.raises(KeyboardInterrupt):
         exercise("99.1").check(endless)
-    timer.join()
     for thread in threading.enumerate():
-        assert thread in before or thread.done.wait(1), "the function goes on in its thread"
+        assert thread in (*before, timer) or thread.done.wait(1), "the function goes on in its thread"
 
 
 def test_a_long_check_says_what_it_does(example, monkeypatch, capsys):

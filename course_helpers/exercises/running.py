@@ -75,7 +75,8 @@ class Work(threading.Thread):
         """Raise `Stopped` in this thread; whether it ended. Code in C, or with a bare ``except:``, may go on."""
         end = time.monotonic() + 1
         while not self.done.is_set() and time.monotonic() < end:
-            ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(self.ident), ctypes.py_object(Stopped))
+            if self.ident:  # else it is about to begin
+                ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(self.ident), ctypes.py_object(Stopped))
             self.done.wait(0.1)
         return self.done.is_set()
 
@@ -103,8 +104,8 @@ def finish(judge, seconds, still=None):
     with silence():
         work = Work(judge)
         begun = work.since
-        work.start()
         try:
+            work.start()  # which may be interrupted when the thread has begun
             while not work.done.wait(0.05):  # short, because on Windows nothing interrupts a long one
                 if still and time.monotonic() - begun > SECONDS_OF_SILENCE:
                     still = still(work.doing)
@@ -242,7 +243,7 @@ def files(path):
 def described(error):
     """An exception in a few words: its type and the first words of its message."""
     with contextlib.suppress(Exception):
-        return f"{type(error).__name__}: {textwrap.shorten(str(error), 150, placeholder='')}".rstrip(": .")
+        return f"{type(error).__name__}: {textwrap.shorten(str(error), 150, placeholder=' …')}".rstrip(": .")
     return type(error).__name__
 
 
