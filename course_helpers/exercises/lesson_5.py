@@ -225,7 +225,9 @@ OVERLAP_5_2 = Value(
         ),
     },
     mistakes={
-        "it is one pixel below the rule. Is a side last - first + 1 pixels long, or last - first?": SIDE + REACH - 1,
+        "it is one pixel below the rule. Is a side last - first + 1 pixels long, or last - first, and measured in the whole picture?": SIDE
+        + REACH
+        - 1,
         "it is the overlap of the slide. This picture has other objects, and label_bright has another reach.": OVERLAP,
         "it holds the largest object. But the pixels at its far end depend on what the filter sees beyond them.": SIDE,
         "it is the reach of the filter alone. A tile also has to see whole what begins in it.": REACH,
@@ -380,9 +382,14 @@ class HalfBorder(Function):
             for form in forms:
                 if all(explained(form, mistake)):
                     return form
-        return max(forms, key=lambda form: sum(explained(form, {})))
+        fits = [sum(explained(form, {})) for form in forms]
+        best = forms[fits.index(max(fits))]
+        return best if fits.count(max(fits)) == 1 else replace(best, otherwise=NO_SUCH_NUMBER)
 
 
+NO_SUCH_NUMBER = (
+    "without the labels at two borders that meet it is another number. Count this tile by your rule on paper."
+)
 LINES = {"upper": np.s_[0], "lower": np.s_[-1], "left": np.s_[:, 0], "right": np.s_[:, -1]}
 WRONG_CHOICES = {
     "A nucleus across a line is counted twice.": [()],

@@ -260,7 +260,7 @@ EXERCISES["7.3"] = Checked(
             lambda path: counted(path).sum(), lambda result: result.ndim == 0
         ),
         "for an image of {slide.shape} pixels, your map has shape {result.shape}. With one number for each tile of "
-        "500 x 500 it would be {right.shape}. Does count_in_tiles get such tiles, of the image at path?{notebook}": seen(
+        "500 x 500 it would be {right.shape}. Is it what count_in_tiles gives for such tiles, of the image at path, whose chunks are others?{notebook}": seen(
             partial(counted, chunks=250), lambda result, right: result.shape != right.shape
         ),
         "your map comes in chunks of {result.chunksize}, so one task waits for many tiles. Return it as count_in_tiles "
@@ -353,7 +353,7 @@ EXERCISES["7.2"] = Parts(
                     SIDE**2, lambda found: found > 100 * SIDE
                 ),
                 "a multiple of 10 is asked for.": seen(1068, lambda found: found % 10),
-                "there the four tasks have {overhead:.0f} ms of overhead and {work:.0f} ms of work: the share of overhead in the "
+                "there the four tasks have {overhead:.0f} ms of overhead and {work:.3g} ms of work: the share of overhead in the "
                 "whole time is {share:.2%}, {but}.": seen(
                     1000,
                     lambda found: {
