@@ -71,7 +71,11 @@ def slurm_cluster(workers, memory, folder, walltime, queue=None, account=None):
     ValueError
         If SLURM takes no such job, or is not here.
     """
+    before = signal.getsignal(signal.SIGINT)
     from dask_jobqueue import SLURMCluster
+
+    if signal.getsignal(signal.SIGINT) is not before:  # the import lets Ctrl+C end this process as if all were done
+        signal.signal(signal.SIGINT, before)
 
     yours = dask.config.get("jobqueue.slurm.worker-extra-args")
     security = Security.temporary()

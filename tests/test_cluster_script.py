@@ -194,6 +194,21 @@ def test_the_job_script_says_what_was_asked_for(script, tmp_path, capsys):
     assert not list(tmp_path.iterdir())
 
 
+CTRL_C = """
+import signal
+from course_helpers.clusters import slurm_cluster
+
+before = signal.getsignal(signal.SIGINT)
+with slurm_cluster(0, "1GiB", ".", "01:00:00"):
+    assert signal.getsignal(signal.SIGINT) is before
+"""
+
+
+def test_ctrl_c_stays_what_it_was_before_a_cluster_of_slurm():
+    """In a new process, where dask-jobqueue is not yet imported, which takes it for itself."""
+    printed_by("-c", CTRL_C)
+
+
 def test_a_pod_is_asked_for_in_quantities_of_kubernetes(script, monkeypatch):
     """As its documentation has them: 3Gi or a number of bytes, but not 3GiB."""
     asked = {}
