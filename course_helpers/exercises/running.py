@@ -116,7 +116,7 @@ def finish(judge, seconds, still=None):
                         f"{doing} took longer than {seconds:g} seconds and was stopped. Does a loop of yours never "
                         f"end, or is there far more to do than needed?{goes_on}"
                     )
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, SystemExit):
             work.stop()
             raise
     if work.error is not None:
