@@ -428,18 +428,19 @@ def make_it_fit(answer):
             yield {"error": reason.error}
             raise
         for times, window in ((FEW, ALL), (TIMES, SOME_PLANES)):
-            if (file := folder / f"{len(times)}.npy").exists():
-                compare(answer, times, np.load(file, mmap_mode="r"), window)
-        few, many = (in_memory(folder / f"{len(times)}.txt") for times in (FEW, TIMES))
+            if not (file := folder / f"{len(times)}.npy").exists():
+                break  # it died with these
+            compare(answer, times, np.load(file, mmap_mode="r"), window)
+        loaded = {times: in_memory(folder / f"{len(times)}.txt") for times in (FEW, TIMES)}
     facts = {"ahead": loads_ahead(answer), "with_dask": with_dask}
     if too_much:
-        yield {**facts, "then": until_it_died(TIMES if many else FEW, many or few)}
+        yield {**facts, "then": until_it_died(times, loaded[times])}
     # With dask, what it keeps varies from run to run, so that nothing can be said about a thousand.
-    kept = 0 if with_dask else kept_of_each(few, many)
+    kept = 0 if with_dask else kept_of_each(*loaded.values())
     yield {
         **facts,
         "kept": kept / MIB,
-        "thousand": max(many) + (1000 - len(TIMES)) * kept,
+        "thousand": max(loaded[TIMES]) + (1000 - len(TIMES)) * kept,
         "more": "" if with_dask else " A thousand would need no more.",
     }
 
