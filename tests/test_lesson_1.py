@@ -3,7 +3,7 @@
 import dask
 import pytest
 
-from course_helpers.exercises.lesson_1 import FIRST, NEARLY, images, in_one_piece, mean_counts, means, spread_of
+from course_helpers.exercises.lesson_1 import FIRST, LAST, NEARLY, images, in_one_piece, mean_counts, means, spread_of
 from course_helpers.mandelbrot import render_level
 
 
@@ -16,6 +16,7 @@ def test_1_2_expects_what_is_rendered():
     [
         (FIRST, [FIRST] * 18, "✓ Exercise 1.2: correct. You rendered 18 of 200,000 images."),
         (FIRST + 1, [FIRST], "✓ Exercise 1.2: approximately right."),
+        (FIRST + NEARLY, [FIRST + 7, FIRST + 8, LAST], "✓ Exercise 1.2: approximately right."),
         (FIRST + NEARLY + 1, [1], "Where do the uniform images begin?\n"),
         (FIRST - 2, [1], "there the counts still range from 250 to 251, and all pixels should have the same."),
         (130_000, [1] * 30, "there the counts still range from 249 to 256, and"),

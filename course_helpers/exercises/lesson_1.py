@@ -72,7 +72,7 @@ class DelayedFunction(Function):
         return read(self.reads, value, f"for {given} computing your plan gives")
 
 
-picture = functools.lru_cache(8)(render_level)  # dozens of known mistakes are tried on the same images
+picture = functools.lru_cache(8)(render_level)  # known mistakes are tried on the same images
 
 
 def spread_of(level, lowest=np.min, highest=np.max):
@@ -175,7 +175,7 @@ def none_near(first_uniform, rendered):
 
 def wrong_turn(first_uniform, rendered):
     """The first image of a search after which it went the wrong way, with its counts, if it found another one."""
-    if may_be_right(first_uniform + 1):
+    if first_uniform == FIRST - 1 or may_be_right(first_uniform):
         return None
     for at, after in zip(rendered, rendered[1:]):
         if 0 <= at <= LAST and (FIRST <= at < after or after < at < FIRST):
@@ -323,18 +323,16 @@ def lazy_means(answer):
     except (ArithmeticError, ValueError, TypeError) as error:
         yield {"error": described(error)}
         raise
-    begin("comparing your numbers", limited=False)
-    if first_wrong_mean(values):  # comparing right numbers with each mistake takes a second
-        yield {"values": values}
+    yield {"values": values}
     yield {"renders": len(renders), "held": memory.most_bytes / render_level(0).nbytes}
 
 
 def first_wrong_mean(values):
     wrong = np.flatnonzero(~np.isclose(values, mean_counts(), rtol=1e-6, atol=1e-6))
-    at = wrong[0] if wrong.size else None
-    return (
-        {"position": at, "value": values[at], "level": LEVELS[at], "right": mean_counts()[at]} if wrong.size else None
-    )
+    if not wrong.size:
+        return None
+    at = wrong[0]
+    return {"position": at, "value": values[at], "level": LEVELS[at], "right": mean_counts()[at]}
 
 
 def in_one_piece(numbers):
