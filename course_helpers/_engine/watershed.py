@@ -5,7 +5,7 @@ from heapq import heapify, heappop, heappush
 import numpy as np
 from numba import njit
 
-from .maxima import NEIGHBOURS
+from course_helpers._engine.maxima import NEIGHBOURS
 
 
 @njit(nogil=True, cache=True)

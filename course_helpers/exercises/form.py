@@ -93,10 +93,10 @@ class Form:
                     return told(says, {**facts, **more} if isinstance(more, dict) else facts)
         return None
 
-    def refuse(self, facts, given=""):
-        """Wrong, with what it was given in front, if a mistake is seen in these facts."""
+    def refuse(self, facts, given="", more=""):
+        """Wrong, with what it was given in front and more behind, if a mistake is seen in these facts."""
         if says := self.recognised(facts):
-            raise Wrong(given + says)
+            raise Wrong(given + says + more)
 
 
 @dataclass(kw_only=True)
@@ -325,7 +325,7 @@ class Function(Form):
         return one is other if one is NOTHING or other is NOTHING else self.same(one, other)
 
     def explain(self, reason, arguments, about):
-        """Wrong with the sentence of a mistake that raises the same exception, or is seen in it, and another one."""
+        """Wrong with the sentence of a mistake that raises the same exception, or is seen in it, and what is said about the function."""
         if not isinstance(reason, Raised):
             return
         raises = f"for {told(self.given, arguments)} your function raises {reason.error}: "
@@ -336,8 +336,7 @@ class Function(Form):
             except Exception as error:
                 if described(error) == reason.error:
                     raise Wrong(raises + told(says, arguments) + about) from None
-        if says := self.recognised({"error": reason.error}):
-            raise Wrong(raises + says + about)
+        self.refuse({"error": reason.error}, raises, about)
 
     def fault(self, answer, first, answered):
         """A sentence about the first wrong case.

@@ -351,7 +351,7 @@ def trusting(tiled, whole):
 def rule(tiled, whole, expected):
     """What makes a result wrong, or right."""
     computed = computed_by_name()[tiled.name]
-    if computed.dtype != tiled.dtype or computed.shape != tiled.shape:
+    if kind(computed) != kind(tiled):
         return "it is wrong, because it is not what it declares."
     if computed.shape != whole.shape:
         return "it is wrong, because whole has another shape."

@@ -414,8 +414,7 @@ class Conversion(Function):
         except Exception as error:
             says = described(error).replace(str(zarr_path), "zarr_path")
             raise Wrong(f"for {given}, what your function wrote cannot be used: {says}.") from None
-        if says := self.recognised({"array": array, "expected": pixels}):
-            raise Wrong(f"for {given}, {says}{about_notebook(answer)}")
+        self.refuse({"array": array, "expected": pixels}, f"for {given}, ", about_notebook(answer))
         return array[:]
 
     def look(self, case):

@@ -218,16 +218,16 @@ EXERCISES["6.3"] = Function(
 def tables():
     """Tables of objects, the side of the squares, the least number of objects."""
     random = np.random.default_rng(64)
-    for side, grid, count, at_least in (
-        (250, (4, 7), 450, 15),
-        (100, (6, 3), 300, 17),
-        (64, (2, 5), 180, 18),
-        (300, (9, 19), 2600, 14),
-        (250, (3, 6), 300, 18),
-        (120, (5, 4), 330, 16),
-        (250, (8, 21), 2700, 15),
+    for side, first, grid, count, at_least in (
+        (250, 1, (4, 7), 450, 15),
+        (100, 0, (6, 3), 300, 17),
+        (64, 0, (2, 5), 180, 18),
+        (300, 0, (9, 19), 2600, 14),
+        (250, 0, (3, 6), 300, 18),
+        (120, 1, (5, 4), 330, 16),
+        (250, 0, (8, 21), 2700, 15),
     ):
-        places = random.uniform(count % 4 / 2, grid, (count, 2))  # some begin at 0, others further
+        places = random.uniform(first, grid, (count, 2))  # from the first square on, which need not be the one at 0
         places[::5] = np.floor(places[::5])  # on lines: what lies there belongs to the square that begins there
         columns = {
             "label": random.permutation(count) + 1,

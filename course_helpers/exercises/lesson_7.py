@@ -211,8 +211,8 @@ def repair(answer):
     is_function(answer)
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         for slide, tile, right in slides():
-            yield from looked_at(answer, stored(slide, folder), tile, facts := {"slide": slide, "right": right})
-        smaller = {"mebibytes": slide.nbytes / 2**20, "share": -(-100 * facts["graph"] // slide.nbytes)}
+            graph = yield from looked_at(answer, stored(slide, folder), tile, {"slide": slide, "right": right})
+        smaller = {"mebibytes": slide.nbytes / 2**20, "share": -(-100 * graph // slide.nbytes)}
         slide = with_long_nucleus(np.zeros((700, 700), np.uint8), more=1)
         for path in (stored(slide, folder), stored(slide.T, folder)):
             _, error = computed(call(answer, str(path), given="the path of a slide with a long nucleus"))
@@ -220,7 +220,10 @@ def repair(answer):
 
 
 def looked_at(answer, path, tile, facts):
-    """What is seen in the map that the learner's function makes of a slide: ever more, as long as nothing is wrong."""
+    """What is seen in the map that the learner's function makes of a slide: ever more, as long as nothing is wrong.
+
+    Returns the bytes of the graph.
+    """
     before = files(path)
     result = call(answer, str(path), given="the path of a slide")
     facts |= {"result": result, "found": shown(result), "notebook": about_notebook(answer)}
@@ -237,6 +240,7 @@ def looked_at(answer, path, tile, facts):
     yield facts | {"counts": counts, "made": shown(counts), "error": error and described(error)}
     spoil(path, tile)
     yield facts | {"far": computed(result.blocks[tile])[1] and tile, "is_early": not computed(result)[1]}
+    return facts["graph"]
 
 
 def spoil(path, tile):
