@@ -56,14 +56,21 @@ def bytes_in_plan(result):
     return sum(value.nbytes for value in values if isinstance(value, np.ndarray))
 
 
-def lazy_tiles(image, side):
-    """A copy of an image cut into tiles, each taken when it is needed: no part of the plan holds the whole image."""
+def lazy_tiles(image, side, taken=None):
+    """A copy of an image cut into tiles, each taken when it is needed: no part of the plan holds the whole image.
+
+    What is taken is noted in the list ``taken``.
+    """
     image = image.copy()
     chunks = normalize_chunks(side, image.shape)
     windows = np.array(slices_from_chunks(chunks), dtype=object).reshape(*map(len, chunks), 2)
-    return da.map_blocks(
-        lambda block_id: image[tuple(windows[block_id])], chunks=chunks, meta=np.empty((0, 0), dtype=image.dtype)
-    )
+
+    def take(block_id):
+        if taken is not None:
+            taken.append(block_id)
+        return image[tuple(windows[block_id])]
+
+    return da.map_blocks(take, chunks=chunks, meta=np.empty((0, 0), dtype=image.dtype))
 
 
 def in_words(tiles):
@@ -85,7 +92,7 @@ class InTiles(Function):
     """
 
     dtype: object
-    reach: int  # pixels that the result depends on along each axis: a narrower margin is not enough
+    reach: int = 0  # pixels that the result depends on along each axis: a narrower margin is not enough
     given: object = in_words
     reads: Callable = array
     same: Callable = same_pixels
@@ -94,19 +101,19 @@ class InTiles(Function):
         self.mistakes = {
             **about_plans(self.right),
             **about_results(self.right),
-            **about_map_overlap(self.right),
+            **(about_map_overlap(self.right) if self.reach else {}),
             **self.mistakes,
-            **about_margin(self.reach),
+            **(about_margin(self.reach) if self.reach else {}),
         }
 
     def look(self, case):
-        facts = {"watched": case.own["watch"], "tiles": case.own["tiles"]}
+        facts = {"watched": case.own["watch"], "tiles": case.own["tiles"], "times": case.own["times"]}
         self.refuse(facts, f"for {case.given} the result is right, but ")
 
     def found(self, answer, own, given):
         """The pixels that a learner's function stands for; notes the `Watch` over their computation."""
         size = own["tiles"].chunksize
-        own["tiles"] = tiles = lazy_tiles(own["tiles"].compute(), own["tiles"].chunks)
+        own["tiles"] = tiles = lazy_tiles(own["tiles"].compute(), own["tiles"].chunks, taken := [])
         # Steps that are not fused stay visible to Watch.
         with dask.config.set({"scheduler": "synchronous", "optimization.fuse.active": False}), Watch(size) as running:
             returned = call(answer, tiles, given=given)
@@ -116,6 +123,7 @@ class InTiles(Function):
             another = about_notebook(answer, (np.ndarray, da.Array), begin="your")
             raise Wrong(f"for {given} {another or says + about_notebook(answer)}")
         begin(f"computing what your function returns for {given}")
+        taken.clear()
         try:
             # Watch sees every step if nothing is optimized, and no whole image as long as the chunks stay apart.
             with Watch(size) as watched:
@@ -126,7 +134,7 @@ class InTiles(Function):
             reason.error = described(error)
             raise reason from None
         self.refuse({"pixels": pixels, "gives": shown(pixels), "plan": returned}, f"for {given} ")
-        own |= {"watch": watched, "margin": tuple(watched.margins // 2)}
+        own |= {"watch": watched, "margin": tuple(watched.margins // 2), "times": len(taken) / tiles.npartitions}
         return read(self.reads, pixels, f"for {given} computing your result gives")
 
     def fault(self, answer, first, answered):
@@ -166,12 +174,16 @@ def about_plans(right):
         "the result declares {returned.dtype}, but {dtype} is what it should hold.": seen(
             lambda tiles: right(tiles).astype(complex), lambda returned, dtype: returned.dtype != dtype
         ),
-        "the result is cut into {returned.chunks}, and not like the input: {tiles.chunks}. If it is larger, the margins of its tiles "
-        "are still there: trim them.": seen(
+        "the result is cut into {returned.chunks}, and not like the input: {tiles.chunks}.{trim}": seen(
             lambda tiles: right(da.overlap.overlap(tiles, depth=3, boundary="none")),
-            lambda returned, tiles: returned.chunks != tiles.chunks,
+            lambda returned, tiles: returned.chunks != tiles.chunks and about_larger(returned, tiles),
         ),
     }
+
+
+def about_larger(one, other):
+    """A word on margins, if one array is larger than the other."""
+    return {"trim": " The margins of its tiles are still there: trim them." * (one.size > other.size)}
 
 
 def about_margin(reach):
@@ -190,14 +202,23 @@ def about_margin(reach):
 def about_results(right):
     """Mistakes that show when a plan is computed."""
     return {
-        "what your function returns declares shape {plan.shape} and {plan.dtype}, but computing it gives {gives}. If it is larger, "
-        "the margins of its tiles are still there: trim them.": seen(
+        "what your function returns declares shape {plan.shape} and {plan.dtype}, but computing it gives {gives}: what comes of a "
+        "tile is something else than declared.{trim}": seen(
             lambda tiles: right(tiles).map_blocks(np.pad, 1, dtype=right(tiles).dtype, chunks=tiles.chunks),
-            lambda pixels, plan: (pixels.shape, pixels.dtype) != (plan.shape, plan.dtype),
+            lambda pixels, plan: (
+                (pixels.shape, pixels.dtype) != (plan.shape, plan.dtype) and about_larger(pixels, plan)
+            ),
         ),
         "your function puts the whole image into one piece. It should work tile by tile.": seen(
             lambda tiles: right(tiles).rechunk(-1).rechunk(tiles.chunks),
             lambda watched, tiles: watched.most_pixels >= tiles.size,
+        ),
+        "each tile was loaded {times:.0f} times. Does the function of a tile compute something of all tiles, each time "
+        "anew? Do it once, before.": seen(
+            lambda tiles: right(tiles).map_blocks(
+                lambda tile: (tiles.max().compute(), tile)[1], dtype=right(tiles).dtype
+            ),
+            lambda times: times > 3,
         ),
     }
 

@@ -2,15 +2,14 @@
 
 import functools
 from collections import Counter
-from collections.abc import Callable, Set
-from dataclasses import dataclass
-from typing import NamedTuple
+from collections.abc import Set
 
 import dask.array as da
 import numpy as np
 
 from course_helpers.exercises.form import Function, Value, array, pairs, seen
-from course_helpers.exercises.running import Wrong, call, shown
+from course_helpers.exercises.in_tiles import InTiles
+from course_helpers.exercises.running import Wrong
 
 EXERCISES = {}
 SHAPE, CHUNKS = (512, 512), (200, 300)
@@ -419,62 +418,6 @@ EXERCISES["2.3"] = Function(
 # --- 2.4: repair a pipeline ---
 
 
-class Source:
-    """Pixels that are read tile by tile, as from a file: `reads` tells what was read."""
-
-    def __init__(self, pixels):
-        self.pixels, self.reads = pixels, []
-        self.shape, self.dtype, self.ndim = pixels.shape, pixels.dtype, pixels.ndim
-
-    def __getitem__(self, place):
-        self.reads.append(place)
-        return self.pixels[place]
-
-
-class Computed(NamedTuple):
-    """A plan, what computing it gives, and whether all tiles were read for this, not before, and not again and again."""
-
-    plan: da.Array
-    pixels: np.ndarray
-    waits: bool = True
-    times: float = 1  # how often each tile was read, on average
-
-    shape = property(lambda self: self.pixels.shape)
-    dtype = property(lambda self: self.pixels.dtype)
-
-
-def same_promises_and_pixels(one, other):
-    declared = [(each.plan.chunks, each.plan.dtype, each.dtype, each.waits, each.times > 3) for each in (one, other)]
-    return declared[0] == declared[1] and np.array_equal(one.pixels, other.pixels)
-
-
-@dataclass(kw_only=True)
-class Plans(Function):
-    """A function that makes a plan for a dask array. What this declares is compared, and what it gives once computed."""
-
-    same: Callable = same_promises_and_pixels
-    shows: Callable = lambda found: "a plan that is not right yet"  # noqa: E731
-
-    def found(self, answer, own, given):
-        source = Source(own["tiles"].compute().copy())
-        own["tiles"] = da.from_array(source, own["tiles"].chunks, name=False, meta=source.pixels[:0, :0])
-        plan = call(answer, own["tiles"], given=given)
-        if not isinstance(plan, da.Array):
-            remedy = " Let it return a plan, without .compute() at the end." * isinstance(plan, np.ndarray)
-            raise Wrong(f"for {given} your function returns {shown(plan)}, but a dask array is asked for.{remedy}")
-        source.reads.clear()  # to measure the haze, the tiles may be read
-        pixels = np.asarray(call(plan.compute, given=given))
-        times = len(source.reads) / own["tiles"].npartitions
-        return Computed(plan, pixels, times >= 1, times)
-
-    def outcome(self, function, arguments):
-        def computed_here(tiles):
-            plan = function(tiles)
-            return Computed(plan, np.asarray(plan.compute()))
-
-        return super().outcome(computed_here, arguments)
-
-
 def hazy_images():
     """Images of different brightness and cuts; the mean of some is rounded up, that of the others down."""
     ramp = (np.arange(35 * 54) ** 2 * 256 // (35 * 54) ** 2).reshape(35, 54).astype(np.uint8)  # all 256 values
@@ -490,25 +433,21 @@ def hazy_images():
         (spots[::-1] // 2, (7, 21)),
         (np.full((6, 9), 200, np.uint8), (6, 4)),
         (np.repeat(ramp, 5, axis=0), (160, 54)),
-        (nearly_black, (20, 30)),
+        (nearly_black, (20, 16)),
         (np.tile(np.array([2, 3], np.uint8), (4, 5)), (2, 5)),  # its mean lies in the middle between two numbers
     ):
         yield (da.from_array(pixels, chunks),)
-
-
-def describe_image(tiles):
-    return f"tiles of shape {tiles.shape} and dtype {tiles.dtype} with a mean of {tiles.mean().compute():.2f}"
 
 
 def darker(tile, haze):
     return np.clip(tile.astype(np.int16) - haze, 0, 255).astype(np.uint8)
 
 
-def without_haze(tiles, haze=None, each=darker, dtype="uint8"):
+def without_haze(tiles, haze=None, each=darker):
     """A plan that makes each tile darker by the haze: without another one, by the rounded mean of all tiles."""
     if haze is None:
         haze = round(tiles.mean().compute())
-    return tiles.map_blocks(each, haze, dtype=dtype)
+    return tiles.map_blocks(each, haze, dtype=np.uint8)
 
 
 def of_each_tile(tiles):
@@ -525,7 +464,7 @@ def two_results(tiles, found):
     """A value whose pixels have several values in the result, if there is one."""
     pixels = tiles.compute()
     for value in np.unique(pixels):
-        becomes = np.unique(found.pixels[pixels == value])
+        becomes = np.unique(found[pixels == value])
         if becomes.size > 1:
             return {"value": value, "one": becomes[0], "other": becomes[-1]}
     return None
@@ -533,7 +472,7 @@ def two_results(tiles, found):
 
 def one_number(tiles, found):
     """The number that is subtracted, if a single one explains all pixels, and the rounded mean."""
-    before, after = tiles.compute().astype(int), found.pixels.astype(int)
+    before, after = tiles.compute().astype(int), found.astype(int)
     taken = np.unique((before - after)[after > 0])
     haze = taken[0] if taken.size else before.max()
     if taken.size > 1 or not np.array_equal(np.clip(before - haze, 0, 255), after):
@@ -541,74 +480,34 @@ def one_number(tiles, found):
     return {"least": "" if taken.size else "at least ", "haze": haze, "mean": round(before.mean())}
 
 
-def first_pixel(tiles, found, expected):
-    """The values of the first pixel that differs, and the rounded mean."""
-    before = tiles.compute()
-    places = np.flatnonzero(found.pixels != expected.pixels)
-    values = (array.flat[places[:1]].item() for array in (before, found.pixels, expected.pixels) if places.size)
-    return {**dict(zip(("before", "after", "better"), values)), "mean": round(before.mean())} if places.size else None
-
-
-EXERCISES["2.4"] = Plans(
+EXERCISES["2.4"] = InTiles(
     right=without_haze,
     cases=hazy_images,
-    given=describe_image,
-    reads=lambda answer: answer,
+    dtype=np.uint8,
     mistakes={
-        "this gives what the function of the task gives: its three faults are still in it.": lambda tiles: (
-            tiles.map_blocks(lambda tile: tile - round(tile.mean()), dtype=np.float64)
-        ),
-        "the pixels are unchanged.": lambda tiles: tiles,
+        "The pixels are unchanged.": lambda tiles: tiles,
         "the mean is a plan as well, and round needs a number. Compute it before.": {
             "haze": lambda tiles: round(tiles.mean())
         },
-        "the mean is not rounded, or always rounded up. Take round.": {"haze": lambda tiles: tiles.mean().compute()},
-        "pixels went below zero and came back at the top. No step prevents this, or it comes too late.": each(
+        "The mean is not rounded, or always rounded up. Take round.": {"haze": lambda tiles: tiles.mean().compute()},
+        "Pixels went below zero and came back at the top. No step prevents this, or it comes too late.": each(
             np.subtract
         ),
-        "the result declares {dtype}, but uint8 is asked for.": seen(
-            {"dtype": "float64"}, lambda found: found.plan.dtype != np.uint8 and {"dtype": found.plan.dtype}
-        ),
-        "the result declares uint8, but computing it gives {dtype}. Does your function of a tile return it, as uint8?": seen(
-            each(lambda tile, haze: np.clip(tile.astype(np.int16) - haze, 0, 255)),
-            lambda found: found.dtype != np.uint8 and {"dtype": found.dtype},
-        ),
-        "the input has chunks {before}, but the result {after}.": seen(
-            lambda tiles: without_haze(tiles).rechunk(tiles.shape),
-            lambda tiles, found: (
-                found.plan.chunks != tiles.chunks and {"before": tiles.chunks, "after": found.plan.chunks}
-            ),
-        ),
-        "the result declares {shape}, but computing it gives another shape.": seen(
-            each(lambda tile, haze: darker(tile, haze)[:1]),
-            lambda found: found.shape != found.plan.shape and {"shape": found.plan.shape},
-        ),
-        "a pixel of {value} becomes {one} in one place and {other} in another. Is the same haze subtracted from all "
+        "A pixel of {value} becomes {one} in one place and {other} in another. Is the same haze subtracted from all "
         "tiles, and from the pixels as they are?": seen(of_each_tile, two_results),
-        "the pixels are right, but each tile was read {found.times:.0f} times. Is the mean computed again inside every tile? "
-        "Compute it once, before.": seen(
-            lambda tiles: tiles.map_blocks(lambda tile: darker(tile, round(tiles.mean().compute())), dtype="uint8"),
-            lambda found, expected: found.times > 3 and np.array_equal(found.pixels, expected.pixels),
-        ),
-        "the pixels are right, but computed before they are asked for: let your function return a plan.": seen(
-            lambda tiles: without_haze(tiles).persist(),
-            lambda found, expected: np.array_equal(found.pixels, expected.pixels),
-        ),
-        "{least}{haze} is subtracted from all pixels, but the rounded mean is {mean}.": seen({"haze": 60}, one_number),
+        "From all pixels, {least}{haze} is subtracted, but the rounded mean is {mean}.": seen({"haze": 60}, one_number),
         "the first argument of your function is the tile, then comes what you hand over to map_blocks.": seen(
             each(lambda haze, tile: np.clip(tile.astype(np.int16) - haze, 0, 255).astype(np.uint8)),
             lambda error: "'int' object has no attribute" in error,
         ),
-        "a pixel of {before} becomes {after}. Less the rounded mean, {mean}, and not below zero, it is {better}.": seen(
-            each(lambda tile, haze: darker(tile, haze) // 2 * 2),
-            first_pixel,
-        ),
     },
+    otherwise=lambda tiles: (
+        f"The rounded mean is {round(tiles.mean().compute())}. Each pixel becomes darker by that much, and none falls below zero."
+    ),
     also_right=(
         lambda tiles: tiles.map_blocks(darker, round(tiles.mean().compute())),
         lambda tiles: tiles.map_blocks(darker, haze=round(tiles.mean().compute()), meta=np.empty((0, 0), np.uint8)),
         lambda tiles: tiles.map_blocks(darker, tiles.mean().round().astype(np.int16), dtype=np.uint8),
-        lambda tiles: tiles.map_blocks(darker, int(np.round(np.asarray(tiles).mean())), dtype=np.uint8),
         lambda tiles: da.maximum(tiles, round(tiles.mean().compute())) - round(tiles.mean().compute()),
         lambda tiles: da.clip(tiles.astype(np.int16) - tiles.mean().round().astype(np.int16), 0, 255).astype(np.uint8),
         lambda tiles: without_haze(
