@@ -309,19 +309,15 @@ def in_words(tiled, whole):
         words += f", with whole of {kind(whole)}"
     if computed.shape != whole.shape:
         return words
-    differences = (computed.astype(float) - whole)[computed != whole]
-    if not differences.size:
-        return f"{words}, equal in every pixel"
+    differences = computed.astype(float) - whole
     if np.isnan(differences).any():
-        where = " and in ".join(
-            name for name, array in {"it": computed, "whole": whole}.items() if np.isnan(array).any()
-        )
+        where = " and in ".join(name for name, one in {"it": computed, "whole": whole}.items() if np.isnan(one).any())
         return f"{words}, with a pixel that is not a number (nan) in {where}"
-    if differences.size == 1:
-        value, place = whole[computed != whole][0], tuple(np.argwhere(computed != whole)[0].tolist())
-        return f"{words}, in which one pixel of {value:.0f} differs, at {place}, by {differences[0]:.3g}"
-    low, high = (f"{difference:.2g}" for difference in (differences.min(), differences.max()))
-    return f"{words}, whose pixels differ by {low if low == high else f'{low} to {high}'}"
+    if not differences.any():
+        return f"{words}, equal in every pixel"
+    most = np.unravel_index(np.abs(differences).argmax(), whole.shape)
+    place = ", ".join(map(str, most))
+    return f"{words}, in which {np.count_nonzero(differences)} of {whole.size} pixels differ, most at ({place}), by {differences[most]:.3g}"
 
 
 def is_far(found, expected):
