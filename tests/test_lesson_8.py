@@ -72,11 +72,6 @@ def test_8_3_is_the_threshold_of_the_whole_image():
         assert lesson_8.threshold_for_all(tiles) == whole
 
 
-def test_8_3_tells_that_joined_tiles_take_memory(line_of):
-    line = line_of("8.3", lambda tiles: threshold_otsu(np.concatenate([tile.ravel() for tile in tiles])))
-    assert line.startswith("✓") and "uses concatenate, which takes memory" in line
-
-
 def test_8_3_tells_that_a_tile_is_changed(line_of):
     def smoothed(tiles):
         threshold = lesson_8.threshold_for_all(tiles)

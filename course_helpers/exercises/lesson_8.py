@@ -8,7 +8,7 @@ import numpy as np
 from skimage.filters import threshold_otsu
 
 from course_helpers.exercises.form import Function, Parts, Value, array, entries, number, seen, whole_numbers
-from course_helpers.exercises.running import Wrong, names_used
+from course_helpers.exercises.running import Wrong
 
 EXERCISES = {}
 
@@ -36,7 +36,7 @@ def axes(right, said):
         right=right,
         reads=axes_of_three,
         mistakes={
-            "this is what the file says. What does the person say that changes from one plane to the next?": said,
+            "this is what the file says. What does the person say that changes from one picture to the next?": said,
             "the array has three axes, and these are {count}.": seen(
                 "TCZYX", lambda found: len(found) != 3 and {"count": len(found)}
             ),
@@ -44,7 +44,7 @@ def axes(right, said):
                 "TCZ", lambda found: found[1:] != "YX"
             ),
         },
-        otherwise="what changes from one plane to the next: time (T), the channel, such as a stain (C), or the focus (Z)?",
+        otherwise="what changes from one picture to the next: time (T), the channel, such as a stain (C), or the focus (Z)?",
     )
 
 
@@ -57,7 +57,7 @@ EXERCISES["8.1"] = Parts(
             same=partial(isclose, rel_tol=ROUNDED),
             mistakes={"a size is above 0.": seen(-1, lambda found: found <= 0)},
             otherwise=lambda found: (
-                f"so much of the sample would be in a pixel of the camera with an objective that magnifies {CAMERA / found:.4g} times. "
+                f"{found:g} micrometres would be in a pixel of the camera with an objective that magnifies {CAMERA / found:.4g} times. "
                 "The more it magnifies, the less is in a pixel. (Three digits are enough.)"
             ),
         ),
@@ -95,7 +95,7 @@ EXERCISES["8.1"] = Parts(
     also_right=(("t, y, x", 0.325, ["C", "Y", "X"], 4), (("T", "Y", "X"), np.float32(0.326), "cyx", np.array([4]))),
     praise="No file raised an error, and two of them not even a note. Only who recorded them could tell.",
     hints=[
-        "for A and C, ask what differs between the first plane and the second: T is time, C channel (stain), Z focus.",
+        "for A and C, ask what differs between the first picture and the second: T is time, C channel (stain), Z focus.",
         "for B, think of a picture on the camera: the objective makes the sample that many times larger. How much of the "
         "sample fits into one pixel of the camera?",
         "for D, compute the volume of a voxel twice, as a product of its three sides: once by the file, once by what the "
@@ -115,9 +115,12 @@ OVERLAP = (0, 0, *(int(LONGEST / size) + far for size, far in zip(VOXEL, REACH[2
 
 
 def per_axis(answer):
-    """Five whole numbers as a tuple, also from a dictionary of the letters of the axes."""
-    if isinstance(answer, dict) and set(answer) == set(AXES):
-        answer = [answer[axis] for axis in AXES]
+    """Five whole numbers as a tuple, also from a dictionary of the letters or numbers of the axes."""
+    if isinstance(answer, dict):
+        by_axis = {str(axis).upper(): size for axis, size in answer.items()}
+        answer = next(
+            ([by_axis[axis] for axis in names] for names in (AXES, "01234") if set(by_axis) == set(names)), answer
+        )
     if isinstance(answer, (list, tuple)) and any(isinstance(part, float) and part % 1 for part in answer):
         raise Wrong("whole numbers are asked for: a part of a voxel cannot be looked at.")
     return whole_numbers(", ".join(AXES))(answer)
@@ -159,7 +162,8 @@ EXERCISES["8.2"] = Parts(
     mistakes={"reach and overlap are exchanged.": {"reach": OVERLAP, "overlap": REACH}},
     also_right=(
         (list(REACH), np.array(OVERLAP)),
-        (dict(zip(AXES, REACH)), dict(zip(reversed(AXES), reversed(OVERLAP)))),
+        (dict(zip(AXES, REACH)), dict(zip(reversed(AXES.lower()), reversed(OVERLAP)))),
+        (dict(enumerate(REACH)), OVERLAP),
     ),
     praise=f"The same length has {VOXEL[0] / VOXEL[1]:g} times as many voxels along Y and X as along Z.",
     hints=[
@@ -229,15 +233,10 @@ def a_threshold(answer):
         raise Wrong(f"{reason}{more}") from None
 
 
-def about_joining(answer):
-    """The praise, with a word on tiles that are joined to one array."""
-    joins = " and ".join(sorted({"concatenate", "concat", "hstack"} & names_used(answer)))
-    more = (
-        f" Yours uses {joins}, which takes memory for all pixels. Where there is too little, add up histograms."
-        if joins
-        else ""
-    )
-    return f"However many tiles an image has, its histogram has {LEVELS.size:,} numbers.{more}"
+def about_one_tile(tiles, found):
+    """Which tile alone has this threshold."""
+    alone = [number for number, tile in enumerate(tiles) if isclose(threshold_otsu(tile), found, abs_tol=0.01)]
+    return {"which": "first" if alone[0] == 0 else "last"} if alone and alone[0] in (0, len(tiles) - 1) else None
 
 
 EXERCISES["8.3"] = Function(
@@ -249,8 +248,11 @@ EXERCISES["8.3"] = Function(
     mistakes={
         "two arrays have different lengths. The histogram of a tile, the counts and the levels have one entry for each of the "
         "65,536 levels.": raising(lambda tiles: sum(np.bincount(tile.ravel()) for tile in tiles), r"shapes \(\d+,\)"),
-        "tiles of different shapes cannot be put into one array. Add up their histograms, which have one length.": raising(
-            np.stack, "same shape|inhomogeneous|array dimensions"
+        "arrays of different shapes cannot be put into one: neither tiles, nor the counts and edges that np.histogram returns "
+        "([0] takes the counts).": raising(np.stack, "same shape|inhomogeneous|array dimensions"),
+        "65,536 edges make one bin less. Where all pixels are in the last one, nothing is left to compare.": raising(
+            lambda tiles: threshold_otsu(hist=(sum(np.histogram(tile, LEVELS)[0] for tile in tiles), LEVELS[:-1])),
+            "argmax of an empty",
         ),
         "np.bincount takes one axis. .ravel() puts all pixels of a tile into one.": raising(
             lambda tiles: np.bincount(tiles[0]), "object too deep"
@@ -267,8 +269,13 @@ EXERCISES["8.3"] = Function(
         "threshold_otsu takes the counts for an image here. Hand them over as hist=(counts, levels).": (
             lambda tiles: threshold_otsu(sum(map(counts_of, tiles)))
         ),
-        "this is half a grey level too high: the middle between two edges. A bin for each level has a whole number as its "
-        "centre.": {"levels": LEVELS + 0.5},
+        "this is {off:g} too high. A bin for each grey level has this level as its centre: 0, 1, 2 and so on.": seen(
+            {"levels": LEVELS + 0.5},
+            lambda found, expected: round(found - expected, 3) in (0.5, 1) and {"off": found - expected},
+        ),
+        "this is the threshold of the {which} tile alone. Is the loop left too early, or begun anew with each tile?": seen(
+            lambda tiles: threshold_otsu(tiles[0]), about_one_tile
+        ),
         "with 256 bins, each takes many grey levels. One bin for each of the 65,536 levels is asked for.": {
             "count": lambda: lambda tile: np.histogram(tile, 256, (0, 65_536))[0],
             "levels": np.arange(128, 65_536, 256),
@@ -276,7 +283,7 @@ EXERCISES["8.3"] = Function(
     },
     otherwise=lambda tiles, found, expected: (
         f"the histogram of all pixels gives {expected:g}, those of single tiles {', '.join(f'{threshold_otsu(tile):g}' for tile in tiles)}. "
-        "Is each pixel of each tile counted once, in the bin of its own grey level?"
+        "Is each pixel of each tile counted once, in the bin of its own grey level, and hist=(counts, levels) in this order?"
     ),
     also_right=(
         lambda tiles: threshold_otsu(hist=sum(map(counts_of, tiles))),
@@ -285,7 +292,8 @@ EXERCISES["8.3"] = Function(
         lambda tiles: threshold_for_all(tiles, lambda tile: counts_of(tile) / sum(tile.size for tile in tiles)),
         lambda tiles: np.array([threshold_for_all(tiles, levels=LEVELS.astype(float))]),
     ),
-    praise=about_joining,
+    praise=f"However many tiles an image has, its histogram has {LEVELS.size:,} numbers. (All pixels in one array would take memory "
+    "for all of them.)",
     hints=[
         "begin with 65,536 zeros, and add the histogram of each tile to them. The threshold is made once, after the loop.",
         "np.bincount(tile.ravel(), minlength=65536) counts how often each of the grey levels 0 to 65,535 occurs in a tile.",
@@ -337,10 +345,11 @@ def about_tile(brightest, side, radius, found, expected):
     first, end = np.maximum(tile * side - radius, 0) // FACTOR, ((tile + 1) * side + radius) // FACTOR
     window = tuple(map(slice, first, np.minimum(end, brightest.shape)))
     shown = ", ".join(f"{part.start}:{part.stop}" for part in window)
+    more = " (Below 0, a slice counts from the end.)" * bool(expected[row, column] and 0 in first)
     return (
         f"the tile in row {row} and column {column} (from 0) is {found[row, column]}, but the largest value in its window, "
-        f"brightest[{shown}], is {brightest[window].max()}. Does your function look at this window? (Below 0, "
-        "a slice counts from the end.)"
+        f"brightest[{shown}], is {brightest[window].max()}. Does your function look at this window, and is one value above the "
+        f"threshold enough?{more}"
     )
 
 
@@ -352,8 +361,8 @@ EXERCISES["8.4"] = Function(
     same=lambda found, right: found.dtype == right.dtype and np.array_equal(found, right),
     share=1,  # few tiles are True, so that different mistakes often give the same
     mistakes={
-        "a window is empty. Where do its slices begin and end? (Below 0, Python counts from the end. max(..., 0) prevents "
-        "that.)": raising(lambda brightest, *more: brightest[:0].max(), "zero-size array"),
+        "a window is empty. Where do its slices begin and end, in squares of brightest? (Below 0, Python counts from the end. "
+        "max(..., 0) prevents that.)": raising(lambda brightest, *more: brightest[:0].max(), "zero-size array"),
         "slices, ranges and shapes need whole numbers. / gives a float; // divides and leaves out the rest.": raising(
             lambda brightest, side, *more: brightest[: side / FACTOR], "slice indices|'float' object"
         ),
@@ -362,9 +371,14 @@ EXERCISES["8.4"] = Function(
         "the radius is in pixels of the image. How many squares of brightest is that?": {
             "radius": lambda radius: FACTOR * radius
         },
-        "the side is in pixels of the image. How many squares of brightest is that?": {
-            "side": lambda side: FACTOR * side
-        },
+        "the side is in pixels of the image. How many squares of brightest is that? And the radius?": seen(
+            {"side": lambda side: FACTOR * side},
+            lambda brightest, side, found: found.shape == tuple(ceil(size / side) for size in brightest.shape),
+        ),
+        "rows and columns of tiles are exchanged.": seen(
+            lambda *case: tiles_with_signal(*case).T,
+            lambda found, expected: found.shape == expected.shape[::-1] != expected.shape,
+        ),
         "this is the other way round. True means that a tile has to be computed.": lambda *case: (
             ~tiles_with_signal(*case)
         ),
