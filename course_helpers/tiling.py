@@ -12,7 +12,13 @@ from dask.optimization import cull
 from course_helpers._arguments import as_declared, numpy_array, per_axis, plain, real_number, whole_number
 from course_helpers._engine.tiled import largest_difference, may_be_rounding, run, tiled
 
-REACH = {"gaussian": 4, "maximum": 1, "top-hat": 2, "neighbourhood": 1}  # how far a step looks, in its sigmas or radii
+REACH = {
+    "gaussian": 4,
+    "maximum": 1,
+    "minimum": 1,
+    "top-hat": 2,
+    "neighbourhood": 1,
+}  # how far a step looks, in its sigmas or radii
 
 
 def overlap_needed(*steps):
@@ -28,7 +34,7 @@ def overlap_needed(*steps):
     ----------
     *steps : pairs of a name and a length in pixels, in any order
         - ``("gaussian", sigma)`` reaches int(4 * sigma + 0.5): there scipy.ndimage and scikit-image cut the Gaussian off
-        - ``("maximum", r)`` reaches r, for a footprint of up to 2 r + 1 pixels a side
+        - ``("maximum", r)`` and ``("minimum", r)`` reach r, for a footprint of up to 2 r + 1 pixels a side
         - ``("top-hat", r)`` reaches 2 r: it is a minimum filter and a maximum filter
         - ``("neighbourhood", r)`` reaches r, for any other filter
 

@@ -240,7 +240,7 @@ def test_data_of_the_notebook_is_noticed(example, line_of):
     mistakes = {"it is ten.": lambda number: 10 * (number < 6)}
     example(double(cases=((3,), (4,), (6,)), mistakes=mistakes))
     assert "it is ten." in line_of("99.1", lambda number: 5 * 2)
-    assert "goes by number_of_notebook of the notebook" in line_of("99.1", lambda number: number_of_notebook * 2)
+    assert "uses number_of_notebook of the notebook" in line_of("99.1", lambda number: number_of_notebook * 2)
     example(double(mistakes={"it is always ten.": lambda number: 10}))
     assert "it is always ten." in line_of("99.1", lambda number: number_of_notebook * 2)
 

@@ -116,4 +116,4 @@ def test_3_4_goes_by_the_notebook(line_of):
     def find_nuclei(tiles):
         return lesson_3.find_nuclei(tiles, lambda flat: threshold)
 
-    assert "Your function goes by threshold of the notebook" in line_of("3.4", find_nuclei)
+    assert "Your function uses threshold of the notebook" in line_of("3.4", find_nuclei)

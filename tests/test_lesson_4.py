@@ -86,7 +86,7 @@ def changes_its_file(tiff_path, zarr_path):
         (lesson_4.stores(np.copy, zarr_format=2), "has zarr_format 2, and not 3"),
         (lesson_4.stores(lambda pixels: pixels.astype("u1")), "has dtype uint8, and not uint16"),
         (lambda tiff, path: zarr.create_array(path, shape=(10**6, 10**6), dtype="u1"), "has shape (1000000, 1000000)"),
-        (goes_by_the_notebook, "Your function goes by scan of the notebook"),
+        (goes_by_the_notebook, "Your function uses scan of the notebook"),
         (lambda tiff: None, "takes 1 argument, but is called with 2"),
         (lambda tiff, path: print(tiff), "wrote nothing at zarr_path"),
         (changes_its_file, "your function changes the files of tiff_path"),

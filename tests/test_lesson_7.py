@@ -85,7 +85,7 @@ def map_of_notebook(path):
 
 
 def test_7_3_tells_who_goes_by_the_notebook(line_of):
-    assert "Your function goes by slide_path of the notebook" in line_of("7.3", map_of_notebook)
+    assert "Your function uses slide_path of the notebook" in line_of("7.3", map_of_notebook)
 
 
 def test_7_3_data_sent_before_is_noticed(line_of):

@@ -9,7 +9,7 @@ import pytest
 from random_images import DTYPES, for_any_seed, random_chunks, random_pixels, values_of
 from scipy import ndimage
 from skimage.filters import difference_of_gaussians, gaussian
-from skimage.morphology import closing, dilation, disk
+from skimage.morphology import closing, dilation, disk, erosion
 
 from course_helpers._engine.tiled import tiled
 from course_helpers.background import remove_background
@@ -61,6 +61,7 @@ PIPELINES = [
     ([("gaussian", 1.7)], lambda pixels: gaussian(pixels, sigma=1.7)),
     ([("gaussian", 3)], lambda pixels: difference_of_gaussians(pixels, 1, 3)),
     ([("maximum", 4)], lambda pixels: dilation(pixels, disk(4))),
+    ([("minimum", 3)], lambda pixels: erosion(pixels, disk(3))),
     ([("top-hat", 6)], lambda pixels: remove_background(pixels, 6)),
     ([("top-hat", 3)], lambda pixels: closing(pixels, disk(3))),
     ([("neighbourhood", 3)], lambda pixels: ndimage.percentile_filter(pixels, 80, side(3))),

@@ -13,6 +13,8 @@ import re
 import tempfile
 from collections.abc import Callable, Iterator, Sequence, Set, Sized, ValuesView
 from dataclasses import dataclass, field
+from decimal import Decimal
+from fractions import Fraction
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
@@ -432,7 +434,7 @@ def is_function(answer, without=()):
 def number(answer):
     """One finite number, as an int or a float."""
     try:
-        value = np.asarray(answer)
+        value = np.asarray(float(answer) if isinstance(answer, (Decimal, Fraction)) else answer)
     except ValueError:  # a ragged list, for example
         value = np.array(None)
     if value.dtype.kind not in "iuf" or value.size != 1 or value.ndim and not isinstance(answer, np.ndarray):

@@ -150,9 +150,15 @@ class InTiles(Function):
 def about_plans(right):
     """Mistakes in what a function returns, whatever it shows: with examples that `right` makes."""
     return {
-        "your function returns {returns}, but a lazy dask array is asked for: no .compute() at the end, and no filter that is given "
-        "all of tiles at once, as it computes them.": seen(
-            lambda tiles: right(tiles).compute(), lambda returned: not isinstance(returned, da.Array)
+        "your function returns {returns}, but a lazy dask array is asked for.{computed}": seen(
+            lambda tiles: right(tiles).compute(),
+            lambda returned: (
+                not isinstance(returned, da.Array)
+                and {
+                    "computed": " No .compute() at the end, and no filter that is given all of tiles at once, as it computes them."
+                    * isinstance(returned, np.ndarray)
+                }
+            ),
         ),
         "your function computes and keeps {running.most_bytes} bytes while it runs, as many as the whole image has or "
         "more. Leave pixels lazy; compute a few numbers at most.": seen(
@@ -171,19 +177,34 @@ def about_plans(right):
             ),
             lambda returned, tiles: (bytes := bytes_in_plan(returned)) >= tiles.nbytes and {"bytes": bytes},
         ),
-        "the result declares {returned.dtype}, but {dtype} is what it should hold.": seen(
-            lambda tiles: right(tiles).astype(complex), lambda returned, dtype: returned.dtype != dtype
+        "the result declares {returned.dtype}, but {dtype} is what it should hold.{same}": seen(
+            lambda tiles: right(tiles).astype(complex),
+            lambda returned, dtype, tiles: (
+                returned.dtype != dtype and {"same": " It is tiles itself, unchanged." * (returned is tiles)}
+            ),
         ),
         "the result is cut into {returned.chunks}, and not like the input: {tiles.chunks}.{trim}": seen(
             lambda tiles: right(da.overlap.overlap(tiles, depth=3, boundary="none")),
-            lambda returned, tiles: returned.chunks != tiles.chunks and about_larger(returned, tiles),
+            lambda returned, tiles: (
+                returned.chunks != tiles.chunks
+                and about_size(
+                    returned,
+                    tiles,
+                    same=" Is it rechunked? A margin that is wider than a tile makes dask join tiles, too.",
+                )
+            ),
         ),
     }
 
 
-def about_larger(one, other):
-    """A word on margins, if one array is larger than the other."""
-    return {"trim": " The margins of its tiles are still there: trim them." * (one.size > other.size)}
+def about_size(one, other, same=""):
+    """A word on what makes an array larger or smaller than another, or the same."""
+    if one.size == other.size:
+        return {"trim": same}
+    larger = "larger: the margins of its tiles are still there. Trim them."
+    return {
+        "trim": f" It is {larger if one.size > other.size else 'smaller: map_overlap trims the margins by itself.'}"
+    }
 
 
 def about_margin(reach):
@@ -205,9 +226,7 @@ def about_results(right):
         "what your function returns declares shape {plan.shape} and {plan.dtype}, but computing it gives {gives}: what comes of a "
         "tile is something else than declared.{trim}": seen(
             lambda tiles: right(tiles).map_blocks(np.pad, 1, dtype=right(tiles).dtype, chunks=tiles.chunks),
-            lambda pixels, plan: (
-                (pixels.shape, pixels.dtype) != (plan.shape, plan.dtype) and about_larger(pixels, plan)
-            ),
+            lambda pixels, plan: (pixels.shape, pixels.dtype) != (plan.shape, plan.dtype) and about_size(pixels, plan),
         ),
         "your function puts the whole image into one piece. It should work tile by tile.": seen(
             lambda tiles: right(tiles).rechunk(-1).rechunk(tiles.chunks),

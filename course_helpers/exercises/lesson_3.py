@@ -1,6 +1,8 @@
 """Exercises of lesson 3, "Give tiles a margin"."""
 
 import functools
+from decimal import Decimal
+from fractions import Fraction
 
 import dask.array as da
 import numpy as np
@@ -164,8 +166,8 @@ def only_at_border(found, expected, tiles):
 
 
 def wide(watched):
-    margin = max(watched.margins) / 2
-    return {"margin": f"{margin:g}"} if margin > 11 else None
+    more = max(watched.margins)
+    return {"more": more} if more > 2 * 11 else None
 
 
 EXERCISES["3.2"] = InTiles(
@@ -180,8 +182,10 @@ EXERCISES["3.2"] = InTiles(
         "All of them lie at the outer border. What does your boundary put there, and what do both filters make of it?": seen(
             {"boundary": "nearest"}, only_at_border
         ),
-        "your tiles have a margin of {margin} pixels, all steps together. Less is always enough: the radii of both filters, once each. "
-        "(size=11 is a width, and depth counts one side.)": (seen({"depth": (11, 13)}, wide)),
+        "your pieces are up to {more} pixels longer than a tile, along one axis, all steps together. Less is always enough: the radii "
+        "of both filters, once on each side. (size=11 is a width, and depth counts one side.)": (
+            seen({"depth": (11, 13)}, wide)
+        ),
     },
     otherwise="They lie near the cuts. What do your tiles see there?",
     also_right=(
@@ -225,10 +229,10 @@ def cost_of(axes):
                 factor, lambda found: any(close(found, factor**number) for number in (1, 2, 3))
             ),
             "this counts the extra pixels alone. How many are processed in all, per useful pixel?": right - 1,
-            "this is a number of pixels, or a percentage. How many times the useful pixels is it?": seen(
-                100 * right, lambda found: found > 100
-            ),
-            "this is near, but rounded too coarsely, or rounded on the way. Give two decimals.": seen(
+            "so many times the useful pixels it cannot be. Is it a number of pixels, a percentage, or a quotient that is turned round or "
+            "without its parentheses?": seen(100 * right, lambda found: found > 20),
+            "this is near, but rounded too coarsely, rounded on the way, or of a tile at the border, which has fewer margins. Give two "
+            "decimals for a tile inside.": seen(
                 round(right), lambda found: found == round(right) or abs(found / right - 1) < 0.07
             ),
             "a margin cannot make you process fewer pixels than the tile has.": seen(
@@ -273,7 +277,11 @@ EXERCISES["3.3"] = Parts(
             lambda cost_2d, cost_3d: close(cost_2d, (88 / 64) ** 3) and close(cost_3d, (88 / 64) ** 2),
         ),
     },
-    also_right=((1.89, 2.6, np.int64(256)), (np.float32((88 / 64) ** 2), np.array(2.6), 256.0)),
+    also_right=(
+        (1.89, 2.6, np.int64(256)),
+        (Fraction(121, 64), Decimal("2.6"), 256.0),
+        (np.float32((88 / 64) ** 2), np.array(2.6), 256.0),
+    ),
     praise="{:.2f} times the pixels in 2D and {:.2f} in 3D; with tiles of 256 it is {:.2f}.".format(
         *(tile_cost(tile, COST_MARGIN) for tile in ((COST_TILE,) * 2, (COST_TILE,) * 3, 256))
     ),
@@ -319,9 +327,10 @@ def images_for_nuclei():
     The first part has another threshold if pixels are left out, or counted twice.
     """
     slide = nuclei_slide()
-    crowded, sparse = slide[1475:1625, 4725:4875].compute(), slide[300:490, 300:460].compute()
+    crowded, sparse = slide[1475:1625, 4725:4855].compute(), slide[300:490, 300:460].compute()
     disks = np.pad(broken_disks(NUCLEUS_RADIUS, 64), ((0, 0), (0, 64)))  # some tiles have neighbours on all sides
-    return (crowded, 50), (sparse // 2 + np.uint8(30), (70, 60)), (disks, 64)
+    disks[disks > 0] = 255  # the last grey value has a bin, too
+    return (crowded, (40, 50)), (sparse // 2 + np.uint8(30), (70, 60)), (disks, 64)
 
 
 def threshold_of(pixels, mask):
@@ -359,6 +368,10 @@ EXERCISES["3.4"] = InTiles(
     mistakes={
         "No pixel is True. Is your threshold a grey value? Counts go to threshold_otsu as hist=counts; without hist= they "
         "are taken for pixels.": seen({"threshold": lambda: lambda flat: 1000}, lambda found: not found.any()),
+        "threshold_otsu gives one number, and map_blocks needs an array for each tile. Besides, all tiles have one threshold.": seen(
+            {"threshold": lambda: lambda flat: flat.map_blocks(threshold_otsu).compute()},
+            lambda error: "tuple index out of range" in error,
+        ),
         "True and False are swapped: nuclei are brighter than the threshold.": seen(
             lambda tiles: ~find_nuclei(tiles), lambda found, expected: (found != expected).mean() > 0.9
         ),

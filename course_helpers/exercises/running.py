@@ -206,7 +206,7 @@ def about_notebook(learners, kinds=object, begin=" Your"):
         and not name.isupper()
     )
     names = " and ".join(data)
-    return f"{begin} function goes by {names} of the notebook. Here it is given something else." if data else ""
+    return f"{begin} function uses {names} of the notebook. Here it is given something else." if data else ""
 
 
 def handed(argument, folder):
