@@ -136,7 +136,7 @@ def test_4_4_nothing_written_is_unanswered(line_of):
 @pytest.mark.parametrize(
     "answer, feedback",
     [
-        (lambda levels, size: levels[-1], "index the level with [:]"),
+        (lambda levels, size: levels[-1], "what level[:] gives"),
         (lambda levels, size: da.from_zarr(levels[-1]), "nothing is computed yet"),
         (lambda levels, size: 2, "2, but the pixels of a level are asked for"),
         (lambda levels, size: lesson_4.smaller_picture(levels, size + 0 * levels[0][0, 0]), "were read"),

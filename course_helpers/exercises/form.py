@@ -359,9 +359,9 @@ class Function(Form):
                 if all(islice(same, 1 + len(right))):
                     agreement[says] = sum(same)
         best = max(agreement, key=agreement.get, default=None)
-        if best and agreement[best] == len(wrong):
-            return told(best, first.facts)
         about = about_notebook(answer)
+        if best and agreement[best] == len(wrong):
+            return told(best, first.facts) + about
         if (
             not about
             and best
@@ -479,7 +479,10 @@ def whole_numbers(asked):
         parts = [] if isinstance(answer, Set) else entries(answer, wanted)
         if len(parts) != len(asked.split(",")):
             raise Wrong(wanted)
-        return tuple(whole_number(part) for part in parts)
+        try:
+            return tuple(whole_number(part) for part in parts)
+        except Wrong:
+            raise Wrong(wanted) from None
 
     return reads
 

@@ -70,8 +70,8 @@ EXERCISES["4.1"] = Value(
             (19, column) for column in range(8, 21)
         ],
         "these are pixels. How many chunks lie above and to the left of them?": [(1900, 0), (1900, 100), (1900, 200)],
-        "{count} in your list are not touched. {place}, for example, would hold rows {rows} and columns {columns} of a slide "
-        "of 2000 x 5000 pixels.": seen([(19, 0), (19, 3)], not_touched),
+        "{place} in your list is not touched (such: {count}). It would hold rows {rows} and columns {columns} of a slide of "
+        "2000 x 5000 pixels.": seen([(19, 0), (19, 3)], not_touched),
         "the pixel in row {row}, column {column} is read, but it is in none of the chunks in your list.": seen(
             [(19, 0)], pixel_of_missing
         ),
@@ -122,8 +122,10 @@ EXERCISES["4.2"] = Value(
             (64, 64, 8),
             lambda found: not is_good(found) and is_good((found[2], *found[:2])) and movie_costs(found),
         ),
-        f"one frame takes {{down}} x {{across}} requests, at most {MOST_REQUESTS} are allowed. Chunks of {{size}} bytes are too "
-        "small or too narrow for this, however good they may be for the window.": seen((7, 60, 60), more("frame")),
+        f"one frame takes {{down}} x {{across}} requests, at most {MOST_REQUESTS} are allowed. Chunks of {{found[1]}} x {{found[2]}} pixels "
+        "are too small or too narrow for this, however good they may be for the window.": seen(
+            (7, 60, 60), more("frame")
+        ),
         f"one frame takes {{down}} x {{across}} chunks of {{size}} bytes, together {{frame_mib:.2f}} MiB. Allowed are {MOST_MEBIBYTES} MiB. "
         "They hold {down} x {found[1]} rows and {across} x {found[2]} columns, and {found[0]} frames: more than the frame "
         "itself.": seen((8, 96, 96), more("frame_mib")),
@@ -136,7 +138,7 @@ EXERCISES["4.2"] = Value(
             (4, 8, 512),
             lambda found: (costs := more("window")(found)) and {**costs, "each": costs["window"] // costs["layers"]},
         ),
-        "where a window through time lies across chunks, it takes {window} requests of {size} bytes, together {window_mib:.1f} "
+        "at its worst place, a window through time takes {window} requests of {size} bytes, together {window_mib:.1f} "
         f"MiB. Allowed are {MOST_MEBIBYTES} MiB. Most of what is read here lies beside the window.": seen(
             (8, 128, 128), more("window_mib")
         ),
@@ -160,11 +162,11 @@ EXERCISES["4.2"] = Value(
 # --- 4.3: find the damaged chunks ---
 
 # Shape, chunks and dtype, then the damaged and the missing chunks: of different grids, also one with more rows
-# than the lesson's slide has, and so few pixels that each may be read alone.
+# than the lesson's slide has, and so few pixels that each may be read alone. The last chunk may have one row or column.
 STORES = [
     ((9, 10), (5, 7), "uint8", [], []),
     ((23, 47), (5, 7), "uint16", [(0, 2), (0, 4), (2, 2), (2, 5), (4, 6)], [(3, 1)]),
-    ((123, 9), (6, 4), "uint16", [(0, 0), (0, 1), (3, 2), (7, 1), (20, 1)], [(5, 0), (6, 2)]),
+    ((121, 9), (6, 4), "uint16", [(0, 0), (0, 1), (3, 2), (7, 1), (20, 1)], [(5, 0), (6, 2)]),
     ((12, 23), (6, 2), "uint8", [(0, 3), (1, 1), (1, 11)], [(0, 10)]),
 ]
 
@@ -249,22 +251,24 @@ EXERCISES["4.3"] = Function(
         "chunks are counted from 0. Are your places one too large?": (
             lambda path: [(row + 1, column + 1) for row, column in damaged_chunks(path)]
         ),
-        "your list is always empty. Is each chunk read? A slice of a dask array is none before .compute().": (
-            lambda path: []
-        ),
+        "your list is always empty. Is each chunk read (a slice of a dask array is none before .compute()), and does return "
+        "stand behind both loops?": (lambda path: []),
         "path is the place of the array, and no text. Hand it to zarr.open_array as it is.": seen(
             lambda path: path + "/a", lambda error: "Path' and 'str'" in error
         ),
         "a chunk is in your list more than once.": seen(
             lambda path: damaged_chunks(path) * 2, lambda found, expected: sorted(set(found)) == expected
         ),
+        "every chunk is in your list. Print the error that except catches: is it about a checksum?": seen(
+            lambda path: list(np.ndindex(zarr.open_array(path, mode="r").cdata_shape)),
+            lambda found, path: set(found) >= set(np.ndindex(zarr.open_array(path, mode="r").cdata_shape)),
+        ),
         "chunk {extra} {state} Those that raise an error are asked for.": seen(
             lambda path: [*damaged_chunks(path), (0, 0)], first_extra
         ),
-        "{count} of {all} damaged chunks are in your list. Chunk {missed} is not: {pixels} cannot be read. Do your loops go on "
-        "after an error, begin at 0, and come to the smaller chunks at the lower and right edge?": seen(
-            lambda path: damaged_chunks(path)[:1], first_missed
-        ),
+        "{count} of {all} damaged chunks are in your list. Chunk {missed} is not: {pixels} cannot be read. Do your loops begin "
+        "at 0, read just the pixels of a chunk, go on after an error, and come to the smaller chunks at the edge? Is there one list, "
+        "and return behind both loops?": seen(lambda path: damaged_chunks(path)[:1], first_missed),
     },
     also_right=(lambda path: set(damaged_chunks(path)), lambda path: np.array(damaged_chunks(path)).reshape(-1, 2)),
     praise="You found every damaged chunk in {count} stores.",
@@ -284,7 +288,7 @@ SCAN_CHUNKS = (256, 256)
 # Shape and dtype of the pixels, tiles and compression of TIFF files. Only the last one is larger than the memory allowed.
 SCANS = [
     ((300, 900), "uint16", (128, 128), None),
-    ((330, 1100), "float32", (64, 128), None),
+    ((257, 1025), "float32", (64, 128), None),  # the last chunks have one row or column
     ((5300, 256), "uint8", (256, 256), "zlib"),  # longer than the lesson's file, and the next one wider
     ((256, 5300), "uint8", (256, 256), None),
     ((4000, 1050), "uint16", (128, 256), None),
@@ -344,7 +348,7 @@ def other_layout(array, expected):
 def empty_lines(found):
     """Which rows and columns are 0 from end to end."""
     empty = {"rows": np.flatnonzero(~found.any(axis=1)), "columns": np.flatnonzero(~found.any(axis=0))}
-    where = [f"{len(lines)} {name} from {lines[0]} to {lines[-1]}" for name, lines in empty.items() if len(lines)]
+    where = [f"{len(lines)} of the {name}, the first {lines[0]}" for name, lines in empty.items() if len(lines)]
     return {"where": " and ".join(where)} if where else None
 
 
@@ -421,19 +425,27 @@ class Conversion(Function):
         self.refuse({"peak": case.own["peak"]}, f"for {case.given} the pixels are right, but ")
 
 
+WITH_DASK = "(With dask, rechunk to (256, 256) before: two of its chunks must not write into one of Zarr.)"
 EXERCISES["4.4"] = Conversion(
     right=lambda tiff_path: tifffile.imread(tiff_path),
     cases=scans,
     given=scan_in_words,
     reads=array,
-    without=("open_image",),
+    without=("open_image", "write_verified"),
     shows=lambda found: "wrong pixels",
     seconds=60,
     mistakes={
         "the stored array has {name} {has}, and not {asked}. Its shape and dtype are those of the file; the last chunks may reach "
         "beyond the image.": seen(stores(np.transpose), other_layout),
-        "a piece and its place have different shapes. Are rows and columns swapped in one of them, or in shape?": seen(
+        "a piece and its place have different shapes. Are rows and columns swapped in one of them, or in shape, or is "
+        "one slice missing?": seen(
             lambda tiff_path, zarr_path: np.zeros((3, 2))[:] + np.zeros((2, 3)), lambda error: "broadcast" in error
+        ),
+        "the opened file is no array of pixels yet. Index it, piece by piece.": seen(
+            lambda tiff_path, zarr_path: zarr.create_array(zarr_path, shape=(9, 9), dtype="uint8").__setitem__(
+                np.s_[:], zarr.open_array(tifffile.TiffFile(tiff_path).aszarr(), mode="r")
+            ),
+            lambda error: "running loop" in error,
         ),
         "there is nothing at zarr_path yet. Create the array there with zarr.create_array, and read from tiff_path, which "
         "comes first.": seen(
@@ -444,10 +456,11 @@ EXERCISES["4.4"] = Conversion(
         "all of it again. Copy larger pieces, each of whole chunks.": seen(
             partial(in_pieces, rows=1, columns=10_000), lambda chunk: chunk
         ),
-        "{where} are 0 from end to end. Is each piece copied, to the row and column where it begins? Do both loops come to the "
-        "end, each of its own axis, also where the last piece is smaller?": seen(stores(np.zeros_like), empty_lines),
-        "{share:.1%} of the image are 0, the first at row {row}, column {column}. Is each piece copied? (With dask, rechunk to "
-        "(256, 256) before: two of its chunks must not write into one of Zarr.)": seen(
+        f"0 from end to end: {{where}}. Is each piece copied, to the row and column where it begins? Do both loops come to the "
+        f"end, each of its own axis, also where the last piece is smaller? {WITH_DASK}": seen(
+            stores(np.zeros_like), empty_lines
+        ),
+        f"{{share:.1%}} of the image are 0, the first at row {{row}}, column {{column}}. Is each piece copied? {WITH_DASK}": seen(
             stores(lambda pixels: np.where(pixels % 2, pixels, 0)),
             lambda found, expected: not found[found != expected].any() and first_difference(found, expected),
         ),
@@ -513,7 +526,7 @@ class Frugal(Function):
 def picture(answer):
     """A NumPy array, as it is."""
     if not isinstance(answer, np.ndarray):
-        raise Wrong("the pixels of a level are asked for, as a NumPy array: index the level with [:].")
+        raise Wrong("the pixels of a level are asked for, as a NumPy array: what level[:] gives.")
     return answer
 
 
@@ -532,6 +545,10 @@ EXERCISES["4.5"] = Frugal(
     mistakes={
         "there is a finer level with a side of exactly {size}, which fits.": {"is_small": lambda: lt},
         "no level is small enough, and this is the finest. Then the coarsest is asked for.": {"without": 0},
+        "no level is small enough here. Then the coarsest is asked for.": seen(
+            lambda levels, size: [level for level in levels if max(level.shape) <= size][0][:],
+            lambda error: "list index out of range" in error,
+        ),
         "this is always the finest level.": lambda levels, size: levels[0][:],
         "this is always the coarsest level, but a finer one fits.": lambda levels, size: levels[-1][:],
         "no level has this shape. Return a level as it is.": seen(
