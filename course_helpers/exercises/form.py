@@ -108,10 +108,11 @@ class Value(Form):
     right: object = ANY
     reads: Callable
     same: Callable = equal
+    lazy: bool = False  # `reads` takes plans, too
     nearly: dict = field(default_factory=dict)  # {sentence: value that is accepted as an approximation}
 
     def judged(self, answer):
-        found = read(self.reads, answer, "the answer is")
+        found = read(self.reads, answer, "the answer is", self.lazy)
         if fault := self.fault(found):
             raise Wrong(fault)
         if says := self.approximation(found):
@@ -151,7 +152,7 @@ class Parts(Form):
         for name, answer in self.gathered(answers, named).items():
             if answer is not ...:
                 try:
-                    found[name] = read(self.parts[name].reads, answer, f"{name} is")
+                    found[name] = read(self.parts[name].reads, answer, f"{name} is", self.parts[name].lazy)
                     if fault := self.parts[name].fault(found[name]):
                         faults[name] = self.tells.format(name=name, found=shown(found[name]), fault=fault)
                 except Wrong as reason:
@@ -391,10 +392,10 @@ class Checked(Form):
 # --- how answers are read: each reader returns a plain value, or raises Wrong with what is asked for ---
 
 
-def read(reads, answer, subject):
+def read(reads, answer, subject, lazy=False):
     """The answer as `reads` gives it; Wrong, with what the answer is instead, where it is of another kind."""
     try:
-        return reads(plain(answer))
+        return reads(answer if lazy and is_lazy(answer) else plain(answer))
     except Wrong as reason:
         is_text = isinstance(answer, str) and re.fullmatch(r"[\d\s.,()\[\]-]+", answer)
         hint = " Leave the quotes away." if is_text else " Are its () missing?" * callable(answer)

@@ -12,9 +12,9 @@ from skimage.measure import label, regionprops
 
 from course_helpers.examples import exclude_half
 from course_helpers.exercises.form import ANY, Function, Parts, Value, array, choice, is_function, number, seen
-from course_helpers.exercises.running import Wrong, begin, described, is_lazy
+from course_helpers.exercises.running import Wrong, begin, described
 from course_helpers.nuclei import count_nuclei, segment_nuclei
-from course_helpers.slide import render_nuclei
+from course_helpers.slide import nuclei_slide, render_nuclei
 
 EXERCISES = {}
 
@@ -28,74 +28,45 @@ MAP_SHAPE = (SLIDE[0] // LARGE, SLIDE[1] // LARGE)
 LOOKED_AT = ((0, 2), (1, 5), (3, 9))  # enough to tell known mistakes, and fast
 
 
-class Looked(NamedTuple):
-    """What a lazy map declares, and what it gives for a few tiles if that is right: {place: count}."""
+class CountMap(NamedTuple):
+    """What a lazy map declares, and what it gives for a few tiles if its shape is right: {place: count}."""
 
     shape: tuple
     counts: dict
 
 
-class CountMap(NamedTuple):
-    """A map by its function of a tile and of the tile's window of the slide."""
-
-    count: object
-
-    def to_numpy(self):
-        return Looked(MAP_SHAPE, {place: count_at(self.count, place) for place in LOOKED_AT})
-
-
-class Plan(NamedTuple):
+def count_map(answer):
     """A learner's lazy map. It is computed for a few tiles only, as all of it takes seconds."""
-
-    plan: object
-
-    @property
-    def shape(self):
-        return self.plan.shape
-
-    @property
-    def dtype(self):
-        return self.plan.dtype
-
-    def to_numpy(self):
-        if not isinstance(self.plan, da.Array):
-            raise Wrong("a dask array is asked for.")
-        begin("computing three tiles of your map")
+    if isinstance(answer, CountMap):
+        return answer
+    if not isinstance(answer, da.Array):
+        computed = " It is computed already: leave out .compute() at the end." * isinstance(answer, np.ndarray)
+        raise Wrong(f"a lazy count map is asked for.{computed}")
+    begin("computing three tiles of your map")
+    counts = {}
+    for row, column in LOOKED_AT if answer.shape == MAP_SHAPE else ():
         try:
-            places = LOOKED_AT if self.shape == MAP_SHAPE else ()
-            blocks = {place: self.plan[tuple(slice(at, at + 1) for at in place)].compute() for place in places}
+            count = answer[row : row + 1, column : column + 1].compute()
         except Exception as error:
             raise Wrong(f"computing it raises {described(error)}.") from None
-        for counts in blocks.values():
-            if np.shape(counts) != (1, 1):
-                raise Wrong(
-                    f"chunks=(1, 1) declares one number for a tile, but computing it gives an array of shape {np.shape(counts)}. "
-                    "Which function counts, and which one labels?"
-                )
-        return Looked(self.shape, {place: counts.item() for place, counts in blocks.items()})
-
-
-def lazy_map(answer):
-    if isinstance(answer, Looked):
-        return answer
-    if isinstance(answer, np.ndarray):
-        raise Wrong("it is computed already. Hand over the lazy map, without .compute() at the end.")
-    raise Wrong("a lazy count map is asked for.")
+        if np.shape(count) != (1, 1):
+            raise Wrong(
+                f"chunks=(1, 1) declares one number for a tile, but computing it gives an array of shape {np.shape(count)}. "
+                "Which function counts, and which one labels?"
+            )
+        counts[row, column] = count.item()
+    return CountMap(answer.shape, counts)
 
 
 @functools.cache
-def count_at(count, place):
-    """What a function counts in one of the large tiles."""
-    window = tuple(slice(part * LARGE, (part + 1) * LARGE) for part in place)
-    return float(np.asarray(count(render_nuclei(SLIDE, window=window), window)).item())
+def known_map(count=count_nuclei):
+    """The map of a function of a tile."""
+    tiles = nuclei_slide(SLIDE, chunks=LARGE)
+    return count_map(tiles.map_blocks(count, THRESHOLD, SIGMA, chunks=(1, 1), meta=np.empty((0, 0))))
 
 
-def counted(tile, window):
-    return count_nuclei(tile, THRESHOLD, SIGMA)
-
-
-def same_map(found, known):
-    return found.shape == MAP_SHAPE and all(count_at(known.count, place) == found.counts[place] for place in LOOKED_AT)
+def all_labels(*arguments):
+    return np.array([[segment_nuclei(*arguments).max()]])
 
 
 def wrong_map(found):
@@ -103,7 +74,7 @@ def wrong_map(found):
         return (
             f"it declares shape {found.shape}. {MAP_SHAPE} is asked for, one number for each tile of {LARGE} x {LARGE}."
         )
-    place = next(place for place in LOOKED_AT if found.counts[place] != count_at(counted, place))
+    place = next(place for place in LOOKED_AT if found.counts[place] != known_map().counts[place])
     return (
         f"its tile {place} counts {found.counts[place]:g}, but count_nuclei with THRESHOLD and SIGMA finds another number "
         "there. Which function did you map, with which arguments?"
@@ -116,9 +87,10 @@ def has_shape(*shapes):
 
 
 MAP_500 = Value(
-    right=CountMap(counted),
-    reads=lazy_map,
-    same=same_map,
+    right=known_map,
+    reads=count_map,
+    lazy=True,
+    same=lambda found, known: found == known(),
     mistakes={
         "it declares one pixel per tile of 100 x 100. Rechunk the tiles first.": seen(
             da.zeros((20, 50)), has_shape((SLIDE[0] // SMALL, SLIDE[1] // SMALL))
@@ -130,23 +102,18 @@ MAP_500 = Value(
             da.zeros(100).sum(), has_shape((), (1,), (1, 1))
         ),
         "rows and columns of the map are swapped.": seen(da.zeros(MAP_SHAPE[::-1]), has_shape(MAP_SHAPE[::-1])),
-        "this counts all labels, also those at the borders of tiles in full. count_nuclei counts them as halves.": (
-            CountMap(lambda tile, window: segment_nuclei(tile, THRESHOLD, SIGMA).max())
+        "this counts all labels, also those at the borders of tiles in full. count_nuclei counts them as halves.": seen(
+            nuclei_slide(SLIDE, chunks=LARGE).map_blocks(
+                all_labels, THRESHOLD, SIGMA, chunks=(1, 1), meta=np.empty((0, 0))
+            ),
+            lambda found: found == known_map(all_labels),
         ),
     },
     otherwise=wrong_map,
 )
 
 
-class LargerChunks(Parts):
-    """Looks at a lazy map, too."""
-
-    def gathered(self, answers, named):
-        given = super().gathered(answers, named)
-        return {name: Plan(answer) if is_lazy(answer) else answer for name, answer in given.items()}
-
-
-EXERCISES["5.1"] = LargerChunks(
+EXERCISES["5.1"] = Parts(
     parts={
         "map_500": MAP_500,
         "reason": Value(
