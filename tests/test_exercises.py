@@ -65,7 +65,8 @@ def test_no_two_mistakes_give_the_same_answers(tmp_path, number):
 
 def spoil(argument):
     """Change something in an array, a table, a list, a file or a store."""
-    if isinstance(argument, Path):
+    if isinstance(argument, (Path, str)):
+        argument = Path(argument)
         some_file = next(path for path in [argument, *sorted(argument.rglob("*"))] if path.is_file())
         some_file.unlink()
     elif isinstance(argument, np.ndarray):

@@ -1,4 +1,4 @@
-"""The form of an exercise, which lesson_N.py fills in: `Value`, `Parts`, `Function` or, written by hand, `Checked`.
+"""The form of an exercise, which lesson_N.py fills in: `Value`, `Parts` or `Function`.
 
 In each, ``mistakes`` is a table {sentence: wrong answer}. The sentence is the reply to whoever gives this very answer, and
 a wrong function is best the right one with a wrong argument: {argument: what it is then}. Where a mistake shows in many answers, its row is
@@ -371,22 +371,6 @@ class Function(Form):
         ):
             return told(best, first.facts)
         return (self.recognised(first.facts) or told(self.otherwise, first.facts)) + about
-
-
-@dataclass(kw_only=True)
-class Checked(Form):
-    """An exercise whose check is written by hand, because it looks at memory or graphs.
-
-    `check` takes the answer and yields dicts of facts, one after the other: in each, the mistakes are looked for whose
-    facts are known by then. It may also raise Wrong, Nearly or Unanswered. The last facts are those of the praise.
-    """
-
-    check: Callable
-
-    def judged(self, answer):
-        for facts in self.check(answer):
-            self.refuse(facts)
-        return told(self.praise, facts)
 
 
 # --- how answers are read: each reader returns a plain value, or raises Wrong with what is asked for ---

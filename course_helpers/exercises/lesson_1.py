@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import unittest.mock
+from typing import NamedTuple
 
 import dask
 import dask.array as da
@@ -11,7 +12,7 @@ from dask.callbacks import Callback
 from dask.delayed import Delayed, DelayedLeaf
 
 from course_helpers import mandelbrot
-from course_helpers.exercises.form import ANY, Checked, Function, Parts, Value, number, read, seen, whole_number
+from course_helpers.exercises.form import ANY, Function, Parts, Value, number, read, seen, whole_number
 from course_helpers.exercises.running import Wrong, begin, call, described, is_lazy, names_used, shown
 from course_helpers.mandelbrot import MAX_ITER, render_level
 
@@ -311,9 +312,18 @@ class LargestResults(Callback):
         self.most_bytes = max(self.most_bytes, held)
 
 
-def lazy_means(answer):
-    """Look at what the array declares, then at its numbers, and at how they come about."""
-    yield {"answer": answer, "found": shown(answer)}
+class Brightness(NamedTuple):
+    """The numbers of an array, how many images were rendered for them, and how many were in memory at once."""
+
+    values: np.ndarray
+    renders: int
+    held: float
+
+
+def brightness(answer):
+    """What computing a lazy array of so many numbers gives, and how; any other answer as it is."""
+    if not isinstance(answer, da.Array) or answer.shape != (len(LEVELS),) or answer.dtype.kind not in "iuf":
+        return answer
     begin("computing the right numbers", limited=False)
     mean_counts()  # before renders are counted
     begin("computing your array")
@@ -321,18 +331,23 @@ def lazy_means(answer):
         with LargestResults() as memory, counted_renders() as renders:
             values = answer.compute(scheduler="synchronous")
     except (ArithmeticError, ValueError, TypeError) as error:
-        yield {"error": described(error)}
-        raise
-    yield {"values": values}
-    yield {"renders": len(renders), "held": memory.most_bytes / render_level(0).nbytes}
+        raise Wrong(
+            f"computing it raises {described(error)}. Leave dtype out of .mean: sums are large, and a mean has decimals."
+        ) from None
+    return Brightness(values, len(renders), memory.most_bytes / render_level(0).nbytes)
 
 
-def first_wrong_mean(values):
-    wrong = np.flatnonzero(~np.isclose(values, mean_counts(), rtol=1e-6, atol=1e-6))
+def kind(when):
+    """A recogniser of answers that are no lazy array of so many numbers; tells what they are."""
+    return lambda found: not isinstance(found, Brightness) and when(found) and {"what": shown(found)}
+
+
+def first_wrong_mean(found):
+    wrong = np.flatnonzero(~np.isclose(found.values, mean_counts(), rtol=1e-6, atol=1e-6))
     if not wrong.size:
         return None
     at = wrong[0]
-    return {"position": at, "value": values[at], "level": LEVELS[at], "right": mean_counts()[at]}
+    return {"position": at, "value": found.values[at], "level": LEVELS[at], "right": mean_counts()[at]}
 
 
 def in_one_piece(numbers):
@@ -341,48 +356,42 @@ def in_one_piece(numbers):
 
 
 ONE_EACH = (
-    f"the array has shape {{answer.shape}}, but one number for each of {len(LEVELS)} images is asked for, shape "
-    f"({len(LEVELS)},). "
+    f"the answer is {{what}}, but one number for each of {len(LEVELS)} images is asked for, shape ({len(LEVELS)},). "
 )
 ASKED = f"{LEVELS[0]}, {LEVELS[1]}, {LEVELS[2]}, ..., {LEVELS[-1]}"
-EXERCISES["1.3"] = Checked(
-    check=lazy_means,
+EXERCISES["1.3"] = Value(
+    reads=brightness,
+    lazy=True,
     seconds=60,
     mistakes={
-        "the answer is {found}, each of them lazy. One dask array is asked for: can you do without a loop?": seen(
+        "the answer is {what}, each of them lazy. One dask array is asked for: can you do without a loop?": seen(
             [image.mean() for image in images()],
-            lambda answer: isinstance(answer, (list, tuple)) and any(map(is_lazy, answer)),
+            kind(lambda found: isinstance(found, (list, tuple)) and any(map(is_lazy, found))),
         ),
-        "the answer is {found}, already computed. Leave it lazy: no .compute(), no np.asarray.": seen(
-            np.ones(len(LEVELS)), lambda answer: isinstance(answer, (np.ndarray, list, tuple, float, np.number))
+        "the answer is {what}, already computed. Leave it lazy: no .compute(), no np.asarray.": seen(
+            np.ones(len(LEVELS)), kind(lambda found: isinstance(found, (np.ndarray, list, tuple, float, np.number)))
         ),
-        f"the answer is {{found}}, but a dask array of {len(LEVELS)} numbers is asked for.": seen(
-            dask.delayed(np.ones)(len(LEVELS)), lambda answer: not isinstance(answer, da.Array)
+        f"the answer is {{what}}, but a dask array of {len(LEVELS)} numbers is asked for.": seen(
+            dask.delayed(np.ones)(len(LEVELS)), kind(lambda found: not isinstance(found, da.Array))
         ),
         f"{ONE_EACH}A slice start:stop:step ends before its stop. Which are the first, the second and the last of your images?": seen(
             means(images(range(0, 200_000, 5_000))),
-            lambda answer: answer.ndim == 1 and len(answer) not in (1, 512, len(LEVELS)),
+            kind(lambda found: found.ndim == 1 and len(found) not in (1, 512, len(LEVELS))),
         ),
         f"{ONE_EACH}Over which axes is the mean taken?": seen(
-            images().mean(axis=0), lambda answer: answer.shape != (len(LEVELS),)
+            images().mean(axis=0), kind(lambda found: found.shape != (len(LEVELS),))
         ),
-        "the array has dtype {answer.dtype}, but numbers are asked for.": seen(
-            means(images()) > 100, lambda answer: answer.dtype.kind not in "iuf"
-        ),
-        "computing it raises {error}. Leave dtype out of .mean: sums are large, and a mean has decimals.": seen(
-            images().mean(axis=(1, 2), dtype=np.uint16), lambda error: True
-        ),
+        "the answer is {what}, but numbers are asked for.": seen(means(images()) > 100, kind(lambda found: True)),
         "number {position} is {value:.3f}, but the mean count of all pixels of image {level} is {right:.3f}. The images are "
         f"those of level {ASKED}, and a mean is a sum divided by the number of pixels.": seen(
             means(images(range(7, 150_000, 5_000))), first_wrong_mean
         ),
-        f"the numbers are right, but computing the array rendered {{renders}} of the {len(LEVELS)} images: what is missing was done "
-        "before. Leave all work to the moment of computing.": seen(
-            in_one_piece(mean_counts),
-            lambda renders: renders < len(LEVELS),
+        f"the numbers are right, but computing the array rendered {{found.renders}} of the {len(LEVELS)} images: what is missing was "
+        "done before. Leave all work to the moment of computing.": seen(
+            in_one_piece(mean_counts), lambda found: found.renders < len(LEVELS)
         ),
-        "the numbers are right, but while one worker computed them {held:.0f} images were in memory at once. Keep one image per "
-        "chunk.": seen(means(images().rechunk((5, 512, 512))), lambda held: round(held) > MOST_IN_MEMORY),
+        "the numbers are right, but while one worker computed them {found.held:.0f} images were in memory at once. Keep one image "
+        "per chunk.": seen(means(images().rechunk((5, 512, 512))), lambda found: round(found.held) > MOST_IN_MEMORY),
     },
     also_right=(
         means(images()),

@@ -15,8 +15,8 @@ import zarr
 from dask.utils import parse_bytes
 from distributed import futures_of
 
-from course_helpers.exercises.form import Checked, Parts, Value, choice, is_function, number, seen, whole_number
-from course_helpers.exercises.running import Wrong, about_notebook, begin, call, described, files, shown
+from course_helpers.exercises.form import Function, Parts, Value, array, choice, number, seen, whole_number
+from course_helpers.exercises.running import Wrong, about_notebook, begin, call, described, shown
 from course_helpers.nuclei import seed_nuclei
 from course_helpers.objects import OverlapError, count_in_tiles
 from course_helpers.slide import render_nuclei
@@ -176,22 +176,27 @@ def with_long_nucleus(slide, more=0):
 
 @cache
 def slides():
-    """Two slides, a tile of each, and their count maps.
+    """Slides, the last two with a nucleus that is too long.
 
     A side of 1000 or 1501 pixels has another number of tiles if these are one pixel smaller or larger.
     """
     wide = render_nuclei((4000, 4000), window=np.s_[2500:3500, 2400:3901])
     tall = render_nuclei((4000, 4000), window=np.s_[1300:2801, 3400:3900])
     tall = np.where(tall > 60, tall + np.uint16(256), tall)  # more than uint8 can hold
-    wide, tall = with_long_nucleus(wide), with_long_nucleus(tall.T).T
-    maps = [counted(slide, read=da.from_array).compute(scheduler="threads") for slide in (wide, tall)]
-    return (wide, (1, 3), maps[0]), (tall, (0, 0), maps[1])
+    too_long = with_long_nucleus(np.zeros((700, 700), np.uint8), more=1)
+    return with_long_nucleus(wide), with_long_nucleus(tall.T).T, too_long, too_long.T
 
 
-def stored(slide, folder):
-    path = Path(tempfile.mkdtemp(dir=folder), "slide.zarr")
-    da.from_array(slide, chunks=CHUNK).to_zarr(str(path))
-    return path
+def paths(folder):
+    """The path of each slide, stored."""
+    for slide in slides():
+        path = Path(tempfile.mkdtemp(dir=folder), "slide.zarr")
+        da.from_array(slide, chunks=CHUNK).to_zarr(path)
+        yield (path,)
+
+
+def slide_in_words(path):
+    return "the path of a slide of {} x {} pixels".format(*zarr.open_array(path, mode="r").shape)
 
 
 def tried(step):
@@ -206,41 +211,43 @@ def computed(lazy):
     return tried(lambda: lazy.compute(scheduler="threads"))
 
 
-def repair(answer):
-    """Look at the maps of two slides, then at slides with a nucleus that is too long."""
-    is_function(answer)
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
-        for slide, tile, right in slides():
-            graph = yield from looked_at(answer, stored(slide, folder), tile, {"slide": slide, "right": right})
-        smaller = {"mebibytes": slide.nbytes / 2**20, "share": -(-100 * graph // slide.nbytes)}
-        slide = with_long_nucleus(np.zeros((700, 700), np.uint8), more=1)
-        for path in (stored(slide, folder), stored(slide.T, folder)):
-            _, error = computed(call(answer, str(path), given="the path of a slide with a long nucleus"))
-            yield {"is_refused": isinstance(error, OverlapError), **smaller}
+class Repair(Function):
+    """A function that makes the lazy count map of a slide. The graph is looked at, too, and what is read."""
 
-
-def looked_at(answer, path, tile, facts):
-    """What is seen in the map that the learner's function makes of a slide: ever more, as long as nothing is wrong.
-
-    Returns the bytes of the graph.
-    """
-    before = files(path)
-    result = call(answer, str(path), given="the path of a slide")
-    facts |= {"result": result, "found": shown(result), "notebook": about_notebook(answer)}
-    yield facts | {"is_changed": files(path) != before}
-    if futures_of(result):
-        raise Wrong(
-            "the graph contains data that was sent to the cluster before, or read and kept there by persist. Let workers read "
-            "tiles as they count."
+    def found(self, answer, own, given):
+        given, about = f"for {given} ", about_notebook(answer)
+        slide = zarr.open_array(own["path"], mode="r")
+        result = call(answer, str(own["path"]), given=given)
+        facts = {"result": result, "what": shown(result), "slide": slide}
+        self.refuse(facts | {"right": tuple(-(-side // TILE) for side in slide.shape)}, given, about)
+        if futures_of(result):
+            raise Wrong(
+                "the graph contains data that was sent to the cluster before, or read and kept there by persist. Let workers "
+                "read tiles as they count."
+            )
+        graph, unsendable = tried(lambda: len(cloudpickle.dumps(result.dask)))
+        self.refuse(facts | {"graph": graph or 0, "unsendable": unsendable and described(unsendable)}, given, about)
+        begin("computing your map")
+        counts, error = computed(result)
+        if isinstance(error, OverlapError):
+            return "an OverlapError"
+        own["result"] = result
+        self.refuse(
+            facts | {"counts": counts, "made": shown(counts), "problem": error and described(error)}, given, about
         )
-    facts["graph"], unsendable = tried(lambda: len(cloudpickle.dumps(result.dask)))
-    yield facts | {"unsendable": unsendable and described(unsendable)}
-    begin("computing your map")
-    counts, error = computed(result)
-    yield facts | {"counts": counts, "made": shown(counts), "error": error and described(error)}
-    spoil(path, tile)
-    yield facts | {"far": computed(result.blocks[tile])[1] and tile, "is_early": not computed(result)[1]}
-    return facts["graph"]
+        return counts
+
+    def outcome(self, function, arguments):
+        counts, error = computed(function(*arguments.values()))
+        return "an OverlapError" if isinstance(error, OverlapError) else counts
+
+    def look(self, case):
+        if "result" in case.own:
+            tile = (0, 0) if case.number % 2 else tuple(count - 1 for count in case.found.shape)
+            spoil(case.own["path"], tile)
+            result = case.own["result"]
+            facts = {"far": computed(result.blocks[tile])[1] and tile, "is_early": not computed(result)[1]}
+            self.refuse(facts, f"for {case.given} ")
 
 
 def spoil(path, tile):
@@ -251,26 +258,25 @@ def spoil(path, tile):
             file.write_bytes(b"spoiled")
 
 
-EXERCISES["7.3"] = Checked(
-    check=repair,
+EXERCISES["7.3"] = Repair(
+    right=counted,
+    cases=paths,
+    given=slide_in_words,
+    reads=array,
+    shows=lambda found: "a lazy map with a small graph",
     mistakes={
-        "your function changes the files of the slide. Leave what you are given as it is.": seen(
-            lambda path: Path(path, "notes").touch() or counted(path), lambda is_changed: is_changed
-        ),
-        "your function returns {found}. Return a dask array: the count map, without computing it.": seen(
+        "your function returns {what}. Return a dask array: the count map, without computing it.": seen(
             lambda path: counted(path).compute(scheduler="threads"), lambda result: not isinstance(result, da.Array)
         ),
         "your function returns one number, lazily. Return the map; its sum comes later.": seen(
             lambda path: counted(path).sum(), lambda result: result.ndim == 0
         ),
-        "for an image of {slide.shape} pixels, your map has shape {result.shape}. With one number for each tile of "
-        "500 x 500 it would be {right.shape}. Is it what count_in_tiles gives for such tiles, of the image at path, whose chunks are others?{notebook}": seen(
-            partial(counted, chunks=250), lambda result, right: result.shape != right.shape
+        "your map has shape {result.shape}. With one number for each tile of 500 x 500 it would be {right}. Is it what count_in_tiles "
+        "gives for such tiles, of the image at path, whose chunks are others?": seen(
+            {"chunks": 250}, lambda result, right: result.shape != right
         ),
         "your map comes in chunks of {result.chunksize}, so one task waits for many tiles. Return it as count_in_tiles "
-        "gives it.": seen(
-            lambda path: counted(path).rechunk(-1), lambda result, right: result.numblocks != right.shape
-        ),
+        "gives it.": seen(lambda path: counted(path).rechunk(-1), lambda result, right: result.numblocks != right),
         "the graph cannot be sent to other processes: {unsendable}.": seen(
             lambda path, lock=threading.Lock(): counted(path).map_blocks(
                 lambda counts: lock and counts, dtype=np.int64
@@ -279,38 +285,40 @@ EXERCISES["7.3"] = Checked(
         ),
         "the graph has {graph} bytes, for an image of {slide.nbytes}: pixels are in it. Which line reads them before dask "
         "does?": seen(
-            partial(counted, read=lambda path: da.from_array(zarr.load(path))),
+            {"read": lambda: lambda path: da.from_array(zarr.load(path))},
             lambda graph, slide: graph > slide.nbytes / 8,
         ),
-        "your map is lazy, but computing it raises {error}. Do overlap and reach stay as they were?": seen(
-            partial(counted, overlap=REACH), lambda error: error
+        "your map is lazy, but computing it raises {problem}.": seen(
+            lambda path: counted(path).map_blocks(np.linalg.inv, dtype=int), lambda problem: problem
         ),
-        "your map is {found}, but computing it gives {made}.": seen(
+        "your map is {what}, but computing it gives {made}.": seen(
             lambda path: counted(path).map_blocks(np.copy, dtype=float),
             lambda result, counts: (np.shape(counts), np.asarray(counts).dtype) != (result.shape, result.dtype),
         ),
-        "the graph is small, but the map has {here} nuclei in tile {tile}, and count_slowly has another number there. Do "
-        "segmentation, overlap and reach stay as they were?": seen(
-            partial(counted, seeds=partial(seed_nuclei, threshold=33, sigma=2)),
-            lambda counts, right: (
-                len(tiles := np.argwhere(counts != right))
-                and {"tile": tuple(tiles[0].tolist()), "here": counts[*tiles[0]]}
+        "computing it raises an OverlapError. Do overlap and reach stay as they were?": seen(
+            {"overlap": REACH}, lambda found: isinstance(found, str)
+        ),
+        "count_slowly stops with an OverlapError here, as a nucleus is longer than OVERLAP and REACH allow, and your map counts as if "
+        "nothing were wrong. Do overlap and reach stay as they were?": seen(
+            {"reach": REACH - 1}, lambda expected: isinstance(expected, str)
+        ),
+        "it has {here} nuclei in tile {tile}, and count_slowly has another number there. Do segmentation, overlap and reach stay as "
+        "they were?": seen(
+            {"seeds": lambda: partial(seed_nuclei, threshold=33, sigma=2)},
+            lambda found, expected: (
+                {"tile": (tile := tuple(np.argwhere(found != expected)[0].tolist())), "here": found[tile]}
             ),
         ),
         "the graph is small, but for the count of tile {far} pixels are read that are more than a tile away from it. A "
         "task that loads the whole image, or a whole row of it, fills its worker. Read tile by tile.": seen(
-            partial(counted, read=loaded_by_one_task), lambda far: far
+            {"read": lambda: loaded_by_one_task}, lambda far: far
         ),
         "the counts are right, and your map does not read the file when it is computed: all was counted when your "
         "function was called. Leave this to the workers.": seen(
             lambda path: da.from_array(counted(path).compute(scheduler="threads"), chunks=1), lambda is_early: is_early
         ),
-        "on a slide with a nucleus longer than OVERLAP and REACH allow, count_slowly stops with an OverlapError, and your "
-        "map counts as if nothing were wrong. Do overlap and reach stay as they were?": seen(
-            partial(counted, reach=REACH - 1), lambda is_refused: not is_refused
-        ),
     },
-    praise="The image has {mebibytes:.2f} MiB, your graph less than {share} % of that.",
+    praise="The counts of {count} slides are those of count_slowly, and the graph holds no pixels.",
     also_right=(
         lambda path: counted(path),
         lambda path: counted(path, read=lambda path: da.from_array(zarr.open_array(path, mode="r"), chunks=TILE)),
