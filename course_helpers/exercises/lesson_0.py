@@ -3,14 +3,24 @@
 import functools
 import math
 import operator
-import tracemalloc
 from unittest.mock import patch
 
 import numpy as np
 
 from course_helpers import recording
-from course_helpers.exercises.form import Function, Parts, Value, array, choice, letters, number, seen, whole_number
-from course_helpers.exercises.running import Raised, Wrong, begin, names_used
+from course_helpers.exercises.form import (
+    NOTHING,
+    Function,
+    Parts,
+    Value,
+    array,
+    choice,
+    letters,
+    number,
+    seen,
+    whole_number,
+)
+from course_helpers.exercises.running import Raised, Traced, Wrong, begin, names_used
 from course_helpers.lazy_recording import open_recording
 from course_helpers.memory import measure
 from course_helpers.recording import FRAMES, SHAPE, load_time_point
@@ -355,9 +365,8 @@ class Fitting(Function):
         fewest, cells_of = {}, recording._cells  # bytes in memory when a time point was loaded, in its emptiest window
 
         def noting(t):
-            size, _ = tracemalloc.get_traced_memory()
-            fewest[t] = min(size, fewest.get(t, size))
-            if size > LIMIT_OF_MEAN:
+            fewest[t] = min(memory.now(), fewest.get(t, math.inf))
+            if memory.now() > LIMIT_OF_MEAN:
                 raise MemoryError
             return cells_of(t)
 
@@ -366,19 +375,16 @@ class Fitting(Function):
             patch.object(recording, "_cells", noting),
             patch.object(np, "empty", np.ones),
             patch.object(np, "empty_like", np.ones_like),
+            Traced() as memory,
         ):
-            tracemalloc.start()
             try:
                 found = super().found(answer, own, given)
-                _, peak = tracemalloc.get_traced_memory()
             except Raised as reason:
                 if "MemoryError" not in reason.error:
                     raise
-                peak = math.inf
-            finally:
-                tracemalloc.stop()
+                found = NOTHING
         own["sizes"] = list(fewest.values())
-        if peak > LIMIT_OF_MEAN:
+        if memory.peak > LIMIT_OF_MEAN or found is NOTHING:
             self.refuse({**ways_of(answer), "then": until_it_stopped(own["times"], own["sizes"])})
         return found
 

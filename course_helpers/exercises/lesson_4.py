@@ -1,7 +1,6 @@
 """Checks of lesson 4, "Store an image in chunks"."""
 
 import gc
-import tracemalloc
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache, partial, wraps
@@ -21,6 +20,7 @@ from course_helpers.examples import MOVIE, movie_costs
 from course_helpers.exercises.form import Function, Value, array, pairs, seen, whole_numbers
 from course_helpers.exercises.running import (
     Stopped,
+    Traced,
     Unanswered,
     Wrong,
     about_notebook,
@@ -376,16 +376,10 @@ def writes_watched():
 def peak_of(work):
     """MiB that are allocated at most while this works, with as many threads on every computer."""
     gc.collect()
-    tracemalloc.start()
-    tracemalloc.reset_peak()  # a cell that failed half-way may have left it on, with a peak of its own
-    before = tracemalloc.get_traced_memory()[0]
-    try:
-        # The end of the pool waits for threads that go on after an error, and write into the folder.
-        with ThreadPoolExecutor(4) as pool, dask.config.set(pool=pool):
-            work()
-        return (tracemalloc.get_traced_memory()[1] - before) / 2**20
-    finally:
-        tracemalloc.stop()
+    # The end of the pool waits for threads that go on after an error, and write into the folder.
+    with Traced() as memory, ThreadPoolExecutor(4) as pool, dask.config.set(pool=pool):
+        work()
+    return memory.peak / 2**20
 
 
 class Conversion(Function):

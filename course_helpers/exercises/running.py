@@ -11,6 +11,7 @@ import tempfile
 import textwrap
 import threading
 import time
+import tracemalloc
 import warnings
 from pathlib import Path
 from types import ModuleType
@@ -238,6 +239,23 @@ def is_unchanged(own, argument):
 def files(path):
     """The content of a file, or of all files below a folder, by their names."""
     return {str(file.relative_to(path)): file.read_bytes() for file in [path, *path.rglob("*")] if file.is_file()}
+
+
+class Traced:
+    """Within, `now` tells how many bytes are allocated beyond those of the beginning; after it, `peak` the most."""
+
+    def __enter__(self):
+        tracemalloc.start()
+        tracemalloc.reset_peak()  # a cell that failed half-way may have left it on, with a peak of its own
+        self.before = tracemalloc.get_traced_memory()[0]
+        return self
+
+    def __exit__(self, *error):
+        self.peak = tracemalloc.get_traced_memory()[1] - self.before
+        tracemalloc.stop()
+
+    def now(self):
+        return tracemalloc.get_traced_memory()[0] - self.before
 
 
 def described(error):
