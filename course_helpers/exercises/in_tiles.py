@@ -11,7 +11,9 @@ from dask.array.core import normalize_chunks, slices_from_chunks
 from dask.callbacks import Callback
 
 from course_helpers.exercises.form import Function, array, read, seen
-from course_helpers.exercises.running import Raised, Wrong, about_notebook, begin, call, described, shown
+from course_helpers.exercises.running import Raised, Wrong, about_notebook, begin, call, described, is_lazy, shown
+
+FEW_BYTES = 2**13  # may be computed early, as some numbers of an image, however small it is
 
 
 class Watch(Callback):
@@ -99,8 +101,8 @@ class InTiles(Function):
 
     def __post_init__(self):
         self.mistakes = {
-            **about_plans(self.right),
-            **about_results(self.right),
+            **about_plans(self.right, self.reach),
+            **about_results(self.right, self.reach),
             **(about_map_overlap(self.right) if self.reach else {}),
             **self.mistakes,
             **(about_margin(self.reach) if self.reach else {}),
@@ -147,7 +149,7 @@ class InTiles(Function):
         return where + says[0].upper() + says[1:]
 
 
-def about_plans(right):
+def about_plans(right, reach):
     """Mistakes in what a function returns, whatever it shows: with examples that `right` makes."""
     return {
         "your function returns {returns}, but a lazy dask array is asked for.{computed}": seen(
@@ -155,14 +157,15 @@ def about_plans(right):
             lambda returned: (
                 not isinstance(returned, da.Array)
                 and {
-                    "computed": " No .compute() at the end, and no filter that is given all of tiles at once, as it computes them."
+                    "computed": " It is computed already: no .compute() at the end, and no function that is given all of tiles at once."
                     * isinstance(returned, np.ndarray)
                 }
             ),
         ),
         "your function computes and keeps {running.most_bytes} bytes while it runs, as many as the whole image has or "
         "more. Leave pixels lazy; compute a few numbers at most.": seen(
-            lambda tiles: right(tiles.persist()), lambda running, tiles: running.most_bytes >= tiles.nbytes
+            lambda tiles: right(tiles.persist()),
+            lambda running, tiles: running.most_bytes >= max(tiles.nbytes, FEW_BYTES),
         ),
         "your function puts the whole image into one piece while it runs. It should work tile by tile.": seen(
             lambda tiles: right(tiles) if tiles.rechunk(-1).max().compute() else tiles,
@@ -175,7 +178,9 @@ def about_plans(right):
                     np.vstack([tiles.blocks[row].compute() for row in range(tiles.numblocks[0])]), chunks=tiles.chunks
                 )
             ),
-            lambda returned, tiles: (bytes := bytes_in_plan(returned)) >= tiles.nbytes and {"bytes": bytes},
+            lambda returned, tiles: (
+                (bytes := bytes_in_plan(returned)) >= max(tiles.nbytes, FEW_BYTES) and {"bytes": bytes}
+            ),
         ),
         "the result declares {returned.dtype}, but {dtype} is what it should hold.{same}": seen(
             lambda tiles: right(tiles).astype(complex),
@@ -185,22 +190,17 @@ def about_plans(right):
         ),
         "the result is cut into {returned.chunks}, and not like the input: {tiles.chunks}.{trim}": seen(
             lambda tiles: right(da.overlap.overlap(tiles, depth=3, boundary="none")),
-            lambda returned, tiles: (
-                returned.chunks != tiles.chunks
-                and about_size(
-                    returned,
-                    tiles,
-                    same=" Is it rechunked? A margin that is wider than a tile makes dask join tiles, too.",
-                )
-            ),
+            lambda returned, tiles: returned.chunks != tiles.chunks and about_size(returned, tiles, reach),
         ),
     }
 
 
-def about_size(one, other, same=""):
-    """A word on what makes an array larger or smaller than another, or the same."""
+def about_size(one, other, reach):
+    """A word on what makes an array larger or smaller than another, or cuts it in another way."""
+    if not reach:
+        return {"trim": " (chunks= in map_blocks declares sizes, it does not cut.)"}
     if one.size == other.size:
-        return {"trim": same}
+        return {"trim": " (rechunk makes other tiles, and so does a margin that is wider than a tile.)"}
     larger = "larger: the margins of its tiles are still there. Trim them."
     return {
         "trim": f" It is {larger if one.size > other.size else 'smaller: map_overlap trims the margins by itself.'}"
@@ -220,13 +220,19 @@ def about_margin(reach):
     }
 
 
-def about_results(right):
+def about_results(right, reach):
     """Mistakes that show when a plan is computed."""
     return {
+        "what your function computes for a tile is a plan, not pixels: a number in it, such as a mean, is still lazy. Compute it before.": seen(
+            lambda tiles: right(tiles).map_blocks(da.from_array, dtype=right(tiles).dtype),
+            lambda pixels: is_lazy(pixels),
+        ),
         "what your function returns declares shape {plan.shape} and {plan.dtype}, but computing it gives {gives}: what comes of a "
         "tile is something else than declared.{trim}": seen(
             lambda tiles: right(tiles).map_blocks(np.pad, 1, dtype=right(tiles).dtype, chunks=tiles.chunks),
-            lambda pixels, plan: (pixels.shape, pixels.dtype) != (plan.shape, plan.dtype) and about_size(pixels, plan),
+            lambda pixels, plan: (
+                (pixels.shape, pixels.dtype) != (plan.shape, plan.dtype) and about_size(pixels, plan, reach)
+            ),
         ),
         "your function puts the whole image into one piece. It should work tile by tile.": seen(
             lambda tiles: right(tiles).rechunk(-1).rechunk(tiles.chunks),

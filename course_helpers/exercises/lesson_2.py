@@ -192,8 +192,11 @@ EXERCISES["2.2"] = Value(
         "no {line} is marked from edge to edge, but the image is also cut between {line}s.": seen(
             bands(rows=()), in_an_axis(lambda marked, reaches: not marked.any())
         ),
+        "no {line} is marked at one of the cuts. Where do chunks of 200 rows and 300 columns end?": seen(
+            bands(rows=(200,)), in_an_axis(lambda marked, reaches: (0, 0) in reaches)
+        ),
         "at a cut between {line}s you mark {before} of them before it, and {behind} behind it. In both directions the filter looks as "
-        f"far as its radius: 4 * sigma as a whole number, with sigma = {SIGMA}.": seen(
+        f"far as its radius: 4 * sigma, rounded to a whole number, with sigma = {SIGMA}.": seen(
             bands(before=8, behind=9),
             in_an_axis(lambda marked, reaches: any(sides != (REACH, REACH) for sides in reaches)),
         ),
@@ -265,6 +268,9 @@ RESULTS = (  # of tiles, and what they should be: right ones
     (lazy(one_pixel(DECIMALS, DARKEST, 1e-4), (30, 40)), DECIMALS),
     (lazy(DARK + 1.1e-6), DARK),
     (lazy(DARK - 1.1e-6), DARK),
+    (lazy(COUNTS, (30, 20)), COUNTS + 0.5),
+    (lazy(COUNTS + 0.5, (30, 20)), COUNTS),
+    (lazy(DECIMALS[::-1], (30, 40)), DECIMALS),
     # with broken promises and other shapes
     (lazy(DECIMALS, (30, 40), dtype=np.uint8), DECIMALS),
     (lazy(COUNTS, (30, 20), dtype=np.float64), COUNTS.astype(float)),
@@ -279,6 +285,7 @@ RESULTS = (  # of tiles, and what they should be: right ones
     (largest_of_tiles(dtype=float), LARGEST),
     (largest_of_tiles(dtype=np.uint8), LARGEST),
     (lazy(FLAT).map_blocks(lambda tile: tile[:1], dtype=float), FLAT),
+    (lazy(FLAT, ((2, 58), 80)).map_blocks(lambda tile: tile[:2], dtype=float), FLAT[:4]),
     (lazy(FLAT).map_blocks(lambda tile: tile[:, :1], dtype=float), FLAT[:, :1]),
     (lazy(FLAT).map_blocks(np.transpose, dtype=float), FLAT.T),
     # with nan
@@ -353,7 +360,7 @@ def rule(tiled, whole, expected):
     if expected:
         if np.isnan(computed - whole.astype(float)).any():
             return "it is wrong, because a pixel is not a number. But every comparison with nan is False (try np.nan > 1e-6), and np.nanmax leaves it out."
-        return "it is wrong, because a pixel differs by more than 1e-6. Is one such pixel enough for your function, whatever the sign of its difference?"
+        return "it is wrong, because a pixel differs by more than 1e-6. Is one such pixel enough for your function, whatever the sign of its difference, and is 1e-6 all that it allows? (np.allclose allows a share of the value, too.)"
     if computed.dtype != whole.dtype:
         return "it is right: before any conversion it is what it declares, and the dtype of whole does not matter."
     return "it is right: before any conversion it is what it declares, and no pixel differs by more than 1e-6."
@@ -427,10 +434,11 @@ def hazy_images():
         (255 - ramp, (16, 20)),
         (spots, ((5, 30, 5), (1, 20))),
         (spots[::-1] // 2, (7, 21)),
-        (np.full((6, 9), 200, np.uint8), (6, 4)),
+        (np.full((24, 36), 200, np.uint8), (12, 16)),
         (np.repeat(ramp, 5, axis=0), (160, 54)),
         (nearly_black, (20, 16)),
-        (np.tile(np.array([2, 3], np.uint8), (4, 5)), (2, 5)),  # its mean lies in the middle between two numbers
+        (np.pad(np.full((200, 200), 255, np.uint8), ((400, 0), (400, 0))), 200),  # no part has the mean of the whole
+        (np.tile(np.array([2, 3], np.uint8), (20, 15)), (8, 10)),  # its mean lies in the middle between two numbers
     ):
         yield (da.from_array(pixels, chunks),)
 
@@ -466,6 +474,10 @@ def two_results(tiles, found):
     return None
 
 
+def mean_of_means(tiles):
+    return round(np.mean([block.mean().compute() for block in tiles.blocks.ravel()]))
+
+
 def one_number(tiles, found):
     """The number that is subtracted, if a single one explains all pixels, and the rounded mean."""
     before, after = tiles.compute().astype(int), found.astype(int)
@@ -473,7 +485,13 @@ def one_number(tiles, found):
     haze = taken[0] if taken.size else before.max()
     if taken.size > 1 or not np.array_equal(np.clip(before - haze, 0, 255), after):
         return None
-    return {"least": "" if taken.size else "at least ", "haze": haze, "mean": round(before.mean())}
+    of_tiles = " It is the mean of the tiles' means, but tiles differ in size." * bool(haze == mean_of_means(tiles))
+    return {
+        "least": "" if taken.size else "at least ",
+        "haze": haze,
+        "mean": round(before.mean()),
+        "of_tiles": of_tiles,
+    }
 
 
 EXERCISES["2.4"] = InTiles(
@@ -486,13 +504,24 @@ EXERCISES["2.4"] = InTiles(
             "haze": lambda tiles: round(tiles.mean())
         },
         "The mean is not rounded, or always rounded up. Take round.": {"haze": lambda tiles: tiles.mean().compute()},
-        "Pixels went below zero and came back at the top. No step prevents this, or it comes too late.": each(
-            np.subtract
+        "Pixels became brighter: they went below zero and came back at the top. No step prevents this, or it comes too late.": seen(
+            each(np.subtract), lambda tiles, found: (found > tiles.compute()).any()
+        ),
+        "The mean is {mean}, and round({mean}) is {rounded}. Round the mean itself, in this way, before you subtract it.": seen(
+            lambda tiles: tiles.map_blocks(
+                lambda tile, mean: np.clip(np.rint(tile - mean), 0, 255).astype(np.uint8),
+                tiles.mean().compute(),
+                dtype=np.uint8,
+            ),
+            lambda tiles, found: (mean := tiles.mean().compute()) % 1 == 0.5 and {"mean": mean, "rounded": round(mean)},
         ),
         "A pixel of {value} becomes {one} in one place and {other} in another. Is the same haze subtracted from all "
         "tiles, and from the pixels as they are?": seen(of_each_tile, two_results),
-        "From all pixels, {least}{haze} is subtracted, but the rounded mean is {mean}.": seen({"haze": 60}, one_number),
-        "the first argument of your function is the tile, then comes what you hand over to map_blocks.": seen(
+        "From all pixels, {least}{haze} is subtracted, but the rounded mean is {mean}.{of_tiles}": seen(
+            {"haze": 60}, one_number
+        ),
+        "a whole number of Python is no array. round gives such a one, and in the function of a tile the first argument is the tile, then "
+        "comes what you hand over to map_blocks.": seen(
             each(lambda haze, tile: np.clip(tile.astype(np.int16) - haze, 0, 255).astype(np.uint8)),
             lambda error: "'int' object has no attribute" in error,
         ),

@@ -195,12 +195,10 @@ def about_notebook(learners, kinds=object, begin=" Your"):
 
     It is appended to another one, unless `begin` says otherwise.
     """
-    steps = [step for code in codes(code_of(learners)) for step in dis.get_instructions(code)]
-    used = {step.argval for step in steps if step.opname == "LOAD_GLOBAL"}
     known = getattr(inspect.unwrap(learners), "__globals__", {})
     data = sorted(
         name
-        for name in used & set(known)
+        for name in globals_used(learners, known, set())
         if isinstance(known[name], kinds)
         and not callable(known[name])
         and not isinstance(known[name], ModuleType)
@@ -208,6 +206,16 @@ def about_notebook(learners, kinds=object, begin=" Your"):
     )
     names = " and ".join(data)
     return f"{begin} function uses {names} of the notebook. Here it is given something else." if data else ""
+
+
+def globals_used(function, known, seen):
+    """The global names that a function uses, and those of the functions among them."""
+    steps = [step for code in codes(code_of(function)) for step in dis.get_instructions(code)]
+    for name in {step.argval for step in steps if step.opname == "LOAD_GLOBAL"} & set(known) - seen:
+        seen.add(name)
+        if getattr(known[name], "__globals__", None) is known:
+            globals_used(known[name], known, seen)
+    return seen
 
 
 def handed(argument, folder):
