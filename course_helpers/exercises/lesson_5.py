@@ -2,7 +2,7 @@
 
 import functools
 from dataclasses import replace
-from itertools import combinations
+from itertools import chain, combinations
 from typing import NamedTuple
 
 import dask.array as da
@@ -358,24 +358,18 @@ NO_SUCH_NUMBER = (
     "without the labels at two borders that meet it is another number. Count this tile by your rule on paper."
 )
 LINES = {"upper": np.s_[0], "lower": np.s_[-1], "left": np.s_[:, 0], "right": np.s_[:, -1]}
-WRONG_CHOICES = {
-    "A nucleus across a line is counted twice.": [()],
-    "A nucleus across one kind of line is counted twice.": list(combinations(LINES, 1)),
-    "A nucleus across one kind of line is lost, one across the other kind is counted twice.": [
-        ("upper", "lower"),
-        ("left", "right"),
-    ],
-    "A nucleus across one kind of line is not counted anywhere.": list(combinations(LINES, 3)),
-}
+COUNTED = ("twice", "once", "nowhere")  # a nucleus across a line, by how many of the two borders there are excluded
 
 
 def wrong_borders():
     """A row for any choice of borders but two that meet."""
-    for consequence, choices in WRONG_CHOICES.items():
-        for names in choices:
+    for names in chain.from_iterable(combinations(LINES, count) for count in range(5)):
+        across, beside = (COUNTED[len({*names} & pair)] for pair in ({"upper", "lower"}, {"left", "right"}))
+        if (across, beside) != ("once", "once"):
             places = [LINES[name] for name in names]
             yield (
-                f"of the four borders, this excludes {' and '.join(names) or 'none'}. {consequence}",
+                f"of the four borders, this excludes {' and '.join(names) or 'none'}. So a nucleus across a line between rows is counted "
+                f"{across}, one across a line between columns {beside}.",
                 always(lambda labels, places=places: without(labels, *(labels[place] for place in places))),
             )
 
@@ -387,9 +381,6 @@ EXERCISES["5.3"] = HalfBorder(
     reads=one_count,
     mistakes={
         **dict(wrong_borders()),
-        "this excludes all four borders: a nucleus that lies across a line is not counted anywhere.": always(
-            lambda labels: without(labels, borders(labels), labels[0], labels[:, 0])
-        ),
         "this is the mean of two counts. That is the other strategy.": always(
             lambda labels: (without(labels) + without(labels, borders(labels), labels[0], labels[:, 0])) / 2
         ),
