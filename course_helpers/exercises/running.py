@@ -102,6 +102,8 @@ def finish(judge, seconds, still=None):
     still : callable, optional
         Told once, within a second, what is being done.
     """
+    if isinstance(threading.current_thread(), Work):
+        raise Wrong("a check is called in what is checked, and would never end. Call it in a cell of its own.")
     with silence():
         work = Work(judge)
         begun = work.since
@@ -259,6 +261,8 @@ class Traced:
         return self
 
     def __exit__(self, *error):
+        if not tracemalloc.is_tracing():
+            raise Wrong("your function stops tracemalloc, with which this check measures.")
         self.peak = tracemalloc.get_traced_memory()[1] - self.before
         tracemalloc.stop()
 
