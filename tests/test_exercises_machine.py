@@ -235,12 +235,17 @@ def test_a_mistake_is_named_if_it_alone_gives_most_of_the_same(example, line_of,
 number_of_notebook = 5
 
 
+def helper_of_notebook():
+    return number_of_notebook * 2
+
+
 def test_data_of_the_notebook_is_noticed(example, line_of):
     """Rather than a mistake that explains most of the results, but after one that explains all."""
     mistakes = {"it is ten.": lambda number: 10 * (number < 6)}
     example(double(cases=((3,), (4,), (6,)), mistakes=mistakes))
     assert "it is ten." in line_of("99.1", lambda number: 5 * 2)
     assert "uses number_of_notebook of the notebook" in line_of("99.1", lambda number: number_of_notebook * 2)
+    assert "uses number_of_notebook of the notebook" in line_of("99.1", lambda number: helper_of_notebook())
     example(double(mistakes={"it is always ten.": lambda number: 10}))
     assert "it is always ten." in line_of("99.1", lambda number: number_of_notebook * 2)
 

@@ -1,9 +1,20 @@
 """Lesson 1: what only it can say. Its exercises are tested in test_exercises.py, by their tables."""
 
 import dask
+import numpy as np
 import pytest
 
-from course_helpers.exercises.lesson_1 import FIRST, LAST, NEARLY, images, in_one_piece, mean_counts, means, spread_of
+from course_helpers.exercises.lesson_1 import (
+    FIRST,
+    LAST,
+    LEVELS,
+    NEARLY,
+    images,
+    in_one_piece,
+    mean_counts,
+    means,
+    spread_of,
+)
 from course_helpers.mandelbrot import render_level
 
 
@@ -58,6 +69,8 @@ def test_1_1_looks_at_the_plan_and_at_what_it_gives(line_of, answer, feedback):
         (images().mean(), "a dask array of shape ()"),
         (means(images(range(9, 150_000, 5_000))), "number 0 is"),
         (means(images()[:, ::8, ::8]), "but the mean count of all pixels of image 0 is"),
+        (in_one_piece(lambda: means(np.stack([render_level(level) for level in LEVELS]))), "30 images were in memory"),
+        (in_one_piece(lambda: mean_counts()[np.newaxis]), "which is not what it declares"),
     ],
 )
 def test_1_3_looks_at_all_pixels_of_the_right_images(line_of, answer, feedback):

@@ -88,8 +88,8 @@ class Exercise:
         _progress.note(self.number, symbol)
 
     def hint(self):
-        """Print the next hint; the same one again after the last one, and while answers change; none after ✓."""
-        if self._line and self._line.startswith("✓"):
+        """Print the next hint; the same one again after the last one, and while answers change; none once it is correct."""
+        if self._line and self._line.startswith(f"✓ Exercise {self.number}: correct."):
             return say(f"No hint for exercise {self.number}: it is solved.")
         if self._hints_given == 0 or self._line == self._line_of_hint:
             self._hints_given += 1

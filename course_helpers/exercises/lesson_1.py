@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import unittest.mock
+import weakref
 from typing import NamedTuple
 
 import dask
@@ -31,15 +32,21 @@ def counts_of(level):
 # --- 1.1: a delayed function of your own ---
 
 
+class Renders(list):
+    most = 0
+
+
 @contextlib.contextmanager
 def counted_renders():
-    """A list that grows by one entry whenever an image is rendered."""
-    renders = []
+    """A list that grows by one entry whenever an image is rendered; `most` is how many there were at the same time."""
+    renders = Renders()
     original = mandelbrot.mandelbrot_array
 
     def noting(*arguments, **options):
-        renders.append(options)
-        return original(*arguments, **options)
+        image = original(*arguments, **options)
+        renders.append(weakref.ref(image))
+        renders.most = max(renders.most, sum(known() is not None for known in renders))
+        return image
 
     # render_level looks this name up in its module, however the learner has imported render_level.
     with unittest.mock.patch.object(mandelbrot, "mandelbrot_array", noting):
@@ -88,7 +95,7 @@ def delays(function, **others):
 EXERCISES["1.1"] = DelayedFunction(
     right=spread_of,
     # Of two of them only a corner has the smallest count. One level further, or less, a spread is another one.
-    cases=lambda: ((level,) for level in (76_139, 110_231, FIRST, 0)),
+    cases=lambda: ((level,) for level in (76_139, 99_043, 110_231, FIRST, 0)),
     given="level {level}",
     reads=number,
     mistakes={
@@ -239,7 +246,7 @@ EXERCISES["1.2"] = Parts(
         ),
         "first_uniform = {first_uniform} may be right, but none of the {count} images in the list of rendered ones is uniform and near it. "
         f"Let your search find it with stack[level].compute(), in at most {MOST_RENDERED} images: what render_level renders "
-        "when you call it yourself is not in the list.": seen(
+        "when you call it yourself is not in the list, nor what was found before rendered.clear().": seen(
             {"first_uniform": FIRST, "rendered": [139_000]}, none_near
         ),
         "first_uniform = {first_uniform}: your search rendered image {at}, whose counts range from {smallest} to {largest}, and "
@@ -301,15 +308,15 @@ def mean_counts():
 
 
 class LargestResults(Callback):
-    """Watches a computation and remembers the most bytes that finished tasks held at the same time."""
+    """Watches a computation and remembers the most pixels that finished tasks held at the same time."""
 
     def __init__(self):
-        self.most_bytes = 0
+        self.most_pixels = 0
         super().__init__(posttask=self.look)
 
     def look(self, key, result, graph, state, worker):
-        held = sum(getattr(value, "nbytes", 0) for value in state["cache"].values())
-        self.most_bytes = max(self.most_bytes, held)
+        held = sum(value.size for value in state["cache"].values() if isinstance(value, np.ndarray))
+        self.most_pixels = max(self.most_pixels, held)
 
 
 class Brightness(NamedTuple):
@@ -331,10 +338,13 @@ def brightness(answer):
         with LargestResults() as memory, counted_renders() as renders:
             values = answer.compute(scheduler="synchronous")
     except (ArithmeticError, ValueError, TypeError) as error:
-        raise Wrong(
-            f"computing it raises {described(error)}. Leave dtype out of .mean: sums are large, and a mean has decimals."
-        ) from None
-    return Brightness(values, len(renders), memory.most_bytes / render_level(0).nbytes)
+        remedy = " Leave dtype out of .mean: sums are large, and a mean has decimals." * isinstance(
+            error, OverflowError
+        )
+        raise Wrong(f"computing it raises {described(error)}.{remedy}") from None
+    if np.shape(values) != answer.shape:
+        raise Wrong(f"computing it gives {shown(values)}, which is not what it declares.")
+    return Brightness(values, len(renders), max(memory.most_pixels / render_level(0).size, renders.most))
 
 
 def kind(when):
@@ -368,7 +378,7 @@ EXERCISES["1.3"] = Value(
             [image.mean() for image in images()],
             kind(lambda found: isinstance(found, (list, tuple)) and any(map(is_lazy, found))),
         ),
-        "the answer is {what}, already computed. Leave it lazy: no .compute(), no np.asarray.": seen(
+        "the answer is {what}, already computed. Leave it lazy: no .compute(), np.asarray or np.array.": seen(
             np.ones(len(LEVELS)), kind(lambda found: isinstance(found, (np.ndarray, list, tuple, float, np.number)))
         ),
         f"the answer is {{what}}, but a dask array of {len(LEVELS)} numbers is asked for.": seen(
@@ -376,7 +386,10 @@ EXERCISES["1.3"] = Value(
         ),
         f"{ONE_EACH}A slice start:stop:step ends before its stop. Which are the first, the second and the last of your images?": seen(
             means(images(range(0, 200_000, 5_000))),
-            kind(lambda found: found.ndim == 1 and len(found) not in (1, 512, len(LEVELS))),
+            kind(lambda found: found.ndim == 1 and len(found) not in (512, len(LEVELS))),
+        ),
+        f"{ONE_EACH}Axes of length 1 are left over.": seen(
+            images().mean(axis=(1, 2), keepdims=True), kind(lambda found: found.size == len(LEVELS) != found.shape[-1])
         ),
         f"{ONE_EACH}Over which axes is the mean taken?": seen(
             images().mean(axis=0), kind(lambda found: found.shape != (len(LEVELS),))
@@ -391,10 +404,13 @@ EXERCISES["1.3"] = Value(
             in_one_piece(mean_counts), lambda found: found.renders < len(LEVELS)
         ),
         "the numbers are right, but while one worker computed them {found.held:.0f} images were in memory at once. Keep one image "
-        "per chunk.": seen(means(images().rechunk((5, 512, 512))), lambda found: round(found.held) > MOST_IN_MEMORY),
+        "per chunk, and per task.": seen(
+            means(images().rechunk((5, 512, 512))), lambda found: round(found.held) > MOST_IN_MEMORY
+        ),
     },
     also_right=(
         means(images()),
+        means(images().astype(float).rechunk((1, 256, 256))),
         da.stack([da.from_delayed(delays(np.mean)(dask.delayed(render_level)(at)), (), float) for at in LEVELS]),
     ),
     praise=f"{len(LEVELS)} numbers of {len(LEVELS)} images, and each image is forgotten once it has its mean.",

@@ -25,7 +25,7 @@ THRESHOLD, SIGMA = 32, 2
 LARGEST, OVERLAP = 30, 53  # of the slide, and the sums that the lesson shows: tests compare them
 SUM_100, SUM_500, WHOLE = 6021, 6159.5, 6248
 MAP_SHAPE = (SLIDE[0] // LARGE, SLIDE[1] // LARGE)
-LOOKED_AT = ((0, 2), (1, 5), (3, 9))  # enough to tell known mistakes, and fast
+LOOKED_AT = ((0, 2), (1, 5), (3, 8), (3, 9))  # enough to tell known mistakes, and fast
 
 
 class CountMap(NamedTuple):
@@ -40,9 +40,11 @@ def count_map(answer):
     if isinstance(answer, CountMap):
         return answer
     if not isinstance(answer, da.Array):
-        computed = " It is computed already: leave out .compute() at the end." * isinstance(answer, np.ndarray)
+        computed = " It is computed already: map the lazy tiles, and leave out .compute()." * isinstance(
+            answer, np.ndarray
+        )
         raise Wrong(f"a lazy count map is asked for.{computed}")
-    begin("computing three tiles of your map")
+    begin("computing some tiles of your map")
     counts = {}
     for row, column in LOOKED_AT if answer.shape == MAP_SHAPE else ():
         try:
@@ -52,7 +54,7 @@ def count_map(answer):
         if np.shape(count) != (1, 1):
             raise Wrong(
                 f"chunks=(1, 1) declares one number for a tile, but computing it gives an array of shape {np.shape(count)}. "
-                "Which function counts, and which one labels?"
+                "A tile has to give its count in an array of shape (1, 1), as count_nuclei does."
             )
         counts[row, column] = count.item()
     return CountMap(answer.shape, counts)
@@ -76,8 +78,8 @@ def wrong_map(found):
         )
     place = next(place for place in LOOKED_AT if found.counts[place] != known_map().counts[place])
     return (
-        f"its tile {place} counts {found.counts[place]:g}, but count_nuclei with THRESHOLD and SIGMA finds another number "
-        "there. Which function did you map, with which arguments?"
+        f"its tile {place} counts {found.counts[place]:g}, but count_nuclei with THRESHOLD and SIGMA finds "
+        f"{known_map().counts[place]:g} there. Which function did you map, with which arguments, on which tiles?"
     )
 
 
@@ -92,13 +94,13 @@ MAP_500 = Value(
     lazy=True,
     same=lambda found, known: found == known(),
     mistakes={
-        "it declares one pixel per tile of 100 x 100. Rechunk the tiles first.": seen(
+        "it declares one pixel per tile of 100 x 100. Rechunk the tiles, not the map, and leave chunks=(1, 1).": seen(
             da.zeros((20, 50)), has_shape((SLIDE[0] // SMALL, SLIDE[1] // SMALL))
         ),
         "it declares the shape of the slide, as if a tile gave a tile. Map count_nuclei, which gives one number: chunks=(1, 1).": seen(
             da.zeros(SLIDE), has_shape(SLIDE)
         ),
-        "this is one number. The map is asked for, one number per tile; its sum comes later.": seen(
+        "this is one number. The map is asked for, one number per tile of 500 x 500; its sum comes later.": seen(
             da.zeros(100).sum(), has_shape((), (1,), (1, 1))
         ),
         "rows and columns of the map are swapped.": seen(da.zeros(MAP_SHAPE[::-1]), has_shape(MAP_SHAPE[::-1])),
@@ -385,6 +387,10 @@ EXERCISES["5.3"] = HalfBorder(
             lambda labels: (without(labels) + without(labels, borders(labels), labels[0], labels[:, 0])) / 2
         ),
         "this counts the background, 0, as if it were a label.": way(lambda labels: kept(labels) + 1),
+        "this is one too few: is the 0 taken away twice?": way(lambda labels: kept(labels) - 1),
+        "a label counts 1 or 0 by this rule, never one half.": seen(
+            always(lambda labels: without(labels) - without(borders(labels)) / 2), lambda found: found % 1
+        ),
         "so many remain if a row and a column of pixels are cut off. What is left of a nucleus at the border still "
         "counts.": way(lambda labels: without(labels[:-1, :-1])),
         "this joins labels that touch each other. Count the labels that are left; do not label a mask of them anew.": way(

@@ -195,12 +195,21 @@ def names_used(learners):
 def about_notebook(learners, kinds=object, begin=" Your"):
     """A sentence about data of these kinds in the notebook that a function uses beside its arguments; empty if it uses none.
 
-    It is appended to another one, unless `begin` says otherwise.
+    Of functions of the notebook that it calls, numbers and arrays count only. It is appended to another sentence, unless
+    `begin` says otherwise.
     """
     known = getattr(inspect.unwrap(learners), "__globals__", {})
+    own = globals_used(learners, known)
+    helpers = [known[name] for name in own if getattr(known[name], "__globals__", None) is known]
+    theirs = {
+        name
+        for helper in helpers
+        for name in globals_used(helper, known)
+        if isinstance(known[name], (int, float, np.ndarray, np.number)) or is_lazy(known[name])
+    }
     data = sorted(
         name
-        for name in globals_used(learners, known, set())
+        for name in own | theirs
         if isinstance(known[name], kinds)
         and not callable(known[name])
         and not isinstance(known[name], ModuleType)
@@ -210,14 +219,10 @@ def about_notebook(learners, kinds=object, begin=" Your"):
     return f"{begin} function uses {names} of the notebook. Here it is given something else." if data else ""
 
 
-def globals_used(function, known, seen):
-    """The global names that a function uses, and those of the functions among them."""
+def globals_used(function, known):
+    """The global names that a function uses."""
     steps = [step for code in codes(code_of(function)) for step in dis.get_instructions(code)]
-    for name in {step.argval for step in steps if step.opname == "LOAD_GLOBAL"} & set(known) - seen:
-        seen.add(name)
-        if getattr(known[name], "__globals__", None) is known:
-            globals_used(known[name], known, seen)
-    return seen
+    return {step.argval for step in steps if step.opname == "LOAD_GLOBAL"} & set(known)
 
 
 def handed(argument, folder):
