@@ -257,21 +257,12 @@ def test_any_tiff_comes_back_bit_by_bit_with_the_colours_of_a_pixel_in_one_chunk
 def ome_in_two_files(path, other):
     """Write four planes, with offsets as in one file; the first file lists all of them."""
     planes = np.stack([PLANE // divisor for divisor in (1, 2, 3, 4)])
-    unit = "urn:uuid"
-    data = "".join(
-        f'<TiffData FirstT="{t}" IFD="{t}" PlaneCount="1"><UUID FileName="{file}">{unit}:{file}</UUID></TiffData>'
-        for t, file in enumerate([path.name, path.name, other.name, other.name])
-    )
-    sizes = 'SizeX="170" SizeY="120" SizeC="1" SizeZ="1" SizeT="4"'
-    pixels = f'<Pixels ID="P" DimensionOrder="XYCZT" Type="uint8" {sizes}>{data}</Pixels>'
-    for number, file in enumerate([path, other]):
-        said = f'<OME xmlns="{OME}" UUID="{unit}:{file.name}"><Image ID="I">{pixels}</Image></OME>'
-        part = planes * np.isin(range(4), [2 * number, 2 * number + 1])[:, np.newaxis, np.newaxis]
-        tiff(file, part, description=said, metadata=None)
+    for file, part in ((path, [[[1]], [[1]], [[0]], [[0]]]), (other, [[[0]], [[0]], [[1]], [[1]]])):
+        tiff(file, planes * np.array(part, np.uint8), metadata={"axes": "TYX"})
+    there = f'<TiffData FirstT="2" IFD="2" PlaneCount="2"><UUID FileName="{other.name}">urn:uuid:b</UUID></TiffData>'
+    said = tifffile.tiffcomment(path).replace('PlaneCount="4"/>', f'PlaneCount="2"/>{there}')
+    tifffile.tiffcomment(path, said)
     return planes
-
-
-OME = "http://www.openmicroscopy.org/Schemas/OME/2016-06"
 
 
 def test_an_image_in_several_files_is_read_whole_or_not_at_all(tmp_path):
@@ -281,44 +272,34 @@ def test_an_image_in_several_files_is_read_whole_or_not_at_all(tmp_path):
     other.unlink()
     with pytest.raises(StorageError, match="lacks 2 of 4 planes"):
         open_image(path)
-    for prefix, name in [("", "xmlns"), ("ome:", "xmlns:ome")]:  # a part that does not list the others
-        of_first = f'<{prefix}BinaryOnly MetadataFile="a.ome.tif" UUID="urn:uuid:a"/>'
-        said = f'<{prefix}OME {name}="{OME}">{of_first}</{prefix}OME>'
+    for prefix in ("", "ome:"):  # a part that does not list the others
+        said = f'<{prefix}OME><{prefix}BinaryOnly MetadataFile="a.ome.tif" UUID="urn:uuid:a"/></{prefix}OME>'
         tiff(other, PLANE, description=said, metadata=None)
         with pytest.raises(StorageError, match="one part of an image in several files"):
             open_image(other)
 
 
-def micro_manager_stack(path, planes, number):
-    """A part of a recording by Micro-Manager: a header, pages of 13 tags before their pixels, and an index of them."""
-    height, width = planes[0].shape
-    summary = json.dumps({"MicroManagerVersion": "2", "Frames": number, "Prefix": "a"}).encode()
-    size = 162 + height * width
-    offsets = [40 + len(summary) + size * plane for plane in range(len(planes))]
-    header = [offsets[0], 54773648, offsets[-1] + size, 0, 0, 0, 0, 2355492, len(summary)]
-    content = b"II*\0" + np.array(header, "<u4").tobytes() + summary
-    for offset, plane in zip(offsets, planes):
-        tags = {256: width, 257: height, 258: 8, 259: 1, 262: 1, 273: offset + 162, 277: 1, 278: height}
-        tags |= {279: height * width, 284: 1, 296: 1, 339: 1, 51123: 40}  # the last one is text: it lies there
-        content += np.array([13], "<u2").tobytes()
-        for tag, value in tags.items():
-            kind, count = (2, len(summary)) if tag == 51123 else (4, 1)
-            content += np.array([tag, kind], "<u2").tobytes() + np.array([count, value], "<u4").tobytes()
-        content += np.array([offset + size if offset < offsets[-1] else 0], "<u4").tobytes() + plane.tobytes()
-    first = int(path.stem[-1]) * len(planes)
-    index = [[0, 0, first + plane, 0, offset] for plane, offset in enumerate(offsets)]
-    path.write_bytes(content + np.array([3453623, len(planes), *np.ravel(index)], "<u4").tobytes())
+def micro_manager_stack(path, plane, part, parts):
+    """A plane of a recording by Micro-Manager: a header where another page was, and an index of planes at the end."""
+    tiff(path, [PLANE, plane], metadata=None, extratags=[(51123, 2, 0, "{}", False)])
+    with tifffile.TiffFile(path) as file:
+        offset = file.pages[1].offset
+    content, summary = path.read_bytes(), json.dumps({"MicroManagerVersion": "2", "Frames": parts, "Prefix": "a"}).encode()
+    header = np.array([offset, 54773648, len(content), 0, 0, 0, 0, 2355492, len(summary)], "<u4").tobytes() + summary
+    index = np.array([3453623, 1, 0, 0, part, 0, offset], "<u4").tobytes()
+    path.write_bytes(content[:4] + header + content[4 + len(header) :] + index)
 
 
-@pytest.mark.parametrize("planes", [1, 3])
-def test_a_recording_of_which_files_are_missing_is_refused(tmp_path, planes):
-    stack = np.stack([PLANE // (plane + 1) for plane in range(2 * planes)])
-    for part in (0, 1):
-        micro_manager_stack(tmp_path / f"a_MMStack_{part}.tif", stack[part * planes :][:planes], 2 * planes)
-    assert np.array_equal(open_image(tmp_path / "a_MMStack_0.tif").array.compute(), stack)
-    (tmp_path / "a_MMStack_1.tif").unlink()
-    with pytest.raises(StorageError, match=f"lacks {planes} of {2 * planes} planes"):
-        open_image(tmp_path / "a_MMStack_0.tif")
+def test_a_recording_of_which_files_are_missing_is_refused(tmp_path):
+    stack = np.stack([PLANE, PLANE // 2, PLANE // 3])
+    files = [tmp_path / f"a_MMStack_{part}.tif" for part in range(3)]
+    for part, file in enumerate(files):
+        micro_manager_stack(file, stack[part], part, 3)
+    assert np.array_equal(open_image(files[0]).array.compute(), stack)
+    for part in (1, 2):
+        files[part].unlink()
+        with pytest.raises(StorageError, match=f"lacks {part} of 3 planes"):
+            open_image(files[0])
 
 
 @pytest.mark.parametrize("tag", ["TileOffsets", "TileByteCounts"])
