@@ -209,11 +209,12 @@ def test_what_is_lost_or_changes_is_no_silent_zero(tmp_path, monkeypatch):
     (tmp_path / "a.zarr/0/1.0.0.0").write_bytes(b"no")
     with pytest.raises(StorageError, match=r"a.zarr cannot be read at \[0:3, .*damaged"):
         open_image(tmp_path / "a.zarr").array.compute()
-    tiff(tmp_path / "a.tif")
-    image = open_image(tmp_path / "a.tif")
-    tiff(tmp_path / "a.tif", PIXELS[:2])
-    with pytest.raises(StorageError, match="has changed since it was opened"):
-        image.array.compute()
+    tiff(path := tmp_path / "a.tif", PLANE, **KINDS["tiles"])
+    with tifffile.TiffFile(path, mode="r+b") as file:
+        file.filehandle.seek(file.pages[0].dataoffsets[-1] + 5)
+        file.filehandle.write(b"no")
+    with pytest.raises(StorageError, match="cannot be read at .* damaged"):
+        open_image(path).array.compute()
     if FACTS and pytest.importorskip("nd2"):
         image = open_image(shutil.copy(REAL / "time_z_channels.nd2", tmp_path))
         reader = sys.modules["nd2._readers"].ModernReader
@@ -258,7 +259,7 @@ def ome_in_two_files(path, other):
     """Write four planes, with offsets as in one file; the first file lists all of them."""
     planes = np.stack([PLANE // divisor for divisor in (1, 2, 3, 4)])
     for file, part in ((path, [[[1]], [[1]], [[0]], [[0]]]), (other, [[[0]], [[0]], [[1]], [[1]]])):
-        tiff(file, planes * np.array(part, np.uint8), metadata={"axes": "TYX"})
+        tiff(file, planes * np.array(part, np.uint8), metadata={"axes": "TYX"}, ome=True)
     there = f'<TiffData FirstT="2" IFD="2" PlaneCount="2"><UUID FileName="{other.name}">urn:uuid:b</UUID></TiffData>'
     said = tifffile.tiffcomment(path).replace('PlaneCount="4"/>', f'PlaneCount="2"/>{there}')
     tifffile.tiffcomment(path, said)
@@ -313,32 +314,14 @@ def test_tiles_that_lie_nowhere_or_in_each_other_are_refused(tmp_path, tag, lie)
         open_image(tmp_path / "a.tif")
 
 
-def test_damaged_and_undecodable_tiffs_are_reported(tmp_path):
-    tiff(path := tmp_path / "a.tif", PLANE, **KINDS["tiles"])
-    with tifffile.TiffFile(path) as file:
-        last = file.pages[0].dataoffsets[-1]
-    content = bytearray(path.read_bytes())
-    content[last + 5] ^= 0xFF
-    path.write_bytes(content)
-    with pytest.raises(StorageError, match="cannot be read at .* damaged"):
-        open_image(path).array.compute()
-    with tifffile.TiffFile(path, mode="r+b") as file:
-        file.pages[0].tags["Compression"].overwrite(34927)  # a compression that tifffile cannot read
-    with pytest.raises(StorageError, match="cannot be read at .* save the file again"):
-        open_image(path).array.compute()
-
-
 @pytest.mark.parametrize("kind", ["a file", "several files", "a folder"])
 def test_a_file_that_changes_is_noticed_also_while_it_is_read_and_has_another_name(tmp_path, monkeypatch, kind):
     path, other = tmp_path / "a", tmp_path / "b.ome.tif"
     if kind == "several files":
         ome_in_two_files(path, other)
-    elif kind == "a folder":
-        folder(path)
-        other = path / "a_z10.tif"
     else:
-        tiff(path)
-        other = path
+        make, other = (folder, path / "a_z10.tif") if kind == "a folder" else (tiff, path)
+        make(path)
     image = open_image(path)
     assert image.array.name == open_image(path).array.name
     image.array.compute()
