@@ -285,7 +285,10 @@ def micro_manager_stack(path, plane, part, parts):
     tiff(path, [PLANE, plane], metadata=None, extratags=[(51123, 2, 0, "{}", False)])
     with tifffile.TiffFile(path) as file:
         offset = file.pages[1].offset
-    content, summary = path.read_bytes(), json.dumps({"MicroManagerVersion": "2", "Frames": parts, "Prefix": "a"}).encode()
+    content, summary = (
+        path.read_bytes(),
+        json.dumps({"MicroManagerVersion": "2", "Frames": parts, "Prefix": "a"}).encode(),
+    )
     header = np.array([offset, 54773648, len(content), 0, 0, 0, 0, 2355492, len(summary)], "<u4").tobytes() + summary
     index = np.array([3453623, 1, 0, 0, part, 0, offset], "<u4").tobytes()
     path.write_bytes(content[:4] + header + content[4 + len(header) :] + index)
