@@ -151,35 +151,30 @@ def test_only_one_writes_to_a_target(tmp_path, image, write):
     assert names(tmp_path) == ["a.zarr"]
 
 
-@pytest.mark.parametrize("there", [False, True])
 @pytest.mark.parametrize(
-    ("name", "overwrite", "words"),
+    ("mine", "meanwhile", "overwrite", "words"),
     [
-        ("a.zarr", True, "not a Zarr store"),
-        ("a.zarr meanwhile", True, "not a Zarr store"),
-        ("a.zarr meanwhile", False, "a.zarr exists"),
-        ("a.zarr.partial", True, "holds no unfinished store"),
-        (".a.zarr.replaced", True, "holds no unfinished store"),
-        (".a.zarr.lock", True, "a.zarr.lock yours"),
+        ("a.zarr/notes.txt", False, True, "not a Zarr store"),
+        ("a.zarr/notes.txt", True, True, "not a Zarr store"),
+        ("a.zarr/notes.txt", True, False, "a.zarr exists"),
+        ("a.zarr.partial/store/notes.txt", False, True, "holds no unfinished store"),
+        (".a.zarr.replaced/store/notes.txt", False, True, "holds no unfinished store"),
+        (".a.zarr.lock", False, True, "a.zarr.lock yours"),
     ],
 )
-def test_nothing_but_a_store_is_ever_replaced(tmp_path, image, write, there, name, overwrite, words):
-    path = tmp_path / "a.zarr"
-    name, *meanwhile = name.split()
-    mine = tmp_path / name if "lock" in name else tmp_path / name / "store" / "notes.txt"
-    if there and path not in mine.parents:
-        write(image, path)
+def test_nothing_but_a_store_is_ever_replaced(tmp_path, image, write, mine, meanwhile, overwrite, words):
+    file = tmp_path / mine
 
     def get_in_the_way():
-        mine.parent.mkdir(parents=True, exist_ok=True)
-        mine.write_text("mine")
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text("mine")
 
     if not meanwhile:
         get_in_the_way()
     with pytest.raises(FileExistsError, match=words):
-        write(image, path, overwrite=overwrite, meanwhile=get_in_the_way if meanwhile else bool)
-    assert mine.read_text() == "mine"
-    assert set(names(tmp_path)) <= {"a.zarr", name, "a.zarr.partial" if meanwhile else name}
+        write(image, tmp_path / "a.zarr", overwrite=overwrite, meanwhile=get_in_the_way if meanwhile else bool)
+    assert file.read_text() == "mine"
+    assert set(names(tmp_path)) <= {mine.split("/")[0], "a.zarr.partial" if meanwhile else mine}
 
 
 def test_a_store_gets_its_name_back_where_no_other_takes_it(tmp_path, image, write, monkeypatch):
@@ -227,43 +222,38 @@ def pixels_in(path):
     return (stored["0"] if isinstance(stored, zarr.Group) else stored)[:]
 
 
-@pytest.fixture
-def moments(tmp_path_factory, monkeypatch):
-    """A function that calls a function, and returns copies of a folder as a kill would leave it: before it computes,
-    gives a folder its name, or deletes one."""
+def moments(folder, work):
+    """Copies of a folder as a kill would leave it while a function works: before it computes, or names or deletes a folder."""
     copies = []
 
-    def copied(folder):
-        copies.append(shutil.copytree(folder, tmp_path_factory.mktemp("killed") / "copy"))
+    def copied():
+        copies.append(shutil.copytree(folder, folder.with_name(f"copy {len(copies)}")))
 
-    def moments(folder, work):
-        def copied_before(change, path, *others, **options):
-            if Path(path).is_dir():
-                copied(folder)
-                if others == () and len(names(path)) > 1:  # what is deleted first, is by chance
-                    (copies[-1] / os.path.relpath(path, folder) / safe_writing.MARK).unlink(missing_ok=True)
-            change(path, *others, **options)
+    def copied_before(change, path, *others, **options):
+        if Path(path).is_dir():
+            copied()
+            if others == () and len(names(path)) > 1:  # what is deleted first, is by chance
+                (copies[-1] / os.path.relpath(path, folder) / safe_writing.MARK).unlink(missing_ok=True)
+        change(path, *others, **options)
 
-        with monkeypatch.context() as patch, Callback(start=lambda graph: copied(folder)):
-            patch.setattr(os, "replace", partial(copied_before, os.replace))
-            patch.setattr(shutil, "rmtree", partial(copied_before, shutil.rmtree))
-            work()
-        return copies
-
-    return moments
+    with pytest.MonkeyPatch.context() as patch, Callback(start=lambda graph: copied()):
+        patch.setattr(os, "replace", partial(copied_before, os.replace))
+        patch.setattr(shutil, "rmtree", partial(copied_before, shutil.rmtree))
+        work()
+    return copies
 
 
-def test_after_a_killed_run_nothing_is_lost_and_the_next_one_cleans_up(tmp_path, image, write, moments):
-    write(image, path := tmp_path / "a.zarr")
-    copies = moments(tmp_path, lambda: write(255 - image, path, overwrite=True))
+def test_after_a_killed_run_nothing_is_lost_and_the_next_one_cleans_up(tmp_path, image, write):
+    (folder := tmp_path / "folder").mkdir()
+    write(image, folder / "a.zarr")
     found = []
-    for path in [copy / "a.zarr" for copy in copies]:
+    for copy in moments(folder, lambda: write(255 - image, folder / "a.zarr", overwrite=True)):
         with pytest.raises(FileExistsError, match="overwrite=True"):
-            write(image, path)
-        found.append(pixels_in(path)[0, 0])
-        assert np.array_equal(pixels_in(path), image if found[-1] == image[0, 0] else 255 - image)
+            write(image, path := copy / "a.zarr")
+        found.append(pixels_in(path)[0, 0] == image[0, 0])
+        assert np.array_equal(pixels_in(path), image if found[-1] else 255 - image)
         write(image // 2, path, overwrite=True)
-        assert names(path.parent) == ["a.zarr"] and np.array_equal(pixels_in(path), image // 2)
+        assert names(copy) == ["a.zarr"] and np.array_equal(pixels_in(path), image // 2)
     assert len(found) > 4 and len(set(found)) == 2
 
 
@@ -558,14 +548,14 @@ def test_labels_are_listed_when_they_are_complete_and_one_at_a_time(tmp_path, im
     assert names(tmp_path) == ["a"]
 
 
-def test_labels_of_a_killed_run_are_not_listed_and_the_next_one_replaces_them(tmp_path, moments):
-    write_pyramid(np.ones((300, 4)), tmp_path / "a", 1)
-    copies = moments(tmp_path, lambda: write_labels(np.ones((300, 4), "u1"), tmp_path / "a", "b"))
-    for path in [copy / "a" for copy in copies]:
-        assert listed(path) == []
+def test_labels_of_a_killed_run_are_not_listed_and_the_next_one_replaces_them(tmp_path):
+    (folder := tmp_path / "folder").mkdir()
+    write_pyramid(np.ones((300, 4)), folder / "a", 1)
+    copies = moments(folder, lambda: write_labels(np.ones((300, 4), "u1"), folder / "a", "b"))
+    for copy in copies:
+        assert listed(path := copy / "a") == []
         write_labels(np.zeros((300, 4), "u1"), path, "b", overwrite=True)
-        assert listed(path) == ["labels/b"] and names(path / "labels") == ["b", "zarr.json"]
-        assert names(path.parent) == ["a"]
+        assert listed(path) == ["labels/b"] and names(path / "labels") == ["b", "zarr.json"] and names(copy) == ["a"]
     assert len(copies) > 4
 
 
