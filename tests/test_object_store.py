@@ -3,6 +3,7 @@
 import json
 import os
 import pickle
+import shutil
 import subprocess
 import sysconfig
 from concurrent.futures import ProcessPoolExecutor
@@ -134,7 +135,13 @@ def test_nobody_in_particular_reads_public_buckets_only(monkeypatch, server, pyr
 
 
 @pytest.mark.parametrize("error", [403, 404])
-def test_an_image_opens_where_nobody_may_list_files(monkeypatch, pyramid, error):
+def test_an_image_opens_where_nobody_may_list_files(monkeypatch, pyramid, tmp_path, error):
+    lacking = shutil.copytree(pyramid, tmp_path / "bucket" / "a")
+    (lacking / "0" / "c" / "0" / "0").unlink()
+    with web_server(tmp_path, 403) as server:
+        become(monkeypatch, server)
+        with pytest.raises(PermissionError):  # nothing tells a forbidden chunk from an empty one
+            open_pyramid("s3://bucket/a")[0][:]
     with web_server(pyramid.parents[1], error) as server:
         become(monkeypatch, server)
         address = f"{pyramid.parent.name}/{pyramid.name}"

@@ -136,8 +136,7 @@ def put_back(aside, path):
 
 def zarr_dtype(dtype):
     """Return a dtype as Zarr knows it: "long" and "long long" are one to NumPy, but not to Zarr."""
-    dtype = np.dtype(dtype)
-    return dtype if dtype.fields else np.dtype(dtype.str)
+    return np.dtype(np.dtype(dtype).str)
 
 
 def fitting(chunks, shape):
