@@ -101,6 +101,9 @@ def folder(path, change=None):
         tiff(path / f"a_z{z + 9}.tif", PIXELS[z], metadata={"axes": "CYX"}, compression="zstd")
     if change == "gap":
         (path / "a_z11.tif").rename(path / "a_z12.tif")
+    elif change == "pairs":
+        for file in path.iterdir():
+            tiff(file, PLANE, append=True)
     elif change:
         tiff(path / change, PIXELS[0, :, :20], metadata={"axes": "CYX"})
 
@@ -211,6 +214,11 @@ def test_what_is_lost_or_changes_is_no_silent_zero(tmp_path, monkeypatch):
     (tmp_path / "a.zarr/0/1.0.0.0").write_bytes(b"no")
     with pytest.raises(StorageError, match=r"a.zarr cannot be read at \[0:3, .*damaged"):
         open_image(tmp_path / "a.zarr").array.compute()
+    zarr.create_array(tmp_path / "b.zarr", data=PIXELS)
+    image = open_image(tmp_path / "b.zarr")
+    zarr.create_array(tmp_path / "b.zarr", data=PIXELS[:2], overwrite=True)
+    with pytest.raises(StorageError, match=r"has shape .* at \[0:3, "):
+        image.array.compute()
     tiff(path := tmp_path / "a.tif", PLANE, **KINDS["tiles"])
     with tifffile.TiffFile(path, mode="r+b") as file:
         file.filehandle.seek(file.pages[0].dataoffsets[-1] + 5)
@@ -366,6 +374,7 @@ REFUSED = {
     "short.tif": (lambda path: path.write_bytes(b"II*\0\0\0\0\0"), StorageError, "holds no image"),
     "cut.tif": (cut_off, StorageError, "is damaged or cut off"),
     "gap": (lambda path: folder(path, "gap"), StorageError, "a file is missing"),
+    "pairs": (lambda path: folder(path, "pairs"), StorageError, "must hold one image"),
     "mixed": (lambda path: folder(path, "a_z10.tif"), StorageError, "a_z10.tif holds .* one image like a_z9.tif"),
     "name": (lambda path: folder(path, "b.tif"), StorageError, "differ in numbers alone"),
     "part.ome.tif": (part_of_ome, StorageError, "lacks 1 of 2 planes"),
