@@ -23,7 +23,7 @@ from course_helpers.image_files import open_image
 
 REAL = Path(os.environ.get("COURSE_TEST_IMAGES", "")) / "real"
 FACTS = json.loads((REAL / "facts.json").read_text()) if (REAL / "facts.json").is_file() else []
-PROJECTIONS = ("Maximum", "Best-Focus", "Maximum")
+PROJECTIONS = [f"{kind}-Projection_FITC_05" for kind in ("Maximum", "Best-Focus", "Maximum")]
 # Of each real file, as facts.json says in words: axes, pixel sizes, channels, a sentence in its notes.
 SAID = {
     "nuclei_zyx_8bit": ("ZYX", {"Z": 4.0, "Y": 0.82864, "X": 0.82864}, [], ""),
@@ -34,12 +34,7 @@ SAID = {
     "mosaic_two_tiles": ("CYX", {"Y": 1.0833, "X": 1.0833}, ["EGFP"], "mosaic"),
     "time_z_channels": ("TZCYX", {"Z": 0.5, "Y": 0.16781, "X": 0.16781}, ["5-FAM/pH 9.0", "FM 4-64/2% CHAPS"], ""),
     "ovule_raw_and_labels": ("ZYX", {"Z": 0.235, "Y": 0.15, "X": 0.15}, [], "of 2"),
-    "plate_v04": (
-        "CYX",
-        {"Y": 2.7336, "X": 2.7336},
-        [f"{kind}-Projection_FITC_05" for kind in PROJECTIONS],
-        "3 levels",
-    ),
+    "plate_v04": ("CYX", {"Y": 2.7336, "X": 2.7336}, PROJECTIONS, "3 levels"),
     "tczyx_v05": ("TCZYX", {}, ["lynEGFP", "NLStdTomato", "lynEGFP"], "No pixel size is stored along Z, Y, X."),
     "heart_zarr2_no_ome": ("QQQ", {}, [], "No pixel size is stored."),
 }

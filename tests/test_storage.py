@@ -19,6 +19,7 @@ import yaozarrs
 import zarr
 from dask.callbacks import Callback
 from random_images import DTYPES, for_any_seed, peak_of, random_chunks, random_pixels
+from zarr.codecs import Crc32cCodec, GzipCodec, ZstdCodec
 from zarr.storage import MemoryStore
 
 from course_helpers import image_files, pyramids, storage
@@ -117,13 +118,12 @@ def write(request, tmp_path_factory):
     return write
 
 
-@pytest.mark.parametrize(("bright", "flaw"), [(1, lambda pixels: pixels * (pixels < 1)), (0, lambda pixels: -pixels)])
-def test_what_reads_back_differently_is_noticed(tmp_path, write, monkeypatch, bright, flaw):
+def test_what_reads_back_differently_is_noticed(tmp_path, write, monkeypatch):
+    """Also if only the sign of zeros differs."""
     image = np.zeros((120, 170))
-    image[60, 110] = bright  # or else only the sign of zeros differs
     write_pyramid(image, tmp_path / "b", 1)
     read = zarr.Array.__getitem__
-    monkeypatch.setattr(zarr.Array, "__getitem__", lambda array, region: flaw(read(array, region)))
+    monkeypatch.setattr(zarr.Array, "__getitem__", lambda array, region: -read(array, region))
     labels = np.ones(image.shape, np.uint8)
     for attempt in (lambda: write(image, tmp_path / "a.zarr"), lambda: write_labels(labels, tmp_path / "b", "c")):
         with pytest.raises(StorageError, match="the piece .* does not read back as it was written"):
@@ -285,7 +285,6 @@ REFUSED = [
     (ValueError, "shape .9, 170., but must have .120, 170.", lambda image: write_labels(image[:9], "ome.zarr", "b")),
     (FileExistsError, "nuclei exists. .* overwrite=True", lambda image: write_labels(image, "ome.zarr", "nuclei")),
 ]
-CHANNELS = [(name, 900) for name in "abc"]
 
 
 def test_what_cannot_be_written_or_read_is_refused(tmp_path, image, monkeypatch):
@@ -368,7 +367,7 @@ def test_another_source_or_layout_starts_anew(tmp_path, interrupted, change):
         tifffile.imwrite(tmp_path / "a.tif", image := 255 - image)
     os.utime(tmp_path / "a.tif", ns=(status.st_atime_ns, status.st_mtime_ns + 10**9 * (change == "time")))
     # With as many pixels in a chunk, those that are there can be decoded.
-    options = {"chunks": (32, 128), "compressors": zarr.codecs.Crc32cCodec(), "number": 1}
+    options = {"chunks": (32, 128), "compressors": Crc32cCodec(), "number": 1}
     array = stored_from(tmp_path, **{name: value for name, value in options.items() if name == change})
     assert np.array_equal(array[:], 255 - image if change == "number" else image)
     assert set(places) == set(np.ndindex(7, 5))
@@ -415,17 +414,8 @@ def test_what_may_not_be_read_is_not_called_damaged(tmp_path, image, monkeypatch
         check_store(tmp_path / "a.zarr")
 
 
-@pytest.mark.parametrize(
-    ("compressors", "checksums"),
-    [
-        (storage.CODECS, True),
-        (None, False),
-        (zarr.codecs.ZstdCodec(), False),
-        (zarr.codecs.GzipCodec(), True),
-        (zarr.codecs.ZstdCodec(checksum=True), True),
-    ],
-)
-def test_a_report_says_whether_each_single_damaged_byte_is_noticed(tmp_path, compressors, checksums):
+@pytest.mark.parametrize("compressors", [storage.CODECS, None, ZstdCodec(), ZstdCodec(checksum=True), GzipCodec()])
+def test_a_report_says_whether_each_single_damaged_byte_is_noticed(tmp_path, compressors):
     path, image = tmp_path / "a.zarr", np.arange(16, dtype=np.uint8)
     write_verified(image, path, compressors=compressors)
     file, harmless = path / "c" / "0", []
@@ -435,7 +425,7 @@ def test_a_report_says_whether_each_single_damaged_byte_is_noticed(tmp_path, com
         damage(file, position)
         damaged = check_store(path).damaged
         harmless.append(damaged == [(0,)] or np.array_equal(open_stored(path)[:], image))
-    assert check_store(path).has_checksums == all(harmless) == checksums
+    assert check_store(path).has_checksums == all(harmless)
     file.write_bytes(content[:8])
     assert check_store(path).damaged == [(0,)]
 
@@ -483,7 +473,7 @@ def test_images_and_labels_come_back_with_exact_levels_and_all_that_is_known(tmp
     sides = rng.permutation([rng.choice([1, 7, 20]), rng.choice([2, 257, 521])]).tolist()
     shape = (*rng.integers(1, 3, size=len(axes) - 2).tolist(), *sides)
     image = some_pixels(rng, shape, dtype)
-    channels = CHANNELS[: dict(zip(axes, shape)).get("C", 1)]
+    channels = [(name, 900) for name in "abc"][: dict(zip(axes, shape)).get("C", 1)]
     pixel_size = {axis: rng.random() + 0.01 for axis in axes if axis in "ZYX" and rng.random() < 0.7}
     chunks = tuple(rng.integers(60, 600, size=rng.integers(2, len(axes) + 1)).tolist())
     tiles = da.from_array(image, random_chunks(rng, shape, most=2))
