@@ -209,8 +209,9 @@ def test_what_is_lost_or_changes_is_no_silent_zero(tmp_path, monkeypatch):
     (tmp_path / "a.zarr/0/1.0.0.0").write_bytes(b"no")
     with pytest.raises(StorageError, match=r"a.zarr cannot be read at \[0:3, .*damaged"):
         open_image(tmp_path / "a.zarr").array.compute()
-    zarr.create_array(tmp_path / "b.zarr", data=PIXELS)
+    zarr.create_array(tmp_path / "b.zarr", data=PIXELS, dimension_names=[*"zcyx"])
     image = open_image(tmp_path / "b.zarr")
+    assert image.axes == "ZCYX"
     zarr.create_array(tmp_path / "b.zarr", data=PIXELS[:2], overwrite=True)
     with pytest.raises(StorageError, match=r"has shape .* at \[0:3, "):
         image.array.compute()
