@@ -49,7 +49,7 @@ def damage(path, position=-10):
 
 
 class Watched(UserDict):
-    """What a MemoryStore keeps; `taken` gets the names and sizes of what is asked for, whichever of its methods is called."""
+    """What a MemoryStore keeps; `taken` gets names and sizes of what is asked for, by whichever of its methods."""
 
     def __getitem__(self, key):
         if not key.endswith(storage.METADATA):
@@ -227,7 +227,7 @@ def pixels_in(path):
 
 
 def moments(folder, work):
-    """Copies of a folder as a kill would leave it while a function works: before it computes, or names or deletes a folder."""
+    """Copies of a folder as a kill would leave it while a function works: before it computes, names or deletes one."""
     copies = []
 
     def copied():
@@ -324,7 +324,7 @@ def chunk_files(folder):
 
 @pytest.fixture
 def interrupted(tmp_path, monkeypatch):
-    """An image in a.tif, which was interrupted while it was stored in a.zarr, and the list of all chunks that are read."""
+    """An image in a.tif, interrupted while it was stored in a.zarr, and the list of all chunks that are read."""
     places, read = [], Pixels.read
 
     def watched(pixels, region):
