@@ -129,10 +129,10 @@ def test_the_example_answers(example):
         exercise("9.1").check(...)
         exercise("9.1").check(lambda tiles: np.mean([tile.mean().compute() for tile in tiles.blocks.ravel()]))
         exercise("9.1").hint()
-        progress(9)"""
-    unanswered, wrong, hint, record, *_ = run_in(example, "-c", script).splitlines()
+        progress()"""
+    unanswered, wrong, hint, *record = run_in(example, "-c", script).splitlines()
     assert unanswered.startswith("○ Exercise 9.1") and "you get 54.5: this is the mean of the means." in wrong
-    assert hint.startswith("Hint 1 of 2") and record == "9. Take the mean of an image in tiles  ○ 9.1"
+    assert hint.startswith("Hint 1 of 2") and re.match("9. Take the mean of an image in tiles +○ 9.1", record[9])
 
 
 def test_the_example_keeps_the_rules_for_lessons(example):

@@ -7,12 +7,11 @@ in it, or notebooks with the learner's name in the file name. The table has a li
 
 No notebook is executed. What counts are the lines that the checks printed and the notebooks stored, the best one where
 there are several. Whoever can type can type such a line: this shows a teacher where a class stands, and is no exam.
-Lines outside the cell that runs their check are reported and not counted, solved notebooks of the course likewise.
+Solved notebooks of the course are reported and not counted.
 """
 
 import argparse
 import logging
-import os
 import re
 import sys
 import warnings
@@ -25,10 +24,8 @@ import pandas as pd
 from course_helpers.exercises import LESSONS, numbers, progress, say
 
 NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
-MOST_BYTES = 100_000_000  # of a notebook; pictures and animations make some tens of millions
 WORDS = {"✓": "solved", "✗": "wrong", "○": "unanswered", "-": ""}  # what a spreadsheet gets, from best to worst
 CHECK_LINE = re.compile(r"^([✓✗○]) Exercise (\d+\.\d+): ", re.MULTILINE)
-CALL = re.compile(r"""exercise\(\s*["'](\d+\.\d+)["']\s*\)\s*\.\s*check\(""")
 
 Class = namedtuple("Class", "table notes")
 
@@ -40,23 +37,24 @@ def collect(folder):
     -------
     Class
         ``table``: a data frame with a row per learner, a column per exercise, and one of the symbols ✓ ✗ ○ - in each
-        place. ``notes``: sentences about files that could not be read or look odd.
+        place. ``notes``: sentences about files that could not be read, or are not counted.
     """
     found, notes, copies = {}, [], {}
     for path in notebooks_below(folder):
-        name = readable(path.relative_to(folder).as_posix())
+        name, learner = readable(path.relative_to(folder).as_posix()), learner_of(path.relative_to(folder))
         try:
-            symbols, odd = stored_symbols(read(path))
+            notebook = nbformat.read(path, as_version=4)
+            solved = any("solution" in cell.metadata.get("tags", []) for cell in notebook.cells)  # others have stubs
+            symbols = {} if solved else stored_symbols(notebook)
         except Exception as error:  # whatever a file may contain, the others are still to be read
-            notes.append(f"{name} could not be read: {readable(error)}")
+            notes.append(f"{name} could not be read: is it damaged, or no notebook? ({type(error).__name__})")
             continue
-        notes += [f"{name}: {note}" for note in odd]
-        if not odd and set(symbols.values()) <= {"-"}:
+        if solved:
+            notes.append(f"{name} is a solved notebook of the course. It is not counted.")
+        elif not symbols:
             notes.append(f"{name} holds no line of a check. Was it run and saved?")
-        learner = learner_of(path.relative_to(folder))
         for exercise, symbol in symbols.items():
-            if symbol != "-":
-                copies.setdefault((learner, exercise), []).append(name)
+            copies.setdefault((learner, exercise), []).append(name)
             found[learner, exercise] = better(symbol, found.get((learner, exercise), "-"))
         found.setdefault((learner, None), "-")  # a line in the table all the same
     return Class(as_table(found), notes + about_copies(copies))
@@ -76,57 +74,19 @@ def about_copies(copies):
 
 def notebooks_below(folder):
     """The notebooks below a folder, in alphabetical order, without the copies that Jupyter makes of its own."""
-    for parent, folders, names in os.walk(folder):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in sorted(names):
-            if name.endswith(".ipynb") and not name.startswith("."):
-                yield Path(parent, name)
-
-
-def read(path):
-    """A notebook; an exception with a reason in words where it is none."""
-    if not path.is_file():
-        raise ValueError("it is no ordinary file")
-    if path.stat().st_size > MOST_BYTES:
-        raise ValueError(f"it has {path.stat().st_size / 1e6:.0f} MB, more than {MOST_BYTES / 1e6:.0f}")
-    try:
-        return nbformat.read(path, as_version=4)
-    except OSError as error:
-        raise ValueError(error.strerror) from None
-    except Exception as error:
-        raise ValueError(f"it is damaged, or no notebook ({type(error).__name__})") from None
+    for path in sorted(folder.rglob("*.ipynb")):
+        if not any(part.startswith(".") for part in path.relative_to(folder).parts):
+            yield path
 
 
 def stored_symbols(notebook):
-    """The best symbol of every exercise in a notebook, and notes on lines that no check of the course prints there."""
-    known = {exercise for lesson in LESSONS for exercise in numbers(lesson)}
-    best, notes = {}, []
-    if any("solution" in cell.metadata.get("tags", []) for cell in notebook.cells):  # a learner's has stubs instead
-        return best, ["this is a solved notebook of the course. It is not counted."]
+    """The best symbol of every exercise of which a line is stored in a notebook."""
+    best = {}
     for cell in notebook.cells:
-        if cell.cell_type != "code":
-            continue
-        called = set(CALL.findall(cell.source)) & known
-        best = {**dict.fromkeys(called, "-"), **best}
-        for symbol, exercise in CHECK_LINE.findall(printed(cell)):
-            if exercise not in known:
-                notes.append(f"there is no exercise {exercise} in this course. The line is not counted.")
-            elif exercise not in called:
-                notes.append(
-                    f"{symbol} of exercise {exercise} stands below a cell that does not check it. Not counted."
-                )
-            else:
-                best[exercise] = better(symbol, best.get(exercise, "-"))
-    return best, list(dict.fromkeys(notes))
-
-
-def printed(cell):
-    """What a cell printed, as it is stored."""
-    return "".join(
-        output.text
-        for output in cell.get("outputs", [])
-        if output.get("name") == "stdout" and isinstance(output.get("text"), str)
-    )
+        printed = [output.text for output in cell.get("outputs", []) if output.get("name") == "stdout"]
+        for symbol, exercise in CHECK_LINE.findall("".join(printed)):
+            best[exercise] = better(symbol, best.get(exercise, "-"))
+    return best
 
 
 def better(*symbols):
@@ -144,9 +104,8 @@ def learner_of(path):
 
 
 def readable(text):
-    """A text from elsewhere as one short line: without characters that command a terminal or begin a formula."""
-    line = "".join(letter if letter.isprintable() else "?" for letter in str(text))
-    return line[:117] + "..." if len(line) > 120 else line
+    """A text from elsewhere as one line, without characters that command a terminal."""
+    return "".join(letter if letter.isprintable() else "?" for letter in text)
 
 
 def as_table(found):
@@ -162,7 +121,7 @@ def as_text(table):
     """The table with the number of solved exercises per learner and per exercise, and the hardest exercises in words."""
     solved = table == "✓"
     if not len(table.columns):
-        return "No cell that checks an exercise was found."
+        return "No line of a check was found."
     shown = table.assign(solved=[f"{count} of {len(table.columns)}" for count in solved.sum(axis=1)])
     shown.loc["solved by"] = [*solved.sum().astype(str), ""]
     lines = [shown.rename_axis(None).to_string()]
@@ -175,15 +134,10 @@ def as_text(table):
 
 
 def write_csv(table, path):
-    """Write the table for a spreadsheet, in words; OSError where that fails. A file of this name is replaced as a whole."""
-    names = [f"'{name}" if name[:1] in "=+-@" else name for name in table.index]
+    """Write the table for a spreadsheet, in words; OSError where that fails."""
+    names = [f"'{name}" if name[:1] in "=+-@" else name for name in table.index]  # else a spreadsheet runs it
     words = table.map(WORDS.get).set_axis(pd.Index(names, name="learner"))
-    partial = path.with_name(f"{path.name}.part")
-    try:
-        partial.write_text(words.to_csv(lineterminator="\n"), "utf-8-sig")  # Excel tells UTF-8 by its signature
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    path.write_text(words.to_csv(lineterminator="\n"), "utf-8-sig")  # Excel tells UTF-8 by its signature
 
 
 def main(arguments=None):

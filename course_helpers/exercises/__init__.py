@@ -99,22 +99,12 @@ class Exercise:
         say(f"Hint {position + 1} of {len(self.hints)} for exercise {self.number}: {self.hints[position]}{last}")
 
 
-def progress(lesson=None):
+def progress():
     """Print which exercises are solved (✓), tried but not solved yet (✗) and not tried yet (○).
 
     The record stays on the computer that runs the notebook; an exercise that was solved once stays solved.
-
-    Parameters
-    ----------
-    lesson : int, optional
-        The number of a lesson, for example ``progress(5)``; all lessons without it.
-
-    Raises
-    ------
-    ValueError
-        If there is no lesson with this number.
     """
-    for line in _progress.report({number: (LESSONS[number][0], numbers(number)) for number in LESSONS}, lesson):
+    for line in _progress.report({number: (LESSONS[number][0], numbers(number)) for number in LESSONS}):
         say(line)
 
 

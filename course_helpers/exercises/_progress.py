@@ -52,19 +52,8 @@ def kept():
     return {path.name for path in folder().iterdir()} if folder().exists() else set()
 
 
-def chosen(every, lesson):
-    """The lessons to show: all, or the one with this number; ValueError if there is none."""
-    if lesson is None:
-        return every
-    number = int(lesson) if str(lesson).isdecimal() else None
-    if number not in every:
-        raise ValueError(f"there is no lesson {lesson!r}: use one of {', '.join(map(str, every))}, or none for all")
-    return {number: every[number]}
-
-
-def report(every, lesson=None):
-    """The lines that `progress` prints; `every` is {number of a lesson: (title, numbers of its exercises)}."""
-    shown = chosen(every, lesson)
+def report(lessons):
+    """The lines that `progress` prints; `lessons` is {number of a lesson: (title, numbers of its exercises)}."""
     reason, names, problem = reason_not_to_count(), set(_this_session), None
     try:
         names |= kept()
@@ -72,11 +61,11 @@ def report(every, lesson=None):
         problem = " ".join(str(error).split())
     states = {
         exercise: next((state for state in ("solved", "tried") if f"{exercise}.{state}" in names), "open")
-        for _, exercises in shown.values()
+        for _, exercises in lessons.values()
         for exercise in exercises
     }
-    width = max(len(title) for title, _ in shown.values())
-    for number, (title, exercises) in shown.items():
+    width = max(len(title) for title, _ in lessons.values())
+    for number, (title, exercises) in lessons.items():
         symbols = "  ".join(f"{SYMBOLS[states[exercise]]} {exercise}" for exercise in exercises)
         yield f"{number}. {title:{width}}  {symbols}"
     counts = {state: list(states.values()).count(state) for state in SYMBOLS}
