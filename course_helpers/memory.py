@@ -9,7 +9,6 @@ import reprlib
 import signal
 import sys
 import tempfile
-import threading
 import time
 from dataclasses import dataclass
 from math import inf
@@ -25,7 +24,6 @@ from course_helpers._engine.measured_process import in_words, memory, run
 
 INTERVAL = 0.005  # seconds between two looks at the memory of the process
 SMALLEST_LIMIT = 2**24  # what Python itself may need on the way, for example to format an error message
-STARTING = threading.Lock()
 
 
 @dataclass(frozen=True, repr=False)
@@ -139,14 +137,13 @@ def _pickled(work):
 @contextlib.contextmanager
 def _main_hidden():
     """Keep multiprocessing from running a script once more in the process that it starts: the work brings all along."""
-    with STARTING:
-        main = vars(sys.modules["__main__"])
-        hidden = {name: main[name] for name in ("__spec__", "__file__") if name in main}
-        main.update(dict.fromkeys(hidden))
-        try:
-            yield
-        finally:
-            main.update(hidden)
+    main = vars(sys.modules["__main__"])
+    hidden = {name: main[name] for name in ("__spec__", "__file__") if name in main}
+    main.update(dict.fromkeys(hidden))
+    try:
+        yield
+    finally:
+        main.update(hidden)
 
 
 def _watched(process, family, receiver, limit):

@@ -209,7 +209,7 @@ REFUSED = [
     (
         [measure],
         {"work": never},
-        {"work": [3], "memory_limit": [[1], True, "1 foo", -1, SMALLEST_LIMIT - 1, *NO_FINITE[:2]]},
+        {"work": [3], "memory_limit": [[1], True, "1 foo", "200", -1, SMALLEST_LIMIT - 1, *NO_FINITE[:2]]},
     ),
 ]
 
