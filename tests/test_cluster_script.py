@@ -131,40 +131,21 @@ def test_a_slide_in_a_store_is_counted(script, tmp_path, capsys, monkeypatch):
     assert lines[-1] == f"{whole} objects in 12 tiles"
 
 
-def test_other_settings_are_not_mixed(script, tmp_path):
-    arguments = [str(tmp_path / "counts"), "--shape", "500", "500", "--tile", "250", "250"]
-    options = script.parsed(arguments)
-    tiles = script.plan(options)[0]
-    script.begin(tiles, options)
-    counts = script.open_result(tiles, options)
-    assert script.unfinished_parts(counts, options) == ([(slice(0, 2), slice(0, 2))], 1)
-    for other, change in (
-        (["--with", "threshold=40"], "numbers .*32.*40"),
-        (["--shape", "900", "500"], "shape .*500.*900"),
-    ):
-        with pytest.raises(SystemExit, match=rf"was begun with {change}.*Use the same settings"):
-            script.main([*arguments, *other])
-
-
 @pytest.mark.parametrize(
     "arguments, message",
     [
         (["--tile", "0"], "not a whole number from 1"),
-        (["--workers", "x"], "invalid"),
-        (["--cluster", "cloud"], "choose"),
         (["--walltime", "1h"], "no time like"),
         (["--segment", "mine.py:find"], "--segment needs --reach"),
         (["--with", "threshold"], "must be NAME=NUMBER"),
         (["--record", "stack.ome.tif"], "no record of lesson 8"),
         (["--image", "nowhere.tif"], "there is no file or folder"),
         (["--image", "stack.ome.tif"], "--channel is None, but must be chosen from 0 to 1"),
-        (["--image", "stack.ome.tif", "--channel", "2"], "--channel is 2, but must be chosen from 0 to 1"),
         (
             ["--image", "stack.ome.tif", "--channel", "0", "--time", "-1"],
             "--time is -1, but must be chosen from 0 to 0",
         ),
         (["--image", "stack.ome.tif", "--channel", "0"], "must be three numbers, because the image has 16 planes"),
-        (["--image", "stack.ome.tif", "--channel", "0", "--axes", "ZYX"], "must be 4 letters, each once"),
         (["--image", "stack.ome.tif", "--record", "record.json", "--pixel-size", "1", "1", "1"], "mean other lengths"),
         (["--record", "record.json"], "two numbers for the virtual slide"),
         (["--image", "bare.tif", "--table"], "Give --pixel-size"),
@@ -184,41 +165,23 @@ def test_wrong_arguments_start_nothing(script, tmp_path, recording, record, argu
     assert sorted(tmp_path.iterdir()) == before
 
 
-def test_the_job_script_says_what_was_asked_for(script, tmp_path, capsys):
+JOB_SCRIPT = f"""
+import runpy, signal
+
+before = signal.getsignal(signal.SIGINT)
+runpy.run_path({str(SCRIPT)!r}, run_name="__main__")
+assert signal.getsignal(signal.SIGINT) is before, "dask-jobqueue takes it for itself when it is imported"
+"""
+
+
+def test_the_job_script_says_what_was_asked_for(tmp_path):
+    """In a new process, in which Ctrl+C stays what it was."""
     options = ["--job-script", "--queue", "long", "--account", "lab", "--memory", "3GiB", "--walltime", "07:00:00"]
-    script.main([str(tmp_path / "counts.zarr"), *options])
-    text = capsys.readouterr().out
+    text = printed_by("-c", JOB_SCRIPT, tmp_path / "counts.zarr", *options)
     for line in ("#SBATCH -p long", "#SBATCH -A lab", "#SBATCH --mem=3G", "#SBATCH -t 07:00:00"):
         assert line in text.splitlines()
     assert re.search(r"distributed\.cli\.dask_worker tls://\S+ .*--nthreads 1 --memory-limit 3\.00GiB --nanny", text)
     assert not list(tmp_path.iterdir())
-
-
-CTRL_C = """
-import signal
-from course_helpers.clusters import slurm_cluster
-
-before = signal.getsignal(signal.SIGINT)
-with slurm_cluster(0, "1GiB", ".", "01:00:00"):
-    assert signal.getsignal(signal.SIGINT) is before
-"""
-
-
-def test_ctrl_c_stays_what_it_was_before_a_cluster_of_slurm():
-    """In a new process, where dask-jobqueue is not yet imported, which takes it for itself."""
-    printed_by("-c", CTRL_C)
-
-
-def test_a_pod_is_asked_for_in_quantities_of_kubernetes(script, monkeypatch):
-    """As its documentation has them: 3Gi or a number of bytes, but not 3GiB."""
-    asked = {}
-    module = SimpleNamespace(KubeCluster=lambda **options: asked.update(options))
-    monkeypatch.setitem(sys.modules, "dask_kubernetes", SimpleNamespace(operator=module))
-    monkeypatch.setitem(sys.modules, "dask_kubernetes.operator", module)
-    arguments = ["unused", "--cluster", "kubernetes", "--memory", "3GiB", "--container", "your/image"]
-    script.cluster_of(script.parsed(arguments))
-    assert asked["resources"]["limits"] == {"memory": str(3 * 2**30), "cpu": "1"}
-    assert asked["image"] == "your/image" and "name" not in asked, "each run has a cluster of its own"
 
 
 @pytest.mark.parametrize("walltime", ["90", "90:00", "01:30:00", "0-01", "0-01:30", "0-01:29:60"])
@@ -238,23 +201,16 @@ def begun_result(script, tmp_path):
     return options, tiles, found, script.open_result(tiles, options)
 
 
-@pytest.mark.parametrize("content", [None, b""])
-def test_a_damaged_part_is_counted_anew(script, begun_result, content):
+def test_a_damaged_part_is_counted_anew(script, begun_result):
+    """Whichever bit is lost, or all of them."""
     options, tiles, found, counts = begun_result
+    assert script.unfinished_parts(counts, options)[0] == [(slice(0, 2), slice(0, 2)), (slice(2, 4), slice(0, 2))]
     counts[:] = found.compute(scheduler="threads")
     file = Path(options.output) / "counts" / "c" / "1" / "0"
     whole = file.read_bytes()
-    flipped = [whole[:n] + bytes([whole[n] ^ 4]) + whole[n + 1 :] for n in range(len(whole))]
-    for damaged in flipped if content is None else [content]:
+    for damaged in [b"", *(whole[:n] + bytes([whole[n] ^ 4]) + whole[n + 1 :] for n in range(len(whole)))]:
         file.write_bytes(damaged)
         assert script.unfinished_parts(script.open_result(tiles, options), options) == ([(slice(2, 4), slice(0, 2))], 2)
-
-
-def test_counts_without_checksums_are_not_trusted(script, begun_result):
-    options, tiles, _, counts = begun_result
-    zarr.create_array(f"{options.output}/counts", data=np.full(counts.shape, 7), compressors=None, overwrite=True)
-    with pytest.raises(ValueError, match="no checksums"):
-        script.open_result(tiles, options)
 
 
 def test_the_workers_of_this_machine_listen_to_the_script_only(script):
@@ -263,22 +219,25 @@ def test_the_workers_of_this_machine_listen_to_the_script_only(script):
         assert_only_keys_open(cluster, before)
 
 
-def test_damaged_metadata_are_refused(script, begun_result):
-    options, tiles, *_ = begun_result
+def test_another_result_or_a_damaged_one_is_refused(script, begun_result):
+    """Counts of other settings are not mixed; those without checksums are not trusted."""
+    options, tiles, _, counts = begun_result
+    for change, words in ({"numbers": {"threshold": 40}}, "numbers .*32.*40"), ({"shape": [9, 5]}, "shape .*1000.*9"):
+        with pytest.raises(ValueError, match=rf"was begun with {words}.*Use the same settings"):
+            script.open_result(tiles, SimpleNamespace(**vars(options) | change))
     file = Path(options.output) / "counts" / "zarr.json"
     content = file.read_bytes()
     for damaged in [b"", content.replace(b"int64", b"int66"), content.replace(b"4,", b"5,", 1), content[:-9]]:
         file.write_bytes(damaged)
         with pytest.raises(ValueError, match="damaged"):
             script.open_result(tiles, options)
+    zarr.create_array(f"{options.output}/counts", data=np.full(counts.shape, 7), compressors=None, overwrite=True)
+    with pytest.raises(ValueError, match="no checksums"):
+        script.open_result(tiles, options)
 
 
 BLURS = {"threshold": 322, "outline_sigma": [2 / 3, 2, 2], "spot_sigma": [1, 3, 3]}
 SIZES = {"largest": [10, 28, 28], "reach": [5, 13, 13], "tile": [8, 64, 64]}
-
-
-def words(option, values):
-    return [option, *map(str, values)]
 
 
 @pytest.fixture
@@ -303,6 +262,15 @@ def check_result(output, recording):
     assert zarr.open_array(output / "counts", mode="r")[:].sum() == len(table)
 
 
+@pytest.fixture
+def record(tmp_path):
+    settings = SIZES | {"overlap": np.add(SIZES["largest"], SIZES["reach"]).tolist(), "nuclei": 0, "numbers": BLURS}
+    settings |= {"segment": "course_helpers.nuclei:segment_blobs", "pixel_size": VOXEL_SIZE, "axes": "CZYX"}
+    said = {"axes": "QZYX", "pixel_size": {}}  # of the file of the record, which was corrected
+    (tmp_path / "record.json").write_text(json.dumps({"settings": settings, "image": said}))
+    return ["--record", str(tmp_path / "record.json"), "--labels", "--table"]
+
+
 FINDER = """
 import sys
 from course_helpers.nuclei import segment_blobs
@@ -314,26 +282,14 @@ def find(window, **numbers):
 """
 
 
-def test_a_recording_is_labelled_and_measured_with_a_function_in_a_file(recording, tmp_path):
+def test_a_recording_is_labelled_and_measured_with_a_function_in_a_file(recording, record, tmp_path):
     """By workers that cannot import the file: it takes its folder out of the paths that they get."""
     (folder := tmp_path / "mine").mkdir()
     (folder / "finder.py").write_text(FINDER)
-    output = tmp_path / "result"
-    arguments = words("--with", [f"{name}={json.dumps(number)}" for name, number in BLURS.items()])
-    for name, number in SIZES.items():
-        arguments += words(f"--{name}", number)
-    arguments += ["--segment", f"{folder / 'finder.py'}:find", "--image", recording[0], "--channel", "0"]
-    printed_by(SCRIPT, output, *arguments, "--labels", "--table", "--workers", "1", cwd=tmp_path)
-    check_result(output, recording)
-
-
-@pytest.fixture
-def record(tmp_path):
-    settings = SIZES | {"overlap": np.add(SIZES["largest"], SIZES["reach"]).tolist(), "nuclei": 0, "numbers": BLURS}
-    settings |= {"segment": "course_helpers.nuclei:segment_blobs", "pixel_size": VOXEL_SIZE, "axes": "CZYX"}
-    said = {"axes": "QZYX", "pixel_size": {}}  # of the file of the record, which was corrected
-    (tmp_path / "record.json").write_text(json.dumps({"settings": settings, "image": said}))
-    return ["--record", str(tmp_path / "record.json"), "--labels", "--table"]
+    arguments = [*record, "--image", recording[0], "--segment", f"{folder / 'finder.py'}:find", "--workers", "1"]
+    numbers = [f"{name}={json.dumps(number)}" for name, number in BLURS.items()]
+    printed_by(SCRIPT, tmp_path / "result", *arguments, "--with", *numbers, cwd=tmp_path)
+    check_result(tmp_path / "result", recording)
 
 
 def test_a_record_gives_the_settings_and_a_dry_run_tells_the_files(
