@@ -9,7 +9,6 @@ import sys
 import time
 import urllib.request
 import warnings
-from pathlib import Path
 
 from processes import ROOT, end, free_ports, wait_until
 
@@ -57,9 +56,9 @@ def opened(address, server=None):
 class Notebook:
     """A notebook in JupyterLab: run it, find its cells, look at what they show."""
 
-    def __init__(self, browser, address, path, width=1300, height=1000):
+    def __init__(self, browser, address, path):
         self.path = path
-        self.page = browser.new_page(viewport={"width": width, "height": height})
+        self.page = browser.new_page(viewport={"width": 1300, "height": 1000})
         self.page.set_default_timeout(10 * MINUTE)
         self.page.goto(f"{address}/lab/tree/{path}?token={TOKEN}&reset")
         self.page.wait_for_function("() => window.jupyterapp && window.jupyterapp.shell")
@@ -155,19 +154,10 @@ class Notebook:
         folder.mkdir(exist_ok=True)
         self.page.screenshot(path=folder / f"{re.sub(r'[^0-9A-Za-z_.-]+', '-', name)}.png")
 
-    def take_pictures(self, name):
-        """Keep a picture of every cell that has an output, where COURSE_SCREENSHOTS names a folder for them."""
-        folder = os.environ.get("COURSE_SCREENSHOTS")
-        for index, cell in enumerate(self.cells() if folder else []):
-            if cell["outputs"]:
-                self.show(index)
-                self.page.wait_for_timeout(300)
-                self.page.screenshot(path=Path(folder) / f"{name}-{index:03d}.png")
 
-
-def printed(cell, *streams):
-    """What a cell printed, to both streams or to those named."""
-    chosen = [output for output in cell["outputs"] if output.get("name") in (streams or ("stdout", "stderr"))]
+def printed(cell):
+    """What a cell printed, to both streams."""
+    chosen = [output for output in cell["outputs"] if output.get("name") in ("stdout", "stderr")]
     return "".join("".join(output["text"]) for output in chosen)
 
 

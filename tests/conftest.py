@@ -14,30 +14,22 @@ def lack(variable, reason):
     (pytest.fail if os.environ.get(variable) == "required" else pytest.skip)(reason)
 
 
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item, call):
-    """Tell a test's fixtures whether it failed: the browser tests then keep a picture."""
-    report = yield
-    if report.when == "call":
-        item.failed = report.failed
-    return report
+def pytest_exception_interact(node):
+    """Leave a picture in tests/screenshots of the lesson that a failing test has open in a browser."""
+    if lesson := getattr(node, "funcargs", {}).get("lesson"):
+        lesson.keep_picture(node.name)
 
 
 @pytest.fixture(scope="module")
-def chromium():
+def browser():
     found = [path for name in BROWSERS if (path := shutil.which(name))]
     if not found:
         lack("COURSE_BROWSER_TESTS", f"no browser: none of {', '.join(BROWSERS)} is installed")
-    return found[0]
-
-
-@pytest.fixture(scope="module")
-def browser(chromium):
     playwright = pytest.importorskip("playwright.sync_api")
     with playwright.sync_playwright() as engine:
         off = ("gpu", "quic", "background-networking", "component-update", "sync")
         arguments = ["--no-sandbox", *(f"--disable-{name}" for name in off)]
-        browser = engine.chromium.launch(executable_path=chromium, args=arguments)
+        browser = engine.chromium.launch(executable_path=found[0], args=arguments)
         yield browser
         browser.close()
 
@@ -46,7 +38,7 @@ def browser(chromium):
 def open_notebook(browser, tmp_path_factory):
     """A function that opens a notebook in a JupyterLab, by its path in the folder of the notebooks."""
     with running_jupyterlab(tmp_path_factory.mktemp("jupyterlab")) as address:
-        yield lambda path, **size: Notebook(browser, address, path, **size)
+        yield lambda path: Notebook(browser, address, path)
 
 
 @pytest.fixture(scope="module")
@@ -61,16 +53,6 @@ def slurm(tmp_path_factory):
 def script():
     """The script for clusters, imported."""
     return loaded(ROOT / "notebooks" / "count_on_cluster.py")
-
-
-@pytest.fixture
-def picture_if_failed(request):
-    """A list of open notebooks; of each a picture is left in tests/screenshots when the test fails."""
-    notebooks = []
-    yield notebooks
-    if getattr(request.node, "failed", False):
-        for notebook in notebooks:
-            notebook.keep_picture(request.node.name)
 
 
 @pytest.fixture
