@@ -225,8 +225,6 @@ def test_blocks_are_what_is_declared_or_refused(tool):
     ):
         with pytest.raises((TypeError, ValueError), match=r"^block \(1, 0\) of \w+ (has|holds)"):
             np.asarray(tool(broken(change)))
-    with pytest.raises(TypeError, match="has a mask"):  # at once
-        tool(da.ma.masked_equal(broken(None), 7))
 
 
 def test_nothing_is_read_but_the_window_of_a_tile():
