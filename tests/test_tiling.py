@@ -30,7 +30,7 @@ def blurred(pixels, sigma, mode="reflect"):
 
 
 PIPELINES = [
-    ([("gaussian", 1.7)], lambda pixels: blurred(pixels, 1.7, mode="constant")),
+    ([("gaussian", 1.63)], lambda pixels: blurred(pixels, 1.63, mode="constant")),
     ([("gaussian", 3)], lambda pixels: difference_of_gaussians(pixels, 1, 3)),
     ([("maximum", 4)], lambda pixels: dilation(pixels, disk(4))),
     ([("minimum", 3)], lambda pixels: ndimage.minimum_filter(pixels, side(3), mode="nearest")),
@@ -123,7 +123,7 @@ NOT_LOCAL, ROUNDING = "the procedure needs the whole image", "it may be rounding
         (lambda pixels: pixels > np.median(pixels), "f8", f"{NOT_LOCAL}, or {ROUNDING}"),
         (running_mean, "f4", ROUNDING),
         (lambda pixels: pixels + running_mean(pixels.astype("f4")) / 30, "f8", ROUNDING),
-        (lambda pixels: pixels - running_mean(pixels), "f8", ROUNDING),  # a small difference of large numbers
+        (lambda pixels: np.clip(pixels - running_mean(pixels), -30, 30), "f4", ROUNDING),  # small, of large numbers
         (lambda pixels: np.floor(running_mean(np.rint(pixels) / 3)).astype(int), "f8", ROUNDING),
     ],
 )
