@@ -70,12 +70,24 @@ def test_windows_mean_what_they_mean_in_numpy():
 
 
 DTYPES = ["?", "u1", ">u2", "u4", "u8", ">u8", "i1", ">i2", "i4", "i8", "f2", ">f4", "f4", "f8"]
+POWERS = [sign * 2**bits + step for sign in (-1, 1) for bits in (7, 8, 15, 16, 24, 31, 53, 63) for step in (-1, 0, 1)]
 LIMITS = [
     0,
     1,
-    *(sign * 2**bits + step for sign in (-1, 1) for bits in (7, 8, 15, 16, 24, 31, 53, 63) for step in (-1, 0, 1)),
+    *POWERS,
+    2**64 - 1,
+    2.0**63,
+    2.0**64,
+    -(2.0**63),
+    0.5,
+    1e-300,
+    6e4,
+    1e39,
+    1e308,
+    np.inf,
+    -np.inf,
+    np.nan,
 ]
-LIMITS += [2**64 - 1, 2.0**63, 2.0**64, -(2.0**63), 0.5, 1e-300, 6e4, 1e39, 1e308, np.inf, -np.inf, np.nan]
 
 
 def fits(number, dtype):
