@@ -340,8 +340,8 @@ class HalfBorder(Function):
         cases = list(self.answered(answer, None))
         forms = []
         for turn, sides in TURNS.items():
-            right, says = functools.partial(self.right, turn=turn), self.otherwise.replace("{sides}", sides)
-            forms.append(replace(self, right=right, otherwise=says))
+            right = functools.partial(self.right, turn=turn)
+            forms.append(replace(self, right=right, otherwise=functools.partial(about_borders, sides)))
 
         def explained(form, mistake):
             function = form.made_by(mistake)
@@ -352,13 +352,20 @@ class HalfBorder(Function):
                 if all(explained(form, mistake)):
                     return form
         fits = [sum(explained(form, {})) for form in forms]
-        best = forms[fits.index(max(fits))]
-        return best if fits.count(max(fits)) == 1 else replace(best, otherwise=NO_SUCH_NUMBER)
+        best, (*_, second, most) = forms[fits.index(max(fits))], sorted(fits)
+        return best if most - second > 2 else replace(best, otherwise=self.otherwise)  # some fit by chance
 
 
-NO_SUCH_NUMBER = (
-    "without the labels at two borders that meet it is another number. Count this tile by your rule on paper."
-)
+def about_borders(sides, labels, expected):
+    """What is right without these borders, or without any two that meet."""
+    counts = sorted({half_border(labels, turn).item() for turn in TURNS})
+    if sides:
+        right = f"the {sides} border it is {expected}. No other two that meet fit your results better: are these yours?"
+    else:
+        right = f"two borders that meet it is {' or '.join(map(str, counts))}, by whichever rule."
+    return f"without the labels at {right} Count this tile by your rule on paper."
+
+
 LINES = {"upper": np.s_[0], "lower": np.s_[-1], "left": np.s_[:, 0], "right": np.s_[:, -1]}
 COUNTED = ("twice", "once", "nowhere")  # a nucleus across a line, by how many of the two borders there are excluded
 
@@ -410,8 +417,7 @@ EXERCISES["5.3"] = HalfBorder(
             lambda labels, found: {"there": without(labels)} if found > without(labels) else None,
         ),
     },
-    otherwise="without the labels at the {sides} border it is {expected}. No other two that meet fit your results better: are these yours? "
-    "Count this tile by your rule on paper.",
+    otherwise=functools.partial(about_borders, ""),
     also_right=(
         exclude_half,
         *(functools.partial(half_border, turn=turn) for turn in TURNS),
