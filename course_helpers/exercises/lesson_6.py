@@ -1,5 +1,6 @@
 """Exercises of lesson 6, "Follow objects across tiles"."""
 
+import re
 from itertools import product
 
 import dask.array as da
@@ -135,6 +136,7 @@ def windows():
     later = np.array([[0, 0, 3, 0], [2, 3, 3, 0], [2, 2, 0, 7]])
     for number in (2, 3, 7):
         yield later, number, (11, 6), (40, 25)
+    yield np.array([[4, 4, 0], [0, 4, 0]]), 4, (0, 0), (9, 9)
     yield later.astype(np.uint8), 7, (2_900_000, 1_900_000), (3_000_000, 2_000_000)
 
 
@@ -157,11 +159,17 @@ def name_in_window(labels, number, *_):
     return name(labels, number, (0, 0), labels.shape)
 
 
-def which_pixel(labels, number, shape, found):
+def which_pixel(labels, number, start, shape, found):
     """A sentence about the pixel that a name stands for, beside the one that is right."""
     if not 0 < found <= shape[0] * shape[1]:
         return f"the pixels of this image have the numbers 1 to {shape[0] * shape[1]}."
     here, (row, column) = divmod(found - 1, shape[1]), np.argwhere(labels == number)[0]
+    inside = tuple(at - first for at, first in zip(here, start))
+    if all(0 <= at < size for at, size in zip(inside, labels.shape)):
+        return (
+            f"this is the pixel in row {inside[0]}, column {inside[1]} of the window (counted from 0), where labels has {labels[inside]}. "
+            f"The first pixel of object {number} is in row {row}, column {column} of the window."
+        )
     return (
         f"this number is that of the pixel in row {here[0]}, column {here[1]} of the image. The object's first pixel is in row {row}, "
         f"column {column} of the window (counted from 0). Where is it in the image?"
@@ -226,6 +234,7 @@ def tables():
         (250, 0, (3, 6), 300, 18),
         (120, 1, (5, 4), 330, 16),
         (250, 0, (8, 21), 2700, 15),
+        (200, 11, (14, 16), 300, 17),
     ):
         places = random.uniform(first, grid, (count, 2))  # from the first square on, which need not be the one at 0
         places[::5] = np.floor(places[::5])  # on lines: what lies there belongs to the square that begins there
@@ -241,6 +250,9 @@ def tables():
         # more is needed, another square is right.
         inside = nuclei_in(best_square(table, side, at_least), table, side)
         ends = pd.concat([inside[:1], table.drop(inside.index[:2]), inside[1:2]], ignore_index=True)
+        if first > 9:  # as of chosen rows of a table of large objects
+            ends["area"] *= 40
+            ends.index = 3 * ends.index + 5
         yield from ((ends, side, enough) for enough in sorted({at_least, len(inside), len(inside) + 1}))
 
 
@@ -252,9 +264,11 @@ def nuclei_in(place, table, side):
 def about_square(table, side, at_least, found, expected):
     """What is in a square that has enough nuclei, and in the one asked for."""
     ours, smallest = (nuclei_in(place, table, side)["area"] for place in (found, expected))
+    last = [int(table[f"centroid-{axis}"].max() // side) for axis in (0, 1)]
     return (
-        f"the {len(ours)} nuclei of that square have a mean area of {ours.mean():.1f}. There is a square with {len(smallest)} nuclei, "
-        f"which are enough, and a mean of {smallest.mean():.1f}."
+        f"the {len(ours)} nuclei of that square have a mean area of {ours.mean():.1f}. The square in row {expected[0]}, column {expected[1]} "
+        f"has {len(smallest)} nuclei, which are enough, and a mean of {smallest.mean():.1f}. (The table reaches to the square in row "
+        f"{last[0]}, column {last[1]}. What lies on a line belongs to the square that begins there.)"
     )
 
 
@@ -270,9 +284,9 @@ def square(answer):
             more = (
                 " These are values, such as those of iloc[0]. Where the smallest mean is, tells idxmin() of the means."
             )
-        elif isinstance(answer, float):
+        elif isinstance(answer, float) and answer % 1:
             more = " Is it an area? idxmin() tells its place."
-        elif isinstance(answer, (int, np.integer)):
+        elif isinstance(answer, (int, float, np.integer)):
             more = " Is it one of two keys, or a position in a list?"
         raise Wrong(f"row and column of a square are asked for, as two whole numbers.{more}") from None
 
@@ -292,6 +306,10 @@ EXERCISES["6.4"] = Function(
         "it is a method: call it, .size().": seen(
             lambda table, side, at_least: table.groupby("label").size >= at_least,
             lambda error: "instances of 'method' and" in error,
+        ),
+        "rows of a table need not be called 0, 1, 2. Take pairs of columns by zip, or a position by .iloc.": seen(
+            lambda *case: (case[0]["area"][0], best_square(*case))[1],
+            lambda error: re.fullmatch(r"KeyError: \d+", error),
         ),
         "this is the place in the lesson's table. Go by the one that is given.": lambda *case: (0, 18),
         "this goes by squares of 250 pixels. Does your function use side?": {"side": 250},
@@ -348,6 +366,9 @@ def neighbours():
     yield np.array([[0, 3], [0, 0], [0, 9]]), np.array([[0, 0], [7, 0], [0, 0]])
     yield np.array([[0, 7], [0, 0], [0, 8]]), np.array([[7, 0], [0, 0], [9, 0]])  # labels restart in every tile
     yield np.zeros((4, 4), int), np.ones((4, 4), int)
+    yield np.array([[1, 0, 0, 0, 1]]).T, np.array([[0, 0, 5, 0, 0]]).T  # between two ends of a label
+    yield np.array([[0, 1], [0, 0]]), np.array([[2, 0], [3, 0]])
+    yield np.array([[0, 65_536]], np.int32), np.array([[65_536, 0]], np.int32)  # whose product has too many bits
     yield np.full((7, 1), 1), np.array([[2, 0, 0, 3, 0, 0, 2]]).T  # a pair comes back after another one
     random = np.random.default_rng(64)
     for rows in (5, 9, 30):
@@ -400,11 +421,13 @@ EXERCISES["6.5"] = Function(
         "only one pair is there. Does return end your loop too early?": (
             lambda left, right: sorted(touching(left, right))[:1]
         ),
-        "your list is empty. Which pixels do you compare?": lambda left, right: [],
-        "the first row has none above it, and the last one none below.": seen(
+        "your list is empty. Which pixels do you compare, and does return end your loop in the first row?": (
+            lambda left, right: []
+        ),
+        "the first row has none above it, and the last one none below. And does your loop count the rows of left?": seen(
             lambda left, right: right[len(right)], lambda error: "out of bounds for axis 0" in error
         ),
-        "there is a pair with 0. The background touches many labels, but it is no object.": seen(
+        "there is a pair with 0, which is no object but the background. (And a row is no label.)": seen(
             {"background": True},
             lambda found: any(0 in pair for pair in found),
         ),
@@ -412,10 +435,13 @@ EXERCISES["6.5"] = Function(
             {"keep": lambda: list},
             lambda found, expected: sorted(set(found)) == expected,
         ),
-        "your list has {extra}, but label {extra[0]} of left does not touch label {extra[1]} of right across the cut, where the last column "
-        "of left meets the first one of right.": seen(
+        "your list has {extra}, but no label {extra[0]} of left touches a label {extra[1]} of right across the cut, where the last column "
+        "of left meets the first one of right.{turned}": seen(
             lambda left, right: touching(left, right) | {(77, 78)},
-            lambda found, expected: {"extra": min(set(found) - set(expected))} if set(found) - set(expected) else None,
+            lambda found, expected: (
+                (more := set(found) - set(expected))
+                and {"extra": min(more), "turned": " The label of left comes first." * (min(more)[::-1] in expected)}
+            ),
         ),
         "the pair {missing} is missing: row {row} of the last column of left touches row {other} of the first column of right "
         "(counted from 0).": seen(lambda left, right: sorted(touching(left, right))[1::2], first_missing),
