@@ -136,7 +136,7 @@ def windows():
     later = np.array([[0, 0, 3, 0], [2, 3, 3, 0], [2, 2, 0, 7]])
     for number in (2, 3, 7):
         yield later, number, (11, 6), (40, 25)
-    yield np.array([[4, 4, 0], [0, 4, 0]]), 4, (0, 0), (9, 9)
+    yield np.array([[4, 4, 4], [0, 4, 0]]), 4, (0, 0), (9, 9)
     yield later.astype(np.uint8), 7, (2_900_000, 1_900_000), (3_000_000, 2_000_000)
 
 
