@@ -87,6 +87,11 @@ def test_7_3_tells_who_goes_by_the_notebook(line_of):
     assert "Your function uses slide_path of the notebook" in line_of("7.3", map_of_notebook)
 
 
+def test_7_3_tells_what_an_exception_came_of(line_of):
+    line = line_of("7.3", lambda path: 1 / 0)
+    assert "called with the path of a slide of 1000 x 1501 pixels, your function raises ZeroDivisionError" in line
+
+
 def test_7_3_data_sent_before_is_noticed(line_of):
     with in_this_process() as cluster, Client(cluster) as client:
         line = line_of("7.3", lambda path: lesson_7.counted(path, read=lambda path: client.persist(da.from_zarr(path))))

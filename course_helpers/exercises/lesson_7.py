@@ -215,25 +215,25 @@ class Repair(Function):
     """A function that makes the lazy count map of a slide. The graph is looked at, too, and what is read."""
 
     def found(self, answer, own, given):
-        given, about = f"for {given} ", about_notebook(answer)
+        where, about = f"for {given} ", about_notebook(answer)
         slide = zarr.open_array(own["path"], mode="r")
         result = call(answer, str(own["path"]), given=given)
         facts = {"result": result, "what": shown(result), "slide": slide}
-        self.refuse(facts | {"right": tuple(-(-side // TILE) for side in slide.shape)}, given, about)
+        self.refuse(facts | {"right": tuple(-(-side // TILE) for side in slide.shape)}, where, about)
         if futures_of(result):
             raise Wrong(
                 "the graph contains data that was sent to the cluster before, or read and kept there by persist. Let workers "
                 "read tiles as they count."
             )
         graph, unsendable = tried(lambda: len(cloudpickle.dumps(result.dask)))
-        self.refuse(facts | {"graph": graph or 0, "unsendable": unsendable and described(unsendable)}, given, about)
+        self.refuse(facts | {"graph": graph or 0, "unsendable": unsendable and described(unsendable)}, where, about)
         begin("computing your map")
         counts, error = computed(result)
         if isinstance(error, OverlapError):
             return "an OverlapError"
         own["result"] = result
         self.refuse(
-            facts | {"counts": counts, "made": shown(counts), "problem": error and described(error)}, given, about
+            facts | {"counts": counts, "made": shown(counts), "problem": error and described(error)}, where, about
         )
         return counts
 
