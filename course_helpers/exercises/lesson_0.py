@@ -293,8 +293,8 @@ def rounded(times, found, expected):
 
 def overflown(times, found, expected):
     """The bits of the sum's dtype, if what all pixels have lost is a multiple of what it can hold."""
+    lost = (expected - found) * len(times)
     for bits in (16, 8):
-        lost = (expected - found) * len(times)
         if np.allclose(lost, (lost / 2**bits).round() * 2**bits, atol=0.05):
             return {"bits": bits, "most": 2**bits - 1}
 
