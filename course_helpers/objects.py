@@ -151,8 +151,19 @@ def measure_in_tiles(segment, image, overlap, properties=("label", "bbox", "cent
     """
     import pandas as pd  # here, because it takes a while, and a worker that counts needs no tables
 
-    tables = compute_in_patches(tables_in_tiles(segment, image, overlap, properties, reach, spacing))
-    return pd.concat(tables.ravel()).sort_values("label", ignore_index=True)
+    tables = tables_in_tiles(segment, image, overlap, properties, reach, spacing)
+    joined = compute_in_patches(tables, out=_Joined(tables.shape, pd.concat))
+    return pd.concat(joined.tables).sort_values("label", ignore_index=True)
+
+
+class _Joined:
+    """What joins the tables of each patch: a table of a few rows takes more memory for itself than for them."""
+
+    def __init__(self, shape, join):
+        self.shape, self.join, self.tables = shape, join, []
+
+    def __setitem__(self, region, tables):
+        self.tables.append(self.join(tables.ravel()))
 
 
 def tables_in_tiles(segment, image, overlap, properties, reach=0, spacing=1):

@@ -7,7 +7,6 @@ import dask
 import dask.array as da
 import numpy as np
 from dask.base import compute_as_if_collection
-from dask.optimization import cull
 
 from course_helpers._arguments import as_declared, numpy_array, per_axis, plain, real_number, whole_number
 from course_helpers._engine.tiled import largest_difference, may_be_rounding, run, tiled
@@ -193,16 +192,15 @@ def compute_in_patches(array, size=None, out=None):
     if np.shape(out) != array.shape:
         raise ValueError(f"out has shape {np.shape(out)}, but must have {array.shape}, the shape of array.")
     edges = [np.cumsum((0, *sizes)).tolist() for sizes in array.chunks]
-    graph, names, (joined, _) = dict(array.__dask_graph__()), array.__dask_keys__(), array.__dask_postcompute__()
+    graph, names, (joined, _) = array.__dask_graph__(), array.__dask_keys__(), array.__dask_postcompute__()
     for first in product(*map(range, [0] * ndim, array.numblocks, size)):
         last = [min(start + step, count) for start, step, count in zip(first, size, array.numblocks)]
         region = tuple(slice(axis[start], axis[stop]) for axis, start, stop in zip(edges, first, last))
         keys = _part(names, list(map(slice, first, last)))
         # compute() would go through the tasks of the whole array for every patch, and fusing tasks takes longer than it saves.
-        part, _ = cull(graph, keys)
+        part = dict(graph.cull(keys))
         with dask.config.set({"optimization.fuse.active": False}):
-            blocks = compute_as_if_collection(da.Array, part, keys)
-        out[region] = plain(joined(blocks), "the result", dtype=dtype)
+            out[region] = plain(joined(compute_as_if_collection(da.Array, part, keys)), "the result", dtype=dtype)
     return out
 
 

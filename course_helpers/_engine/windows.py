@@ -1,5 +1,6 @@
 """The windows of tiles: cut out of the chunks of a dask array, segmented, and looked at by one task for each tile."""
 
+from collections.abc import Mapping
 from functools import partial
 from itertools import chain, product
 from math import prod
@@ -54,13 +55,30 @@ def map_windows(work, segment, image, overlap, reach, dtype, tables=(), one_pixe
     spans = [_spans(*axis) for axis in zip(image.chunks, overlap, reach)]
     name = f"objects-{tokenize(work, segment, image, overlap, reach, dtype, tables)}"
     on_window = partial(_on_window, work=work, segment=segment, check=check, shape=image.shape, dtype=image.dtype)
-    graph = {}
-    for index in product(*map(range, image.numblocks)):
-        place = [axis[i] for axis, i in zip(spans, index)]
-        chunks = [(image.name, *numbers) for numbers in product(*[[part[0] for part in span.chunks] for span in place])]
-        graph[name, *index] = (partial(on_window, place=place, index=index), chunks, *[table.key for table in tables])
-    graph = HighLevelGraph.from_collections(name, graph, dependencies=[image, *tables])
+    tasks = Tasks(name, spans, image.name, on_window, [table.key for table in tables])
+    graph = HighLevelGraph.from_collections(name, tasks, dependencies=[image, *tables])
     return da.Array(graph, name, ones(image) if one_pixel else image.chunks, meta=empty(image, dtype))
+
+
+class Tasks(Mapping):
+    """The task of each tile, made when it is asked for: together, those of many tiles take more memory than a patch of them."""
+
+    def __init__(self, name, spans, image_name, on_window, tables):
+        self.name, self.spans, self.image_name, self.on_window, self.tables = name, spans, image_name, on_window, tables
+
+    def __len__(self):
+        return prod(map(len, self.spans))
+
+    def __iter__(self):
+        return ((self.name, *index) for index in np.ndindex(*map(len, self.spans)))
+
+    def __getitem__(self, key):
+        if key[:1] != (self.name,):
+            raise KeyError(key)
+        place = [axis[number] for axis, number in zip(self.spans, key[1:])]
+        numbers = product(*[[part[0] for part in span.chunks] for span in place])
+        chunks = [(self.image_name, *number) for number in numbers]
+        return partial(self.on_window, place=place, index=key[1:]), chunks, *self.tables
 
 
 def _spans(sizes, overlap, reach):
