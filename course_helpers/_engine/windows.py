@@ -49,6 +49,10 @@ def map_windows(work, segment, image, overlap, reach, dtype, tables=(), one_pixe
     less to schedule.
     """
     check = check_of_blocks(image, "image")
+    if not image.ndim:
+        raise ValueError(
+            "image has shape (), but must have an axis or more. from_array takes an array, from_zarr a path."
+        )
     overlap, reach = per_axis(overlap, "overlap", image.ndim, 0), per_axis(reach, "reach", image.ndim, 0)
     if any(far > margin for far, margin in zip(reach, overlap)):
         raise ValueError(f"overlap is {overlap}, but must be at least reach, {reach}, plus the largest object.")

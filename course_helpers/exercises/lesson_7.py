@@ -27,6 +27,7 @@ EXERCISES = {}
 
 CORES, FREE, BASE, TARGET = 8, 12, 0.25, 0.6  # in GiB
 PIXEL, FACTOR, SPEED, SHORTEST = 2, 12, 2e6, 0.2  # bytes, copies, pixels per second, seconds of work per task
+NO_SIDE = 400_000  # the pixels of the smallest chunk
 LARGEST_LIMIT = FREE / CORES
 REMEDY = "Write a text with a number and a unit, such as '3 GiB'."
 
@@ -58,6 +59,7 @@ SMALLEST_LIMIT = needed((SHORTEST * SPEED) ** 0.5) / TARGET  # with a task that 
 def too_much(n_workers, threads_per_worker, memory_limit, side):
     """What a worker needs and may take, if the side alone is wrong."""
     is_good = (n_workers, threads_per_worker) == (CORES, 1) and SMALLEST_LIMIT <= memory_limit <= LARGEST_LIMIT
+    is_good = is_good and side < NO_SIDE
     facts = {"needed": needed(side), "allowed": TARGET * memory_limit}
     return is_good and facts["needed"] > facts["allowed"] and facts
 
@@ -112,6 +114,9 @@ EXERCISES["7.4"] = Parts(
             reads=positive,
             same=lambda side, limit: side**2 / SPEED >= SHORTEST and needed(side) <= TARGET * limit,
             mistakes={
+                "this looks like the pixels of a chunk. How long is its side?": seen(
+                    NO_SIDE, lambda found: found >= NO_SIDE
+                ),
                 "a task with a chunk of this side works for {milliseconds:.4g} ms only, so the overhead weighs more than it "
                 "should. Choose larger chunks.": seen(
                     632, lambda found: found**2 / SPEED < SHORTEST and {"milliseconds": 1000 * found**2 / SPEED}
@@ -302,8 +307,8 @@ EXERCISES["7.3"] = Repair(
         "nothing were wrong. Do overlap and reach stay as they were?": seen(
             {"reach": REACH - 1}, lambda expected: isinstance(expected, str)
         ),
-        "it has {here} nuclei in tile {tile}, and count_slowly has another number there. Do segmentation, overlap and reach stay as "
-        "they were?": seen(
+        "it has {here} nuclei in tile {tile}, and count_slowly has another number there. Do pixels, segmentation, overlap and reach "
+        "stay as they were?": seen(
             {"seeds": lambda: partial(seed_nuclei, threshold=33, sigma=2)},
             lambda found, expected: (
                 {"tile": (tile := tuple(np.argwhere(found != expected)[0].tolist())), "here": found[tile]}
@@ -313,8 +318,8 @@ EXERCISES["7.3"] = Repair(
         "task that loads the whole image, or a whole row of it, fills its worker. Read tile by tile.": seen(
             {"read": lambda: loaded_by_one_task}, lambda far: far
         ),
-        "the counts are right, and your map does not read the file when it is computed: all was counted when your "
-        "function was called. Leave this to the workers.": seen(
+        "the counts are right, and your map does not read the file when it is computed: its pixels were read when "
+        "your function was called. Leave this to the workers.": seen(
             lambda path: da.from_array(counted(path).compute(scheduler="threads"), chunks=1), lambda is_early: is_early
         ),
     },
@@ -365,12 +370,12 @@ EXERCISES["7.2"] = Parts(
                     SIDE**2, lambda found: found > 100 * SIDE
                 ),
                 "a multiple of 10 is asked for.": seen(1068, lambda found: found % 10),
-                "there the four tasks have {overhead:.0f} ms of overhead and {work:.3g} ms of work: the share of overhead in the "
+                "there the four tasks have {overhead:.3g} s of overhead and {work:.3g} s of work: the share of overhead in the "
                 "whole time is {share:.2%}, {but}.": seen(
                     1000,
                     lambda found: {
-                        "overhead": 1000 * OVERHEAD,
-                        "work": 1000 * found**2 / PIXELS_PER_SECOND,
+                        "overhead": OVERHEAD,
+                        "work": found**2 / PIXELS_PER_SECOND,
                         "share": overhead_with(found),
                         "but": "which is too much"
                         if found < SIDE
