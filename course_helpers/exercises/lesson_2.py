@@ -1,6 +1,5 @@
 """Exercises of lesson 2, "Cut an image into tiles"."""
 
-import functools
 from collections import Counter
 from collections.abc import Set
 
@@ -134,79 +133,41 @@ def mask_of_pixels(answer):
     return values.astype(bool)
 
 
-def are_bands(mask):
-    return np.array_equal(mask, np.logical_or.outer(mask.all(axis=1), mask.all(axis=0)))
-
-
-def are_crossings(mask):
-    return np.array_equal(mask, np.logical_and.outer(mask.any(axis=1), mask.any(axis=0)))
-
-
-def with_a_stray_pixel(mask):
-    return mask | (np.indices(mask.shape) == 50).all(axis=0)
-
-
-def how_many_differ(found, expected):
-    missed, extra = (expected & ~found).sum(), (found & ~expected).sum()
-    return None if are_bands(found) else {"missed": missed, "extra": extra}
-
-
-def length(marked):
-    """How many lines are marked without a gap, counted from the first."""
-    return len(marked) if marked.all() else int(np.argmin(marked))
-
-
-def in_an_axis(when):
-    """A function that finds the first axis whose marked lines are not right and for which `when` is true.
-
-    ``when(marked, reaches)`` is given the lines, and for each cut how many are marked before it and behind it.
-    """
-
-    def look(found, expected):
-        for axis, (line, cuts) in enumerate(CUTS.items()):
-            marked = found.all(axis=1 - axis)
-            if not np.array_equal(marked, expected.all(axis=1 - axis)):
-                reaches = [(length(marked[:cut][::-1]), length(marked[cut:])) for cut in cuts]
-                if when(marked, reaches):
-                    before, behind = next((sides for sides in reaches if sides != (REACH, REACH)), reaches[0])
-                    return {"line": line, "before": before, "behind": behind}
-        return None
-
-    return look
+def what_differs(found, expected):
+    """How many pixels are wrong, and the first row or column that is marked and should not be, or the other way round."""
+    says = f"you miss {(expected & ~found).sum()} of the wrong pixels, and mark {(found & ~expected).sum()} too many. "
+    for axis, (line, cuts) in enumerate(CUTS.items()):
+        marked = found.all(axis=1 - axis)
+        for at in np.flatnonzero(marked != expected.all(axis=1 - axis)):
+            away = min(cut - at if at < cut else at - cut + 1 for cut in cuts)
+            return says + (
+                f"{line.capitalize()} {at} is {'' if marked[at] else 'not '}marked from edge to edge, and the nearest {line} beyond a cut is "
+                f"{away} away. The filter looks as far as its radius: 4 * sigma, rounded to a whole number, with sigma = {SIGMA}."
+            )
+    return says + "Whatever the image shows, the wrong ones form bands that run from edge to edge."
 
 
 EXERCISES["2.2"] = Value(
     right=bands(),
     reads=mask_of_pixels,
     mistakes={
-        "your mask marks every pixel.": ~bands((), ()),
         "rows and columns are swapped: the first number of chunks counts rows, the second one columns.": bands().T,
-        "your mask is inside out: it should be True where a pixel may be wrong.": seen(
-            ~bands(), lambda found: found.mean() > 0.5 and are_bands(~found)
+        "your mask marks {share:.0%} of the pixels. Is it inside out? It should be True where a pixel may be wrong.": seen(
+            ~bands(), lambda found: (share := found.mean()) > 0.5 and {"share": share}
         ),
-        "you mark only where bands cross. To be near a cut in one direction is enough.": seen(
-            bands(columns=()) & bands(rows=()), lambda found: are_crossings(found) and not are_bands(found)
+        "no row and no column is marked from edge to edge. To be near a cut in one direction is enough.": seen(
+            bands(columns=()) & bands(rows=()),
+            lambda found: not found.all(axis=0).any() and not found.all(axis=1).any(),
         ),
-        "you miss {missed} of the wrong pixels, and mark {extra} too many. Whatever the image shows, the wrong ones form "
-        "bands that run from edge to edge.": seen(with_a_stray_pixel(bands()), how_many_differ),
-        "no {line} is marked from edge to edge, but the image is also cut between {line}s.": seen(
-            bands(rows=()), in_an_axis(lambda marked, reaches: not marked.any())
-        ),
-        "no {line} is marked at one of the cuts. Where do chunks of 200 rows and 300 columns end?": seen(
-            bands(rows=(200,)), in_an_axis(lambda marked, reaches: (0, 0) in reaches)
-        ),
-        "at a cut between {line}s you mark {before} of them before it, and {behind} behind it. In both directions the filter looks as "
-        f"far as its radius: 4 * sigma, rounded to a whole number, with sigma = {SIGMA}.": seen(
-            bands(before=8, behind=9),
-            in_an_axis(lambda marked, reaches: any(sides != (REACH, REACH) for sides in reaches)),
-        ),
-        "you mark {line}s at the outer edge. Is there anything beyond it that the whole image could see?": seen(
-            bands(rows=(0, 200, 400, 512)), in_an_axis(lambda marked, reaches: marked[0] or marked[-1])
-        ),
-        "the {line}s at the cuts are right, but you mark others too, away from any cut.": seen(
-            bands(rows=(100, 200, 300, 400)), in_an_axis(lambda marked, reaches: True)
+        "the image is also cut between rows, where you mark none.": bands(rows=()),
+        "no row is marked at the second cut between rows. Where do chunks of 200 rows end?": bands(rows=(200,)),
+        f"4 * sigma = {4 * SIGMA} is rounded to a whole number, not cut off.": bands(before=8, behind=8),
+        "you mark one side of each cut. On both sides of it the filter looks across.": bands(before=0),
+        "you mark the outer edge, too. Is there anything beyond it that the whole image could see?": seen(
+            bands(rows=(0, 200, 400, 512)), lambda found: found[0].all() or found[-1].all()
         ),
     },
+    otherwise=what_differs,
     also_right=(bands().astype(np.uint8), bands().astype(float), bands().tolist()),
     praise=f"{bands().sum()} pixels, {bands().mean():.1%} of the image: the pixels that differ when it is tried on noise.",
     hints=[
@@ -220,9 +181,9 @@ EXERCISES["2.2"] = Value(
 # --- 2.3: detect a silently wrong result ---
 
 
-def lazy(pixels, chunks=-1, **promises):
-    """A dask array of these pixels. With promises, it declares another dtype or shape than computing it gives."""
-    return da.from_array(pixels, chunks=chunks, name=False).map_blocks(np.copy, **{"dtype": pixels.dtype, **promises})
+def lazy(pixels, each=np.copy, tiles=30, **promises):
+    """What a function makes of the tiles of an image. Promises declare another dtype or shape than computing it gives."""
+    return da.from_array(pixels, tiles).map_blocks(each, **{"dtype": pixels.dtype, **promises})
 
 
 def one_pixel(pixels, place, difference):
@@ -231,75 +192,57 @@ def one_pixel(pixels, place, difference):
     return changed
 
 
-DECIMALS = np.random.default_rng(2).random((60, 80)) * 200 + 20
-COUNTS = np.random.default_rng(3).integers(20, 220, (48, 31), dtype=np.uint8)
-STACK = np.random.default_rng(4).random((3, 20, 30)) * 50
-FLAT, DARK = np.full((60, 80), 7.0), np.zeros((40, 50))
-SIGNED = np.full((9, 7), -64, np.int8)
-GAP = one_pixel(DECIMALS, (30, 0), np.nan)
-LARGEST = DECIMALS.reshape(2, 30, 2, 40).max(axis=(1, 3))
+def largest(tile):
+    return tile.max(keepdims=True)
 
 
-def largest_of_tiles(**promises):
-    return lazy(DECIMALS, (30, 40)).map_blocks(lambda tile: tile.max(keepdims=True), **promises)
-
-
-ALTERNATING = np.where(np.arange(80) % 2, 5.0, -5.0)
-BRIGHTEST, DARKEST = (np.unravel_index(at, DECIMALS.shape) for at in (DECIMALS.argmax(), DECIMALS.argmin()))
-RESULTS = (  # of tiles, and what they should be: right ones
-    (lazy(COUNTS), COUNTS),
-    (lazy(COUNTS, (30, 20)), COUNTS.astype(float)),
-    (lazy(DECIMALS + 3e-7, (30, 40)), DECIMALS),
-    (lazy(STACK, (1, 20, 30)), STACK),
-    (lazy(one_pixel(STACK, (1, 2, 3), 3e-7), (1, 20, 30)), STACK),
-    (lazy(one_pixel(DARK, (9, 9), 1e-6), (20, 50)), DARK),
-    (largest_of_tiles(dtype=float, chunks=(1, 1)), LARGEST),
-    # with wrong pixels
-    (lazy(DECIMALS + 5, (30, 40)), DECIMALS),
-    (lazy(DECIMALS - 5, (30, 40)), DECIMALS),
-    (lazy(DECIMALS + 1e-5, (30, 40)), DECIMALS),
-    (lazy(DECIMALS + ALTERNATING, (60, 40)), DECIMALS),
-    (lazy(one_pixel(COUNTS, (47, 30), 1), (30, 20)), COUNTS),
-    (lazy(one_pixel(COUNTS, (0, 0), -1), (30, 20)), COUNTS),
-    (lazy(one_pixel(SIGNED, (5, 0), 128), (3, 7)), SIGNED),
-    (lazy(one_pixel(STACK, (2, 0, 29), -0.25), (1, 20, 30)), STACK),
-    (lazy(one_pixel(DECIMALS, BRIGHTEST, 1e-5), (30, 40)), DECIMALS),
-    (lazy(one_pixel(DECIMALS, BRIGHTEST, 0.02), (30, 40)), DECIMALS),
-    (lazy(one_pixel(DECIMALS, DARKEST, 1e-4), (30, 40)), DECIMALS),
-    (lazy(DARK + 1.1e-6), DARK),
-    (lazy(DARK - 1.1e-6), DARK),
-    (lazy(COUNTS, (30, 20)), COUNTS + 0.5),
-    (lazy(COUNTS + 0.5, (30, 20)), COUNTS),
-    (lazy(DECIMALS[::-1], (30, 40)), DECIMALS),
-    # with broken promises and other shapes
-    (lazy(DECIMALS, (30, 40), dtype=np.uint8), DECIMALS),
-    (lazy(COUNTS, (30, 20), dtype=np.float64), COUNTS.astype(float)),
-    (lazy(FLAT, dtype=np.int64), FLAT),
-    (lazy(STACK, (1, 20, 30), dtype=np.float32), STACK),
-    (lazy(FLAT[:1]), FLAT),
-    (lazy(FLAT[:, :1]), FLAT),
-    (lazy(FLAT), FLAT[:1]),
-    (lazy(FLAT[np.newaxis]), FLAT),
-    (lazy(FLAT.T), FLAT),
-    (lazy(DECIMALS[:59], (30, 40)), DECIMALS),
-    (largest_of_tiles(dtype=float), LARGEST),
-    (largest_of_tiles(dtype=np.uint8), LARGEST),
-    (lazy(FLAT).map_blocks(lambda tile: tile[:1], dtype=float), FLAT),
-    (lazy(FLAT, ((2, 58), 80)).map_blocks(lambda tile: tile[:2], dtype=float), FLAT[:4]),
-    (lazy(FLAT).map_blocks(lambda tile: tile[:, :1], dtype=float), FLAT[:, :1]),
-    (lazy(FLAT).map_blocks(np.transpose, dtype=float), FLAT.T),
-    # with nan
-    (lazy(GAP, (30, 40)), DECIMALS),
-    (lazy(one_pixel(GAP, (59, 9), 3), (30, 40)), DECIMALS),
-    (lazy(DECIMALS, (30, 40)), GAP),
-    (lazy(GAP, (30, 40)), GAP),
-)
-
-
-@functools.cache
-def computed_by_name():
-    """The computed results by the names of their plans: dozens of known mistakes are tried on them."""
-    return {tiled.name: tiled.compute(scheduler="synchronous") for tiled, _ in RESULTS}
+def results():
+    """Results in tiles, and what they should be."""
+    random = np.random.default_rng(2)
+    decimals, counts = random.random((60, 90)) * 100 + 120, random.integers(20, 220, (48, 31), dtype=np.uint8)
+    stack, dark, flat, signed = (
+        random.random((3, 20, 30)),
+        np.zeros((40, 50)),
+        np.full((20, 30), 7.0),
+        np.full((9, 7), -64, np.int8),
+    )
+    gap, maxima = one_pixel(decimals, (30, 0), np.nan), decimals.reshape(2, 30, 3, 30).max(axis=(1, 3))
+    return (
+        # right
+        (lazy(counts), counts.astype(float)),
+        (lazy(decimals + 3e-7), decimals),
+        (lazy(one_pixel(stack, (1, 2, 3), 3e-7)), stack),
+        (lazy(one_pixel(dark, (9, 9), 1e-6)), dark),
+        (lazy(decimals, largest, chunks=(1, 1)), maxima),
+        # with wrong pixels
+        (lazy(decimals - 5), decimals),
+        (lazy(decimals[::-1]), decimals),
+        (lazy(one_pixel(decimals, (9, 9), 1e-5)), decimals),
+        (lazy(one_pixel(counts, (47, 30), 1)), counts),
+        (lazy(one_pixel(counts, (0, 0), -1)), counts),
+        (lazy(one_pixel(signed, (5, 0), 128)), signed),
+        (lazy(one_pixel(stack, (2, 0, 29), -0.25)), stack),
+        (lazy(dark + 1.1e-6), dark),
+        (lazy(dark - 1.1e-6), dark),
+        (lazy(counts), counts + 0.5),
+        (lazy(counts + 0.5), counts),
+        # with broken promises and other shapes
+        (lazy(counts, dtype=np.float64), counts.astype(float)),
+        (lazy(flat, dtype=np.int64), flat),
+        (lazy(stack, dtype=np.float32), stack),
+        (lazy(flat[:, :1]), flat),
+        (lazy(flat), flat[:1]),
+        (lazy(flat[np.newaxis]), flat),
+        (lazy(flat.T), flat),
+        (lazy(decimals, largest, dtype=np.uint8), maxima),
+        (lazy(flat, lambda tile: tile[:1]), flat),
+        (lazy(flat, lambda tile: tile[:2], tiles=((2, 18), 30)), flat[:4]),
+        (lazy(flat, np.transpose), flat.T),
+        # with nan
+        (lazy(gap), decimals),
+        (lazy(decimals), gap),
+        (lazy(gap), gap),
+    )
 
 
 def kind(array):
@@ -308,62 +251,39 @@ def kind(array):
 
 def in_words(tiled, whole):
     """What is in a result, as far as this matters."""
-    computed = computed_by_name()[tiled.name]
-    words = f"a result of {kind(tiled)}"
-    if kind(computed) != kind(tiled):
-        words += f", which has {kind(computed)} once it is computed"
-    if kind(computed) != kind(whole):
-        words += f", with whole of {kind(whole)}"
-    if computed.shape != whole.shape:
-        return words
-    differences = computed.astype(float) - whole
-    if np.isnan(differences).any():
-        where = " and in ".join(name for name, one in {"it": computed, "whole": whole}.items() if np.isnan(one).any())
-        return f"{words}, with a pixel that is not a number (nan) in {where}"
-    if not differences.any():
-        return f"{words}, equal in every pixel"
-    most = np.unravel_index(np.abs(differences).argmax(), whole.shape)
-    place = ", ".join(map(str, most))
-    return f"{words}, in which {np.count_nonzero(differences)} of {whole.size} pixels differ, most at ({place}), by {differences[most]:.3g}"
+    computed, words = tiled.compute(), f"a result of {kind(tiled)}"
+    for more, other in ((", which has {} once it is computed", computed), (", with whole of {}", whole)):
+        words += more.format(kind(other)) * (kind(other) != kind(tiled))
+    if computed.shape == whole.shape:
+        differences = computed.astype(float) - whole
+        most = np.unravel_index(np.abs(differences).argmax(), whole.shape)  # a nan comes before all numbers
+        words += f", in which {np.count_nonzero(differences)} of {whole.size} pixels differ"
+        if differences.any():
+            place = ", ".join(map(str, most))
+            words += f", most at ({place}): {computed[most]:.9g} - {whole[most]:.9g} = {differences[most]:.3g}"
+    return words
 
 
-def is_far(found, expected):
-    return not (np.abs(found - expected) <= 1e-6).all()
-
-
-def is_wrong(tiled, whole, far=is_far, dtype=float):
+def is_wrong(tiled, whole, far=lambda one, other: not (np.abs(one - other) <= 1e-6).all(), dtype=float):
     """Whether a tiled result is wrong; the pixels are converted and compared like this."""
-    computed = computed_by_name()[tiled.name]
+    computed = tiled.compute()
     if kind(computed) != kind(tiled) or computed.shape != whole.shape:
         return True
     return bool(far(computed.astype(dtype or computed.dtype), whole))
 
 
-def by(is_far):
-    """Another comparison of the pixels for `is_wrong`."""
-    return {"far": lambda: is_far}
-
-
-def trusting(tiled, whole):
-    """Compares what is declared with the whole, and not with what is computed."""
-    computed = computed_by_name()[tiled.name]
-    return tiled.shape != whole.shape or tiled.dtype != computed.dtype or is_far(computed.astype(float), whole)
-
-
 def rule(tiled, whole, expected):
     """What makes a result wrong, or right."""
-    computed = computed_by_name()[tiled.name]
+    computed = tiled.compute()
     if kind(computed) != kind(tiled):
         return "it is wrong, because it is not what it declares."
     if computed.shape != whole.shape:
         return "it is wrong, because whole has another shape."
-    if expected:
-        if np.isnan(computed - whole.astype(float)).any():
-            return "it is wrong, because a pixel is not a number. But every comparison with nan is False (try np.nan > 1e-6), and np.nanmax leaves it out."
-        return "it is wrong, because a pixel differs by more than 1e-6. Is one such pixel enough for your function, whatever the sign of its difference, and is 1e-6 all that it allows? (np.allclose allows a share of the value, too.)"
-    if computed.dtype != whole.dtype:
-        return "it is right: before any conversion it is what it declares, and the dtype of whole does not matter."
-    return "it is right: before any conversion it is what it declares, and no pixel differs by more than 1e-6."
+    if not expected:
+        return "it is right: before any conversion it is what it declares, no pixel differs by more than 1e-6, and the dtype of whole does not matter."
+    if np.isnan(computed + whole).any():
+        return "it is wrong, because a pixel is not a number. But every comparison with nan is False (try np.nan > 1e-6), and np.nanmax leaves it out."
+    return "it is wrong, because a pixel differs by more than 1e-6. Is one such pixel enough for your function, whatever the sign of its difference, and is 1e-6 all that it allows? (np.allclose allows a share of the value, too.)"
 
 
 def verdict(answer):
@@ -376,7 +296,7 @@ def verdict(answer):
 
 EXERCISES["2.3"] = Function(
     right=is_wrong,
-    cases=lambda: RESULTS,
+    cases=results,
     given=in_words,
     reads=verdict,
     mistakes={
@@ -386,22 +306,19 @@ EXERCISES["2.3"] = Function(
         "and so for most wrong results. Which way through your function leads to True?": lambda tiled, whole: False,
         "your answers are inside out: True is for a wrong result.": lambda tiled, whole: not is_wrong(tiled, whole),
         "wrong results are to get True, without an exception.": seen(
-            lambda tiled, whole: (
-                np.testing.assert_allclose(computed_by_name()[tiled.name], whole, rtol=0, atol=1e-6) or False
-            ),
+            lambda tiled, whole: np.testing.assert_array_equal(tiled, whole) or False,
             lambda error: "AssertionError" in error,
         ),
-        "you look at the shape of the plan. Look at that of the computed array.": trusting,
-        "without rtol=0, np.allclose also allows a share of the pixel's value, and without atol, only 1e-8.": by(
-            lambda a, b: not np.allclose(a, b)
-        ),
-        "nan in both of them is a difference as well. Do you leave it out, or does an option make both equal?": by(
-            lambda a, b: not np.allclose(a, b, rtol=0, atol=1e-6, equal_nan=True)
-        ),
+        "without rtol=0, np.allclose also allows a share of the pixel's value, and without atol, only 1e-8.": {
+            "far": lambda: lambda one, other: not np.allclose(one, other)
+        },
+        "nan in both of them is a difference as well. Do you leave it out, or does an option make both equal?": {
+            "far": lambda: lambda one, other: not np.allclose(one, other, rtol=0, atol=1e-6, equal_nan=True)
+        },
         "int8 has no 128, and begins again at -128. Convert to float before you subtract.": {"dtype": None},
-        "differences of both signs cancel in a sum or a mean. Take np.abs of each before.": by(
-            lambda a, b: abs((a - b).mean()) > 1e-6
-        ),
+        "differences of both signs cancel in a sum or a mean. Take np.abs of each before.": {
+            "far": lambda: lambda one, other: abs((one - other).mean()) > 1e-6
+        },
     },
     also_right=(
         lambda tiled, whole: is_wrong(tiled, whole, far=lambda a, b: not np.allclose(a, b, rtol=0, atol=1e-6)),
