@@ -3,10 +3,9 @@
 import gc
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
-from functools import cache, partial, wraps
+from functools import partial, wraps
 from itertools import product
 from math import ceil
-from operator import le, lt
 from unittest import mock
 
 import dask
@@ -19,7 +18,6 @@ from zarr.storage import LocalStore, MemoryStore
 from course_helpers.examples import MOVIE, movie_costs
 from course_helpers.exercises.form import Function, Value, array, pairs, seen, whole_numbers
 from course_helpers.exercises.running import (
-    Stopped,
     Traced,
     Unanswered,
     Wrong,
@@ -28,7 +26,6 @@ from course_helpers.exercises.running import (
     call,
     described,
     is_written,
-    shown,
 )
 from course_helpers.storage import CODECS, CountingStore
 
@@ -37,23 +34,19 @@ EXERCISES = {}
 
 # --- 4.1: predict the chunks ---
 
-SLIDE, SLIDE_CHUNK = (2000, 5000), 100
+SLIDE, SLIDE_CHUNKS = (2000, 5000), (100, 100)
 ROWS, COLUMNS = (1930, 2000), (80, 201)  # first and stop of the window
 TOUCHED = [(19, 0), (19, 1), (19, 2)]
 
 
+def pixels_of(place, chunks):
+    """Which pixels a chunk holds, as one writes it in brackets."""
+    return "[{}:{}, {}:{}]".format(*(end * size for at, size in zip(place, chunks) for end in (at, at + 1)))
+
+
 def not_touched(found):
     surplus = sorted(set(found) - set(TOUCHED))
-    if not surplus:
-        return None
-    rows, columns = (f"{at * SLIDE_CHUNK} to {(at + 1) * SLIDE_CHUNK - 1}" for at in surplus[0])
-    return {"place": surplus[0], "count": len(surplus), "rows": rows, "columns": columns}
-
-
-def pixel_of_missing(found):
-    """A pixel of the window whose chunk is missing from an answer."""
-    missing = sorted(set(TOUCHED) - set(found))
-    return {"row": ROWS[0], "column": max(missing[0][1] * SLIDE_CHUNK, COLUMNS[0])} if missing else None
+    return surplus and {"place": surplus[0], "count": len(surplus), "pixels": pixels_of(surplus[0], SLIDE_CHUNKS)}
 
 
 EXERCISES["4.1"] = Value(
@@ -62,30 +55,26 @@ EXERCISES["4.1"] = Value(
     mistakes={
         "rows and columns are swapped. Give the row first.": [(0, 19), (1, 19), (2, 19)],
         "you counted from 1. The first chunk is number 0.": [(20, 1), (20, 2), (20, 3)],
-        "these look like the first and the last number along each axis. Hand in (row, column) for each chunk.": [
-            (0, 2),
-            (19, 19),
-        ],
+        "these are the first and the last number along each axis. Hand in (row, column) for each.": [(0, 2), (19, 19)],
         "you divide numbers of pixels by 10, it seems. A chunk has 100 rows and 100 columns of pixels.": [
             (19, column) for column in range(8, 21)
         ],
         "these are pixels. How many chunks lie above and to the left of them?": [(1900, 0), (1900, 100), (1900, 200)],
-        "{place} in your list is not touched (such: {count}). It would hold rows {rows} and columns {columns} of a slide of "
-        "2000 x 5000 pixels.": seen([(19, 0), (19, 3)], not_touched),
-        "the pixel in row {row}, column {column} is read, but it is in none of the chunks in your list.": seen(
-            [(19, 0)], pixel_of_missing
+        "{place} in your list is not touched (such: {count}). It would hold stored{pixels} of 2000 x 5000 pixels.": seen(
+            [(19, 0), (19, 3)], not_touched
+        ),
+        "the pixel in row 1930, column {column} is read, but it is in none of the chunks in your list.": seen(
+            [(19, 0)],
+            lambda found: next(({"column": at} for at in (80, 100, 200) if (19, at // 100) not in found), None),
         ),
         "a chunk is in your list more than once.": seen([*TOUCHED, (19, 0)], lambda found: len(found) > len(TOUCHED)),
     },
     also_right=(set(TOUCHED), np.array(TOUCHED), tuple(TOUCHED), [list(place) for place in TOUCHED[::-1]]),
     praise="A window of 70 x 121 pixels touches 3 chunks of 100 x 100.",
     hints=[
-        "chunk 0 holds the pixels 0 to 99, chunk 1 the pixels 100 to 199, and so on, along each axis. In which chunk is pixel "
-        "1930?",
-        "a slice that stops at 201 includes pixel 200. For each axis, find the chunk of the first pixel and the chunk of the "
-        "last one.",
-        "pixel number divided by 100, rounded down, is the chunk number. Do that for the first and the last row, for the "
-        "first and the last column, and list all combinations.",
+        "chunk 0 holds the pixels 0 to 99, chunk 1 the pixels 100 to 199, along each axis. In which chunk is pixel 1930?",
+        "a slice that stops at 201 includes pixel 200. Find the chunks of the first and of the last pixel along each axis.",
+        "chunk = pixel // 100, for the first and the last row, the first and the last column. List all combinations.",
     ],
 )
 
@@ -93,98 +82,70 @@ EXERCISES["4.1"] = Value(
 # --- 4.2: choose chunks for two ways of reading ---
 
 MOST_MEBIBYTES, MOST_REQUESTS = 2, 64
-MOST = {"frame": MOST_REQUESTS, "window": MOST_REQUESTS, "frame_mib": MOST_MEBIBYTES, "window_mib": MOST_MEBIBYTES}
 
 
-def fits(found):
-    return all(1 <= size <= whole for size, whole in zip(found, MOVIE))
-
-
-def more(cost):
-    """Recognises chunks that cost too much in this way."""
-    return lambda found: movie_costs(found) if movie_costs(found)[cost] > MOST[cost] else None
-
-
-def is_good(found):
-    return fits(found) and not any(more(cost)(found) for cost in MOST)
+def more(cost, most):
+    """Recognises chunks that cost more than this in this way."""
+    return lambda found: (costs := movie_costs(found))[cost] > most and {**costs, "most": most}
 
 
 EXERCISES["4.2"] = Value(
     reads=whole_numbers("time, rows, columns"),
     mistakes={
         f"a chunk of {{found}} does not fit into a movie of {MOVIE}. Sizes are from 1 to that.": seen(
-            (128, 64, 64), lambda found: not fits(found)
+            (128, 64, 64), lambda found: not all(1 <= size <= whole for size, whole in zip(found, MOVIE))
         ),
-        "as the numbers of chunks along each axis, these are good. How large is each chunk?": seen(
-            (8, 8, 8), lambda found: is_good([-(-whole // size) for whole, size in zip(MOVIE, found)])
+        "as the numbers of chunks along each axis, these are good. How large is each chunk?": (8, 8, 8),
+        "these are good in another order. Give the time first.": (64, 64, 8),
+        "this is best for frames alone: a window through time reads all of the movie.": (1, *MOVIE[1:]),
+        "one frame takes {down} x {across} requests, more than {most}. Chunks of {found[1]} x {found[2]} pixels are too small or too "
+        "narrow for this, however good they may be for the window.": seen((7, 60, 60), more("frame", MOST_REQUESTS)),
+        "one frame takes {down} x {across} chunks of {size} bytes, {frame_mib:.2f} MiB, more than {most}. They hold {found[0]} frames, "
+        "and reach beyond the edge where 512 does not divide evenly.": seen(
+            (8, 96, 96), more("frame_mib", MOST_MEBIBYTES)
         ),
-        "one frame takes {frame} requests with these as (time, rows, columns). Do you give the time first?": seen(
-            (64, 64, 8),
-            lambda found: not is_good(found) and is_good((found[2], *found[:2])) and movie_costs(found),
+        "a window through time takes {window} requests, more than {most}: there are {layers} layers of chunks with {found[0]} of the 64 time "
+        "points, and at its worst place it touches several of {found[1]} x {found[2]} pixels in each.": seen(
+            (1, 200, 200), more("window", MOST_REQUESTS)
         ),
-        f"one frame takes {{down}} x {{across}} requests, at most {MOST_REQUESTS} are allowed. Chunks of {{found[1]}} x {{found[2]}} pixels "
-        "are too small or too narrow for this, however good they may be for the window.": seen(
-            (7, 60, 60), more("frame")
-        ),
-        f"one frame takes {{down}} x {{across}} chunks of {{size}} bytes, together {{frame_mib:.2f}} MiB. Allowed are {MOST_MEBIBYTES} MiB. "
-        "They hold {down} x {found[1]} rows and {across} x {found[2]} columns, and {found[0]} frames: more than the frame "
-        "itself.": seen((8, 96, 96), more("frame_mib")),
-        f"a window through time takes {{window}} requests, at most {MOST_REQUESTS} are allowed: there are {{layers}} layers of chunks, "
-        "each with {found[0]} of the 64 time points.": seen(
-            (1, 200, 200), lambda found: found[0] < 4 and more("window")(found)
-        ),
-        f"a window through time takes {{window}} requests, at most {MOST_REQUESTS} are allowed. Of chunks of {{found[1]}} x {{found[2]}} "
-        "pixels it touches up to {each} in each of the {layers} layers.": seen(
-            (4, 8, 512),
-            lambda found: (costs := more("window")(found)) and {**costs, "each": costs["window"] // costs["layers"]},
-        ),
-        "at its worst place, a window through time takes {window} requests of {size} bytes, together {window_mib:.1f} "
-        f"MiB. Allowed are {MOST_MEBIBYTES} MiB. Most of what is read here lies beside the window.": seen(
-            (8, 128, 128), more("window_mib")
-        ),
+        "at its worst place, a window through time takes {window} requests of {size} bytes, {window_mib:.2f} MiB, more than {most}. Most "
+        "of what is read here lies beside the window.": seen((8, 128, 128), more("window_mib", MOST_MEBIBYTES)),
     },
     also_right=((4, 64, 64), [8, 64, 64], np.array([8, 64, 64]), (np.int64(8), 64, 64), (8, 64.0, 64), (8, 128, 64)),
     praise=lambda found: (
-        "One frame reads {frame} chunks, {frame_mib:.2f} MiB; a window through time at most {window} chunks, "
-        "{window_mib:.2f} MiB."
+        "One frame reads {frame} chunks, {frame_mib:.2f} MiB; a window at most {window} chunks, {window_mib:.2f} MiB."
     ).format(**movie_costs(found)),
     hints=[
-        "work out for your chunk shape how many chunks one frame touches, and how many a small window through all time points "
-        "touches. Multiply by the bytes of a chunk.",
-        "one time point per chunk is best for frames, all time points per chunk is best for following a nucleus. Go between: "
-        "several time points, and a part of the frame.",
-        "a window that may lie anywhere touches up to 2 x 2 chunks of each layer of chunks, if they are larger than the "
-        "window. Cut the frame into 8 x 8 parts, and find out how many time points a chunk may hold then.",
+        "how many chunks does one frame touch, and a small window through all time points? Multiply by the bytes of a chunk.",
+        "frames alone want one time point in a chunk, and following a nucleus all of them. Go between, with a part of the frame.",
+        "a window touches up to 2 x 2 chunks of each layer, if they are larger than the window. Cut the frame into 8 x 8 "
+        "parts, and find out how many time points a chunk may hold then.",
     ],
 )
 
 
 # --- 4.3: find the damaged chunks ---
 
-# Shape, chunks and dtype, then the damaged and the missing chunks: of different grids, also one with more rows
-# than the lesson's slide has, and so few pixels that each may be read alone. The last chunk may have one row or column.
-STORES = [
-    ((9, 10), (5, 7), "uint8", [], []),
-    ((23, 47), (5, 7), "uint16", [(0, 2), (0, 4), (2, 2), (2, 5), (4, 6)], [(3, 1)]),
-    ((121, 9), (6, 4), "uint16", [(0, 0), (0, 1), (3, 2), (7, 1), (20, 1)], [(5, 0), (6, 2)]),
-    ((12, 23), (6, 2), "uint8", [(0, 3), (1, 1), (1, 11)], [(0, 10)]),
-]
-
-
-def file_of(place, path):
-    return path / "c/{}/{}".format(*place)
-
 
 def damaged_stores(folder):
-    """Paths of stores of which some files are damaged and others deleted."""
-    for number, (shape, chunks, dtype, damaged, missing) in enumerate(STORES):
-        path = folder / f"image_{number}.zarr"
+    """Paths of stores of which some files are damaged and others missing, with so few pixels that each may be read alone.
+
+    The last chunk may have one row or column. One grid has more rows than that of the lesson.
+    """
+    for shape, chunks, dtype, damaged, missing in (
+        ((9, 10), (5, 7), "uint8", [], []),
+        ((23, 47), (5, 7), "uint16", [(0, 2), (0, 4), (2, 2), (2, 5), (4, 6)], [(3, 1)]),
+        ((121, 9), (6, 4), "uint16", [(0, 0), (0, 1), (3, 2), (7, 1), (20, 1)], [(5, 0), (6, 2)]),
+        ((12, 23), (6, 2), "uint8", [(0, 3), (1, 1), (1, 11)], [(0, 10)]),
+    ):
+        path = folder / "image_{}_{}.zarr".format(*shape)
         pixels = np.random.default_rng(4).integers(100, size=shape, dtype=dtype)
         zarr.create_array(path, data=pixels, chunks=chunks, compressors=CODECS)
-        for place in damaged:
-            file_of(place, path).write_bytes(file_of(place, path).read_bytes()[::-1])
-        for place in missing:
-            file_of(place, path).unlink()
+        for row, column in damaged:
+            file = path / f"c/{row}/{column}"
+            file.write_bytes(file.read_bytes()[::-1])
+        for row, column in missing:
+            (path / f"c/{row}/{column}").unlink()
         yield (path,)
 
 
@@ -200,42 +161,30 @@ def damaged_chunks(path):
     return found
 
 
-def pixels_of(place, array):
-    """Which pixels a chunk holds, in words."""
-    firsts = [at * size for at, size in zip(place, array.chunks)]
-    lasts = [min(first + size, side) - 1 for first, size, side in zip(firsts, array.chunks, array.shape)]
-    return "rows {} to {} and columns {} to {}".format(firsts[0], lasts[0], firsts[1], lasts[1])
-
-
 def first_extra(found, expected, path):
     """The first chunk of a list that is not damaged, and what it is."""
-    if not (extra := sorted(set(found) - set(expected))):
-        return None
     array = zarr.open_array(path, mode="r")
-    state = f"can be read: {pixels_of(extra[0], array)}. Does your function read just these for it?"
-    if extra[0] not in np.ndindex(array.cdata_shape):
-        state = f"does not exist: the grid has {array.cdata_shape} of them, counted from 0."
-    elif not file_of(extra[0], path).exists():
-        state = "is missing, not damaged. It can be read: it gives the fill value."
-    return {"extra": extra[0], "state": state}
+    for place in sorted(set(found) - set(expected)):
+        state = f"can be read: array{pixels_of(place, array.chunks)}. (A missing chunk can be read, too.)"
+        if place not in np.ndindex(array.cdata_shape):
+            state = f"does not exist: the grid has {array.cdata_shape} of them, counted from 0."
+        return {"place": place, "state": state}
 
 
 def first_missed(found, expected, path):
-    """The first damaged chunk that is not in a list, and its pixels."""
-    missed = sorted(set(expected) - set(found))
-    count = {"count": len(expected) - len(missed), "all": len(expected)}
-    return {"missed": missed[0], "pixels": pixels_of(missed[0], zarr.open_array(path)), **count} if missed else None
-
-
-def in_words(path):
-    array = zarr.open_array(path, mode="r")
-    return f"a store of {array.shape} pixels in chunks of {array.chunks}"
+    """A sentence about the first damaged chunk that is not in a list, and its pixels."""
+    place, *others = sorted(set(expected) - set(found))
+    return (
+        f"{len(expected) - 1 - len(others)} of {len(expected)} damaged chunks are in your list. Chunk {place} is not, and reading "
+        f"array{pixels_of(place, zarr.open_array(path).chunks)} raises an error. Do your loops begin at 0, read just the pixels of a chunk, go "
+        "on after an error, and come to the smaller chunks at the edge? Is there one list, and return behind both loops?"
+    )
 
 
 EXERCISES["4.3"] = Function(
     right=damaged_chunks,
     cases=damaged_stores,
-    given=in_words,
+    given=lambda path: "a store of {0.shape} pixels in chunks of {0.chunks}".format(zarr.open_array(path, mode="r")),
     reads=pairs,
     without=("check_store",),
     mistakes={
@@ -253,28 +202,21 @@ EXERCISES["4.3"] = Function(
         ),
         "your list is always empty. Is each chunk read (a slice of a dask array is none before .compute()), and does return "
         "stand behind both loops?": (lambda path: []),
-        "path is the place of the array, and no text. Hand it to zarr.open_array as it is.": seen(
-            lambda path: path + "/a", lambda error: "Path' and 'str'" in error
+        "every chunk is in your list. Print the error that except catches: is it about a checksum?": (
+            lambda path: list(np.ndindex(zarr.open_array(path, mode="r").cdata_shape))
         ),
         "a chunk is in your list more than once.": seen(
             lambda path: damaged_chunks(path) * 2, lambda found, expected: sorted(set(found)) == expected
         ),
-        "every chunk is in your list. Print the error that except catches: is it about a checksum?": seen(
-            lambda path: list(np.ndindex(zarr.open_array(path, mode="r").cdata_shape)),
-            lambda found, path: set(found) >= set(np.ndindex(zarr.open_array(path, mode="r").cdata_shape)),
-        ),
-        "chunk {extra} {state} Those that raise an error are asked for.": seen(
+        "chunk {place} {state} Those that raise an error are asked for.": seen(
             lambda path: [*damaged_chunks(path), (0, 0)], first_extra
         ),
-        "{count} of {all} damaged chunks are in your list. Chunk {missed} is not: {pixels} cannot be read. Do your loops begin "
-        "at 0, read just the pixels of a chunk, go on after an error, and come to the smaller chunks at the edge? Is there one list, "
-        "and return behind both loops?": seen(lambda path: damaged_chunks(path)[:1], first_missed),
     },
+    otherwise=first_missed,
     also_right=(lambda path: set(damaged_chunks(path)), lambda path: np.array(damaged_chunks(path)).reshape(-1, 2)),
     praise="You found every damaged chunk in {count} stores.",
     hints=[
-        "read the array chunk by chunk in two loops, one over the rows of the grid and one over its columns. What happens when "
-        "you read the pixels of a damaged chunk?",
+        "read chunk by chunk in two loops, over the rows and the columns of the grid. What happens at a damaged chunk?",
         "put the reading between try: and except Exception:. In the except part, remember the place, and go on.",
         "chunk (row, column) holds the pixels array[row * height:(row + 1) * height, column * width:(column + 1) * width]. "
         "The last chunk of an axis may reach beyond the image: round the number of chunks up.",
@@ -285,30 +227,23 @@ EXERCISES["4.3"] = Function(
 # --- 4.4: convert with a memory cap ---
 
 SCAN_CHUNKS = (256, 256)
-# Shape and dtype of the pixels, tiles and compression of TIFF files. Only the last one is larger than the memory allowed.
-SCANS = [
-    ((300, 900), "uint16", (128, 128), None),
-    ((257, 1025), "float32", (64, 128), None),  # the last chunks have one row or column
-    ((5300, 256), "uint8", (256, 256), "zlib"),  # longer than the lesson's file, and the next one wider
-    ((256, 5300), "uint8", (256, 256), None),
-    ((4000, 1050), "uint16", (128, 256), None),
-]
 MOST_MEMORY = 6  # MiB
 MOST_WRITES = 16  # of one chunk: with single rows it would be 256, and take minutes
 
 
 def scans(folder):
-    """Paths of TIFF files, of which no pixel is 0."""
-    for number, (shape, dtype, tile, compression) in enumerate(SCANS):
-        pixels = np.random.default_rng(number).integers(1, 200 if dtype == "uint8" else 4096, shape).astype(dtype)
-        path = folder / f"image_{number}.tif"
+    """Paths of TIFF files, of which no pixel is 0. Only the last one is larger than the memory allowed."""
+    for shape, dtype, tile, compression in (
+        ((300, 900), "uint16", (128, 128), None),
+        ((257, 1025), "float32", (64, 128), None),  # the last chunks have one row or column
+        ((5300, 256), "uint8", (256, 256), "zlib"),  # longer than the lesson's file, and the next one wider
+        ((256, 5300), "uint8", (256, 256), None),
+        ((4000, 1050), "uint16", (128, 256), None),
+    ):
+        pixels = np.random.default_rng(shape).integers(1, 200 if dtype == "uint8" else 4096, shape).astype(dtype)
+        path = folder / "image_{}_{}.tif".format(*shape)
         tifffile.imwrite(path, pixels, tile=tile, compression=compression)
         yield (path,)
-
-
-def scan_in_words(tiff_path):
-    pixels = tifffile.imread(tiff_path)
-    return f"a file of {pixels.shape[0]} x {pixels.shape[1]} pixels of {pixels.dtype}"
 
 
 def in_pieces(tiff_path, zarr_path, rows=512, columns=512):
@@ -321,11 +256,6 @@ def in_pieces(tiff_path, zarr_path, rows=512, columns=512):
             target[piece] = view[piece]
 
 
-def with_dask(tiff_path, zarr_path):
-    with tifffile.TiffFile(tiff_path) as file:
-        da.from_zarr(zarr.open_array(file.aszarr(), mode="r")).rechunk(SCAN_CHUNKS).to_zarr(zarr_path)
-
-
 def stores(change, **layout):
     """A function that stores what `change` makes of all pixels of a file at once."""
     return lambda tiff_path, zarr_path: zarr.create_array(
@@ -335,50 +265,38 @@ def stores(change, **layout):
 
 def other_layout(array, expected):
     """The first thing that a stored array has otherwise than asked for; None if there is none."""
-    for name, has, asked in (
-        ("shape", array.shape, expected.shape),
-        ("dtype", array.dtype, expected.dtype),
-        ("chunks", array.chunks, SCAN_CHUNKS),
-        ("zarr_format", array.metadata.zarr_format, 3),
-    ):
-        if has != asked:
-            return {"name": name, "has": has, "asked": asked}
+    names = "shape", "dtype", "chunks", "zarr_format"
+    found = array.shape, array.dtype, array.chunks, array.metadata.zarr_format
+    asked = expected.shape, expected.dtype, SCAN_CHUNKS, 3
+    return next(
+        ({"name": name, "has": has, "asked": to} for name, has, to in zip(names, found, asked) if has != to), None
+    )
 
 
-def empty_lines(found):
-    """Which rows and columns are 0 from end to end."""
-    empty = {"rows": np.flatnonzero(~found.any(axis=1)), "columns": np.flatnonzero(~found.any(axis=0))}
-    where = [f"{len(lines)} of the {name}, the first {lines[0]}" for name, lines in empty.items() if len(lines)]
-    return {"where": " and ".join(where)} if where else None
-
-
-def first_difference(found, expected):
-    """Where the first wrong pixel is, what is stored there, and how many are wrong."""
+def where_wrong(found, expected):
+    """How many pixels are wrong, where, and the first of them."""
     wrong = found != expected
-    row, column = np.argwhere(wrong)[0].tolist()
-    stored, right = shown(found[row, column]), shown(expected[row, column])
-    return {"share": wrong.mean(), "row": row, "column": column, "stored": stored, "right": right}
+    row, column = first = tuple(np.argwhere(wrong)[0].tolist())
+    rows, columns = (wrong.all(axis=axis).sum() for axis in (1, 0))
+    where = f"the first at row {row}, column {column}; {rows} rows and {columns} columns from end to end"
+    return {"share": wrong.mean(), "where": where, "stored": found[first], "right": expected[first]}
 
 
-def writes_watched():
-    """Within, `Stopped` with the name of a chunk is raised where one in a folder is written too often."""
+def peak_of(work):
+    """MiB that are allocated at most while this works, with as many threads on every computer; an error for too many writes."""
     store_set, writes = LocalStore.set, Counter()
 
     async def counting(self, key, value):
         writes[self.root / key] += 1
         if writes[self.root / key] > MOST_WRITES:
-            raise Stopped(key)
+            raise OSError(f"{key} is written more than {MOST_WRITES} times")
         await store_set(self, key, value)
 
-    return mock.patch.object(LocalStore, "set", counting)
-
-
-def peak_of(work):
-    """MiB that are allocated at most while this works, with as many threads on every computer."""
     gc.collect()
     # The end of the pool waits for threads that go on after an error, and write into the folder.
     with Traced() as memory, ThreadPoolExecutor(4) as pool, dask.config.set(pool=pool):
-        work()
+        with mock.patch.object(LocalStore, "set", counting):
+            work()
     return memory.peak / 2**20
 
 
@@ -394,13 +312,7 @@ class Conversion(Function):
         pixels = tifffile.imread(own["tiff_path"])
         for attempt in ("first", "second"):  # other threads need memory, too: the smaller of two peaks counts
             zarr_path = own["tiff_path"].with_name(f"{attempt}.zarr")
-            try:
-                with writes_watched():
-                    work = partial(call, convert, own["tiff_path"], zarr_path, given=f"{given} and zarr_path")
-                    own["peak"] = peak_of(work)
-            except Stopped as reason:
-                self.refuse({"chunk": str(reason)}, f"for {given}, ")
-                raise
+            own["peak"] = peak_of(partial(call, convert, own["tiff_path"], zarr_path, given=f"{given} and zarr_path"))
             if own["peak"] <= MOST_MEMORY:
                 break
         if not zarr_path.exists():
@@ -419,11 +331,12 @@ class Conversion(Function):
         self.refuse({"peak": case.own["peak"]}, f"for {case.given} the pixels are right, but ")
 
 
-WITH_DASK = "(With dask, rechunk to (256, 256) before: two of its chunks must not write into one of Zarr.)"
 EXERCISES["4.4"] = Conversion(
     right=lambda tiff_path: tifffile.imread(tiff_path),
     cases=scans,
-    given=scan_in_words,
+    given=lambda tiff_path: "a file of {0.shape[0]} x {0.shape[1]} pixels of {0.dtype}".format(
+        tifffile.imread(tiff_path)
+    ),
     reads=array,
     without=("open_image", "write_verified"),
     shows=lambda found: "wrong pixels",
@@ -441,39 +354,38 @@ EXERCISES["4.4"] = Conversion(
             ),
             lambda error: "running loop" in error,
         ),
-        "there is nothing at zarr_path yet. Create the array there with zarr.create_array, and read from tiff_path, which "
-        "comes first.": seen(
-            lambda tiff_path, zarr_path: zarr.open_array(zarr_path, mode="r"),
-            lambda error: ".zarr" in error and ("[Errno 2]" in error or "does not exist" in error),
+        "to change a part of a chunk, Zarr reads all of it and writes all of it again. Copy larger pieces, each of whole chunks.": seen(
+            partial(in_pieces, rows=1, columns=10_000), lambda error: "is written more" in error
         ),
-        f"chunk {{chunk}} is written more than {MOST_WRITES} times. To change a part of a chunk, Zarr reads all of it and writes "
-        "all of it again. Copy larger pieces, each of whole chunks.": seen(
-            partial(in_pieces, rows=1, columns=10_000), lambda chunk: chunk
-        ),
-        f"0 from end to end: {{where}}. Is each piece copied, to the row and column where it begins? Do both loops come to the "
-        f"end, each of its own axis, also where the last piece is smaller? {WITH_DASK}": seen(
-            stores(np.zeros_like), empty_lines
-        ),
-        f"{{share:.1%}} of the image are 0, the first at row {{row}}, column {{column}}. Is each piece copied? {WITH_DASK}": seen(
+        "all pixels are 0. Is any piece copied?": seen(stores(np.zeros_like), lambda found: not found.any()),
+        "{share:.1%} of the image are 0, {where}. Is each piece copied, to the row and column where it begins? Do both loops come to the "
+        "end, each of its own axis? (With dask, rechunk to (256, 256) before: two of its chunks must not write into one of Zarr.)": seen(
             stores(lambda pixels: np.where(pixels % 2, pixels, 0)),
-            lambda found, expected: not found[found != expected].any() and first_difference(found, expected),
+            lambda found, expected: not found[found != expected].any() and where_wrong(found, expected),
         ),
-        "{share:.1%} of the image, the first at row {row}, column {column}: {stored} instead of {right}. Do both slices begin at the same "
-        "pixel, and is nothing computed on the way?": seen(stores(lambda pixels: pixels // 2), first_difference),
+        "{share:.1%} of the image, {where}: {stored} instead of {right}. Do both slices begin at the same pixel, and is nothing "
+        "computed on the way?": seen(stores(lambda pixels: pixels // 2), where_wrong),
         f"the peak of memory is {{peak:.1f}} MiB. Allowed are {MOST_MEMORY}. Copy smaller pieces: one takes its "
         "bytes more than once, as tiles, as pixels and as chunks.": seen(
             stores(np.asarray), lambda peak: peak > MOST_MEMORY
         ),
     },
-    also_right=(in_pieces, partial(in_pieces, rows=256, columns=10_000), with_dask),
+    also_right=(
+        in_pieces,
+        partial(in_pieces, rows=256, columns=10_000),
+        lambda tiff_path, zarr_path: (
+            da.from_zarr(zarr.open_array(tifffile.imread(tiff_path, aszarr=True), mode="r"))
+            .rechunk(SCAN_CHUNKS)
+            .to_zarr(zarr_path)
+        ),
+    ),
     praise=f"{{count}} files are converted, one of 8 MiB with a peak of memory below {MOST_MEMORY} MiB.",
     hints=[
-        "three steps: open the file as a Zarr array, as view above; create the target with zarr.create_array(zarr_path, "
-        "shape=..., chunks=..., dtype=...); copy one piece after the other.",
-        "target[rows, columns] = view[rows, columns] copies a piece. How large may a piece be, and which pieces write each "
-        "chunk only once?",
-        "a piece that begins at a multiple of 256 and whose sides are multiples of 256 holds whole chunks. Two loops with "
-        "range(start, stop, step) give the beginnings. Slices that reach beyond the image are cut off by themselves.",
+        "open the file as a Zarr array, as view above; create the target with zarr.create_array(zarr_path, shape=..., chunks=..., "
+        "dtype=...); copy one piece after the other.",
+        "target[rows, columns] = view[rows, columns] copies a piece. Which pieces write each chunk only once?",
+        "a piece whose beginnings and sides are multiples of 256 holds whole chunks. Two loops with range(start, stop, step) "
+        "give the beginnings. Slices that reach beyond the image are cut off by themselves.",
     ],
 )
 
@@ -490,20 +402,13 @@ def pyramids():
         ((321, 183), 3, np.uint8, (80, 160, 161)),
         ((90, 130), 1, np.uint8, (100,)),
     ):
+        store = MemoryStore()
+        for level in range(number):  # each of pixels of its own, so that none can be computed from another one
+            pixels = np.random.default_rng(level).integers(256, size=[ceil(side / 2**level) for side in shape])
+            zarr.create_array(store, name=str(level), data=pixels.astype(dtype), chunks=(100, 100), compressors=None)
         for size in sizes:
-            counting = CountingStore(stored_levels(shape, number, dtype))
+            counting = CountingStore(store)
             yield [zarr.open_array(counting, path=str(level), mode="r") for level in range(number)], size
-
-
-@cache
-def stored_levels(shape, number, dtype):
-    """A store with so many levels, each of pixels of its own, so that none can be computed from another one."""
-    store = MemoryStore()
-    for level in range(number):
-        sides = [ceil(side / 2**level) for side in shape]
-        pixels = np.random.default_rng(level).integers(256, size=sides).astype(dtype)
-        zarr.create_array(store, name=str(level), data=pixels, chunks=(100, 100), compressors=None)
-    return store
 
 
 class Frugal(Function):
@@ -524,10 +429,9 @@ def picture(answer):
     return answer
 
 
-def smaller_picture(levels, size, is_small=le, without=-1):
-    """The pixels of the first level that is small enough; the arguments are for mistakes."""
-    fitting = [level for level in levels if is_small(max(level.shape), size)]
-    return (fitting[0] if fitting else levels[without])[:]
+def smaller_picture(levels, size, side=max, without=-1):
+    """The pixels of the first level that is small enough; the last arguments are for mistakes."""
+    return next((level for level in levels if side(level.shape) <= size), levels[without])[:]
 
 
 EXERCISES["4.5"] = Frugal(
@@ -537,13 +441,13 @@ EXERCISES["4.5"] = Frugal(
     reads=picture,
     same=lambda one, other: one.dtype == other.dtype and np.array_equal(one, other),
     mistakes={
-        "there is a finer level with a side of exactly {size}, which fits.": {"is_small": lambda: lt},
+        "there is a finer level with a side of exactly {size}, which fits.": {"size": lambda size: size - 1},
         "no level is small enough, and this is the finest. Then the coarsest is asked for.": {"without": 0},
+        "the shorter side of this level is small enough, but not the longer one.": {"side": lambda: min},
         "no level is small enough here. Then the coarsest is asked for.": seen(
             lambda levels, size: [level for level in levels if max(level.shape) <= size][0][:],
             lambda error: "list index out of range" in error,
         ),
-        "this is always the finest level.": lambda levels, size: levels[0][:],
         "this is always the coarsest level, but a finer one fits.": lambda levels, size: levels[-1][:],
         "no level has this shape. Return a level as it is.": seen(
             lambda *case: smaller_picture(*case).T,
@@ -552,14 +456,10 @@ EXERCISES["4.5"] = Frugal(
         "the shape is right, but not the pixels, or their dtype: that of the level is {expected.dtype}. Return it as it is.": seen(
             lambda *case: smaller_picture(*case) // 2, lambda found, expected: found.shape == expected.shape
         ),
-        "{read} levels and {store.bytes_read} bytes were read, for a picture of {bytes}. Decide by the shapes, and read one "
-        "level only.": seen(
+        "{read} of the levels and {store.bytes_read} bytes were read, for a picture of {bytes}. Decide by the shapes, and read one "
+        "level only, once.": seen(
             lambda levels, size: next((a for a in levels if max(a[:].shape) <= size), levels[-1])[:],
-            lambda read: read > 1,
-        ),
-        "you read its level more than once.": seen(
-            lambda *case: smaller_picture(*case) + 0 * smaller_picture(*case),
-            lambda store: len(store.reads) > len(store.chunks_read),
+            lambda read, store: read > 1 or len(store.reads) > len(store.chunks_read),
         ),
     },
     otherwise=lambda levels, size: (
@@ -575,7 +475,6 @@ EXERCISES["4.5"] = Frugal(
     hints=[
         "the shape of a level is known without reading it. Which of the levels is the first one that fits?",
         "go through the levels from the finest to the coarsest. The longer side decides.",
-        "once a level fits, you need not look at the others. Indexing with [:] reads a level, everything before reads "
-        "nothing. What is returned if the loop comes to its end?",
+        "once a level fits, return it. Indexing with [:] reads it. What is returned if the loop comes to its end?",
     ],
 )
