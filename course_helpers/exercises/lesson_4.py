@@ -100,8 +100,8 @@ EXERCISES["4.2"] = Value(
         "this is best for frames alone: a window through time reads all of the movie.": (1, *MOVIE[1:]),
         "one frame takes {down} x {across} requests, more than {most}. Chunks of {found[1]} x {found[2]} pixels are too small or too "
         "narrow for this, however good they may be for the window.": seen((7, 60, 60), more("frame", MOST_REQUESTS)),
-        "one frame takes {down} x {across} chunks of {size} bytes, {frame_mib:.2f} MiB, more than {most}. They hold {found[0]} frames, "
-        "and reach beyond the edge where 512 does not divide evenly.": seen(
+        "one frame takes {down} x {across} chunks of {size} bytes, {frame_mib:.2f} MiB, more than {most}. They hold {found[0]} frames "
+        "of {down} x {found[1]} rows and {across} x {found[2]} columns, more than one of 512 x 512.": seen(
             (8, 96, 96), more("frame_mib", MOST_MEBIBYTES)
         ),
         "a window through time takes {window} requests, more than {most}: there are {layers} layers of chunks with {found[0]} of the 64 time "
@@ -128,10 +128,7 @@ EXERCISES["4.2"] = Value(
 
 
 def damaged_stores(folder):
-    """Paths of stores of which some files are damaged and others missing, with so few pixels that each may be read alone.
-
-    The last chunk may have one row or column. One grid has more rows than that of the lesson.
-    """
+    """Paths of stores with damaged and missing files. The last chunk may have one row, and one grid more rows than the lesson's."""
     for shape, chunks, dtype, damaged, missing in (
         ((9, 10), (5, 7), "uint8", [], []),
         ((23, 47), (5, 7), "uint16", [(0, 2), (0, 4), (2, 2), (2, 5), (4, 6)], [(3, 1)]),
@@ -149,35 +146,30 @@ def damaged_stores(folder):
         yield (path,)
 
 
-def damaged_chunks(path):
-    """Places of the chunks that cannot be read."""
+def damaged_chunks(path, named=lambda place, chunks: place):
+    """Places of the chunks that cannot be read; the last argument is for mistakes."""
     array = zarr.open_array(path, mode="r")
     found = []
     for place in np.ndindex(array.cdata_shape):
         try:
             array.blocks[place]
         except Exception:
-            found.append(place)
+            found.append(named(place, array.chunks))
     return found
 
 
-def first_extra(found, expected, path):
-    """The first chunk of a list that is not damaged, and what it is."""
-    array = zarr.open_array(path, mode="r")
-    for place in sorted(set(found) - set(expected)):
-        state = f"can be read: array{pixels_of(place, array.chunks)}. (A missing chunk can be read, too.)"
-        if place not in np.ndindex(array.cdata_shape):
-            state = f"does not exist: the grid has {array.cdata_shape} of them, counted from 0."
-        return {"place": place, "state": state}
-
-
-def first_missed(found, expected, path):
-    """A sentence about the first damaged chunk that is not in a list, and its pixels."""
-    place, *others = sorted(set(expected) - set(found))
+def first_difference(found, expected, path):
+    """A sentence about the first chunk that is in a list and should not be, or the other way round."""
+    array, place = zarr.open_array(path, mode="r"), min(set(found) ^ set(expected))
+    pixels = f"array{pixels_of(place, array.chunks)}"
+    if place not in np.ndindex(array.cdata_shape):
+        return f"chunk {place} does not exist: the grid has {array.cdata_shape} of them, counted from 0."
+    if place in found:
+        return f"chunk {place} can be read: {pixels}. Those that raise an error are asked for. (A missing chunk can be read.)"
     return (
-        f"{len(expected) - 1 - len(others)} of {len(expected)} damaged chunks are in your list. Chunk {place} is not, and reading "
-        f"array{pixels_of(place, zarr.open_array(path).chunks)} raises an error. Do your loops begin at 0, read just the pixels of a chunk, go "
-        "on after an error, and come to the smaller chunks at the edge? Is there one list, and return behind both loops?"
+        f"{len(set(found) & set(expected))} of {len(expected)} damaged chunks are in your list. Chunk {place} is not, and reading {pixels} "
+        "raises an error. Do your loops begin at 0, read just the pixels of a chunk, go on after an error, and come to the smaller chunks "
+        "at the edge? Is there one list, and return behind both loops?"
     )
 
 
@@ -191,15 +183,12 @@ EXERCISES["4.3"] = Function(
         "no except of your function catches this error. Catch it, remember the place, go on.": seen(
             lambda path: zarr.open_array(path)[:].tolist()[:0], lambda error: "checksum" in error
         ),
-        "rows and columns are swapped. Give the row first.": (
-            lambda path: [(column, row) for row, column in damaged_chunks(path)]
-        ),
-        "these are positions in pixels. Give those in the grid of chunks.": lambda path: (
-            np.array(damaged_chunks(path), int).reshape(-1, 2) * zarr.open_array(path, mode="r").chunks
-        ),
-        "chunks are counted from 0. Are your places one too large?": (
-            lambda path: [(row + 1, column + 1) for row, column in damaged_chunks(path)]
-        ),
+        "rows and columns are swapped. Give the row first.": {"named": lambda: lambda place, chunks: place[::-1]},
+        "these are positions in pixels. Give those in the grid.": {"named": lambda: np.multiply},
+        "chunks are counted from 0. Are yours one too large?": {
+            "named": lambda: lambda place, chunks: np.add(place, 1)
+        },
+        "your list has one chunk at most. Does return stand behind both loops?": lambda path: damaged_chunks(path)[:1],
         "your list is always empty. Is each chunk read (a slice of a dask array is none before .compute()), and does return "
         "stand behind both loops?": (lambda path: []),
         "every chunk is in your list. Print the error that except catches: is it about a checksum?": (
@@ -208,11 +197,8 @@ EXERCISES["4.3"] = Function(
         "a chunk is in your list more than once.": seen(
             lambda path: damaged_chunks(path) * 2, lambda found, expected: sorted(set(found)) == expected
         ),
-        "chunk {place} {state} Those that raise an error are asked for.": seen(
-            lambda path: [*damaged_chunks(path), (0, 0)], first_extra
-        ),
     },
-    otherwise=first_missed,
+    otherwise=first_difference,
     also_right=(lambda path: set(damaged_chunks(path)), lambda path: np.array(damaged_chunks(path)).reshape(-1, 2)),
     praise="You found every damaged chunk in {count} stores.",
     hints=[
@@ -334,9 +320,7 @@ class Conversion(Function):
 EXERCISES["4.4"] = Conversion(
     right=lambda tiff_path: tifffile.imread(tiff_path),
     cases=scans,
-    given=lambda tiff_path: "a file of {0.shape[0]} x {0.shape[1]} pixels of {0.dtype}".format(
-        tifffile.imread(tiff_path)
-    ),
+    given=lambda tiff_path: "a file of {0.shape} pixels of {0.dtype}".format(tifffile.imread(tiff_path)),
     reads=array,
     without=("open_image", "write_verified"),
     shows=lambda found: "wrong pixels",
