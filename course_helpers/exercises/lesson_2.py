@@ -176,53 +176,47 @@ def largest(tile):
     return tile.max(keepdims=True)
 
 
-def results():
-    """Results in tiles, and what they should be."""
-    random = np.random.default_rng(2)
-    decimals, counts = random.random((60, 90)) * 100 + 120, random.integers(20, 220, (48, 31), dtype=np.uint8)
-    stack, dark, flat, signed = (
-        random.random((3, 20, 30)),
-        np.zeros((40, 50)),
-        np.full((20, 30), 7.0),
-        np.full((9, 7), -64, np.int8),
-    )
-    gap, maxima = one_pixel(decimals, (30, 0), np.nan), decimals.reshape(2, 30, 3, 30).max(axis=(1, 3))
-    return (
-        # right
-        (lazy(counts), counts.astype(float)),
-        (lazy(decimals + 3e-7), decimals),
-        (lazy(one_pixel(stack, (1, 2, 3), 3e-7)), stack),
-        (lazy(one_pixel(dark, (9, 9), 1e-6)), dark),
-        (lazy(decimals, largest, chunks=(1, 1)), maxima),
-        # with wrong pixels
-        (lazy(decimals - 5), decimals),
-        (lazy(decimals[::-1]), decimals),
-        (lazy(one_pixel(decimals, (9, 9), 1e-5)), decimals),
-        (lazy(one_pixel(counts, (47, 30), 1)), counts),
-        (lazy(one_pixel(counts, (0, 0), -1)), counts),
-        (lazy(one_pixel(signed, (5, 0), 128)), signed),
-        (lazy(one_pixel(stack, (2, 0, 29), -0.25)), stack),
-        (lazy(dark + 1.1e-6), dark),
-        (lazy(dark - 1.1e-6), dark),
-        (lazy(counts), counts + 0.5),
-        (lazy(counts + 0.5), counts),
-        # with broken promises and other shapes
-        (lazy(counts, dtype=np.float64), counts.astype(float)),
-        (lazy(flat, dtype=np.int64), flat),
-        (lazy(stack, dtype=np.float32), stack),
-        (lazy(flat[:, :1]), flat),
-        (lazy(flat), flat[:1]),
-        (lazy(flat[np.newaxis]), flat),
-        (lazy(flat.T), flat),
-        (lazy(decimals, largest, dtype=np.uint8), maxima),
-        (lazy(flat, lambda tile: tile[:1]), flat),
-        (lazy(flat, lambda tile: tile[:2], tiles=((2, 18), 30)), flat[:4]),
-        (lazy(flat, np.transpose), flat.T),
-        # with nan
-        (lazy(gap), decimals),
-        (lazy(decimals), gap),
-        (lazy(gap), gap),
-    )
+RANDOM = np.random.default_rng(2)
+DECIMALS = RANDOM.random((60, 90)) * 100 + 120
+COUNTS = RANDOM.integers(20, 220, (48, 31), dtype=np.uint8)
+STACK = RANDOM.random((3, 20, 30))
+DARK, FLAT, SIGNED = np.zeros((40, 50)), np.full((20, 30), 7.0), np.full((9, 7), -64, np.int8)
+GAP, MAXIMA = one_pixel(DECIMALS, (30, 0), np.nan), DECIMALS.reshape(2, 30, 3, 30).max(axis=(1, 3))
+RESULTS = (  # in tiles, and what they should be: right ones
+    (lazy(COUNTS), COUNTS.astype(float)),
+    (lazy(DECIMALS + 3e-7), DECIMALS),
+    (lazy(one_pixel(STACK, (1, 2, 3), 3e-7)), STACK),
+    (lazy(one_pixel(DARK, (9, 9), 1e-6)), DARK),
+    (lazy(DECIMALS, largest, chunks=(1, 1)), MAXIMA),
+    # with wrong pixels
+    (lazy(DECIMALS - 5), DECIMALS),
+    (lazy(DECIMALS[::-1]), DECIMALS),
+    (lazy(one_pixel(DECIMALS, (9, 9), 1e-5)), DECIMALS),
+    (lazy(one_pixel(COUNTS, (47, 30), 1)), COUNTS),
+    (lazy(one_pixel(COUNTS, (0, 0), -1)), COUNTS),
+    (lazy(one_pixel(SIGNED, (5, 0), 128)), SIGNED),
+    (lazy(one_pixel(STACK, (2, 0, 29), -0.25)), STACK),
+    (lazy(DARK + 1.1e-6), DARK),
+    (lazy(DARK - 1.1e-6), DARK),
+    (lazy(COUNTS), COUNTS + 0.5),
+    (lazy(COUNTS + 0.5), COUNTS),
+    # with broken promises and other shapes
+    (lazy(COUNTS, dtype=np.float64), COUNTS.astype(float)),
+    (lazy(FLAT, dtype=np.int64), FLAT),
+    (lazy(STACK, dtype=np.float32), STACK),
+    (lazy(FLAT[:, :1]), FLAT),
+    (lazy(FLAT), FLAT[:1]),
+    (lazy(FLAT[np.newaxis]), FLAT),
+    (lazy(FLAT.T), FLAT),
+    (lazy(DECIMALS, largest, dtype=np.uint8), MAXIMA),
+    (lazy(FLAT, lambda tile: tile[:1]), FLAT),
+    (lazy(FLAT, lambda tile: tile[:2], tiles=((2, 18), 30)), FLAT[:4]),
+    (lazy(FLAT, np.transpose), FLAT.T),
+    # with nan
+    (lazy(GAP), DECIMALS),
+    (lazy(DECIMALS), GAP),
+    (lazy(GAP), GAP),
+)
 
 
 def kind(array):
@@ -276,7 +270,7 @@ def verdict(answer):
 
 EXERCISES["2.3"] = Function(
     right=is_wrong,
-    cases=results,
+    cases=lambda: RESULTS,
     given=in_words,
     reads=verdict,
     mistakes={

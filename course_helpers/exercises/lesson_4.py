@@ -17,16 +17,7 @@ from zarr.storage import LocalStore, MemoryStore
 
 from course_helpers.examples import MOVIE, movie_costs
 from course_helpers.exercises.form import Function, Value, array, pairs, seen, whole_numbers
-from course_helpers.exercises.running import (
-    Traced,
-    Unanswered,
-    Wrong,
-    about_notebook,
-    begin,
-    call,
-    described,
-    is_written,
-)
+from course_helpers.exercises.running import Traced, Unanswered, Wrong, about_notebook, call, described, is_written
 from course_helpers.storage import CODECS, CountingStore
 
 EXERCISES = {}
@@ -35,8 +26,7 @@ EXERCISES = {}
 # --- 4.1: predict the chunks ---
 
 SLIDE, SLIDE_CHUNKS = (2000, 5000), (100, 100)
-ROWS, COLUMNS = (1930, 2000), (80, 201)  # first and stop of the window
-TOUCHED = [(19, 0), (19, 1), (19, 2)]
+TOUCHED = [(19, 0), (19, 1), (19, 2)]  # by stored[1930:, 80:201]
 
 
 def pixels_of(place, chunks):
@@ -242,6 +232,11 @@ def in_pieces(tiff_path, zarr_path, rows=512, columns=512):
             target[piece] = view[piece]
 
 
+def with_dask(tiff_path, zarr_path):
+    image = da.from_zarr(zarr.open_array(tifffile.imread(tiff_path, aszarr=True), mode="r"))
+    image.rechunk(SCAN_CHUNKS).to_zarr(zarr_path)
+
+
 def stores(change, **layout):
     """A function that stores what `change` makes of all pixels of a file at once."""
     return lambda tiff_path, zarr_path: zarr.create_array(
@@ -251,12 +246,11 @@ def stores(change, **layout):
 
 def other_layout(array, expected):
     """The first thing that a stored array has otherwise than asked for; None if there is none."""
-    names = "shape", "dtype", "chunks", "zarr_format"
     found = array.shape, array.dtype, array.chunks, array.metadata.zarr_format
     asked = expected.shape, expected.dtype, SCAN_CHUNKS, 3
-    return next(
-        ({"name": name, "has": has, "asked": to} for name, has, to in zip(names, found, asked) if has != to), None
-    )
+    for name, has, to_have in zip(("shape", "dtype", "chunks", "zarr_format"), found, asked):
+        if has != to_have:
+            return {"name": name, "has": has, "asked": to_have}
 
 
 def where_wrong(found, expected):
@@ -304,7 +298,6 @@ class Conversion(Function):
         if not zarr_path.exists():
             reason = Wrong if is_written(answer) else Unanswered
             raise reason("your function wrote nothing at zarr_path. Create the array there, and copy the pixels.")
-        begin("comparing what you stored", limited=False)
         try:
             array = zarr.open_array(zarr_path, mode="r")
         except Exception as error:
@@ -354,15 +347,7 @@ EXERCISES["4.4"] = Conversion(
             stores(np.asarray), lambda peak: peak > MOST_MEMORY
         ),
     },
-    also_right=(
-        in_pieces,
-        partial(in_pieces, rows=256, columns=10_000),
-        lambda tiff_path, zarr_path: (
-            da.from_zarr(zarr.open_array(tifffile.imread(tiff_path, aszarr=True), mode="r"))
-            .rechunk(SCAN_CHUNKS)
-            .to_zarr(zarr_path)
-        ),
-    ),
+    also_right=(in_pieces, partial(in_pieces, rows=256, columns=10_000), with_dask),
     praise=f"{{count}} files are converted, one of 8 MiB with a peak of memory below {MOST_MEMORY} MiB.",
     hints=[
         "open the file as a Zarr array, as view above; create the target with zarr.create_array(zarr_path, shape=..., chunks=..., "
