@@ -155,7 +155,7 @@ def first_difference(found, expected, path):
     if place not in np.ndindex(array.cdata_shape):
         return f"chunk {place} does not exist: the grid has {array.cdata_shape} of them, counted from 0."
     if place in found:
-        return f"chunk {place} can be read: {pixels}. Those that raise an error are asked for. (A missing chunk can be read.)"
+        return f"chunk {place} is not damaged: reading {pixels} alone raises no error. (A missing chunk raises none, either.)"
     return (
         f"{len(set(found) & set(expected))} of {len(expected)} damaged chunks are in your list. Chunk {place} is not, and reading {pixels} "
         "raises an error. Do your loops begin at 0, read just the pixels of a chunk, go on after an error, and come to the smaller chunks "
