@@ -46,11 +46,10 @@ def shapes_of_calls(answer):
 def how_often(found):
     """A sentence about the first shape that is listed too often or too rarely."""
     listed, right = Counter(found), Counter(CALLS)
-    shape = next(shape for shape in [*listed, *right] if listed[shape] != right[shape])
+    shape = next(shape for shape in [*listed, *TILES] if listed[shape] != right[shape])
     return (
-        f"with shape {shape} the function is called {right[shape]} times; in your list it is {listed[shape]} times. There is one trial "
-        "call. Along each axis full chunks come first, and the last one is what is left of 512. Each chunk of the rows goes with each "
-        "of the columns, once."
+        f"with shape {shape} the function is called {right[shape]} times; in your list it is {listed[shape]} times. Along each axis full "
+        "chunks come first, and the last one is what is left of 512. Each chunk of the rows goes with each of the columns, once."
     )
 
 
