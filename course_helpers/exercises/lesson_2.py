@@ -68,7 +68,7 @@ EXERCISES["2.1"] = Value(
         "the trial with a single pixel asks for the dtype. Is there anything left to ask in this task?": seen(
             calls(CHUNKS), lambda found: (1, 1) in found
         ),
-        "a shape is (rows, columns), and yours are the other way round.": seen(
+        "a shape is (rows, columns): yours are the other way round.": seen(
             calls(CHUNKS[::-1], dtype=np.uint8), lambda found: {shape[::-1] for shape in found} >= set(TILES)
         ),
         "a tile of shape {shape} goes from edge to edge. Is the image not cut there?": seen(
