@@ -336,11 +336,12 @@ EXERCISES["4.4"] = Conversion(
         ),
         "all pixels are 0. Is any piece copied?": seen(stores(np.zeros_like), lambda found: not found.any()),
         "{share:.1%} of the image are 0, {where}. Is each piece copied, to the row and column where it begins? Do both loops come to the "
-        "end, each of its own axis? (With dask, rechunk to (256, 256) before: two of its chunks must not write into one of Zarr.)": seen(
+        "end, each of its own axis, also where the last piece is smaller? (With dask, rechunk to (256, 256) before: two of its chunks "
+        "must not write into one of Zarr.)": seen(
             stores(lambda pixels: np.where(pixels % 2, pixels, 0)),
             lambda found, expected: not found[found != expected].any() and where_wrong(found, expected),
         ),
-        "{share:.1%} of the image, {where}: {stored} instead of {right}. Do both slices begin at the same pixel, and is nothing "
+        "{share:.1%} of the image, {where}. The first holds {stored} instead of {right}. Do both slices begin at the same pixel, and is nothing "
         "computed on the way?": seen(stores(lambda pixels: pixels // 2), where_wrong),
         f"the peak of memory is {{peak:.1f}} MiB. Allowed are {MOST_MEMORY}. Copy smaller pieces: one takes its "
         "bytes more than once, as tiles, as pixels and as chunks.": seen(
