@@ -30,7 +30,7 @@ class Watch(Callback):
     """
 
     def __init__(self, tile):
-        self.tile, self.most_pixels, self.most_bytes, self.margins = tile, 0, 0, (0, 0)
+        self.tile, self.most_pixels, self.most_bytes, self.margins = tile, 0, 0, np.zeros(2, dtype=int)
         self._pieces = {}
         super().__init__(posttask=self.look, finish=self.count)
 
