@@ -39,7 +39,7 @@ def collect(folder):
         ``table``: a data frame with a row per learner, a column per exercise, and one of the symbols ✓ ✗ ○ - in each
         place. ``notes``: sentences about files that could not be read, or are not counted.
     """
-    found, notes, copies = {}, [], {}
+    found, notes = {}, []
     for path in notebooks_below(folder):
         name, learner = readable(path.relative_to(folder).as_posix()), learner_of(path.relative_to(folder))
         try:
@@ -54,22 +54,9 @@ def collect(folder):
         elif not symbols:
             notes.append(f"{name} holds no line of a check. Was it run and saved?")
         for exercise, symbol in symbols.items():
-            copies.setdefault((learner, exercise), []).append(name)
             found[learner, exercise] = better(symbol, found.get((learner, exercise), "-"))
         found.setdefault((learner, None), "-")  # a line in the table all the same
-    return Class(as_table(found), notes + about_copies(copies))
-
-
-def about_copies(copies):
-    """A sentence about each set of notebooks of one learner that answer the same exercises."""
-    exercises = {}
-    for (learner, exercise), names in copies.items():
-        if len(names) > 1:
-            exercises.setdefault((learner, *names), []).append(exercise)
-    return [
-        f"{learner} has {', '.join(numbers)} in {' and in '.join(names)}. The best answer counts."
-        for (learner, *names), numbers in exercises.items()
-    ]
+    return Class(as_table(found), notes)
 
 
 def notebooks_below(folder):
