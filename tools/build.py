@@ -176,10 +176,10 @@ def learner_notebook(source):
     return notebook
 
 
-def solved_notebook(source, previous=None, execute=True):
-    """The executed notebook; where a cell is the same, volatile outputs are those of `previous`, or all if not executed."""
+def solved_notebook(source, previous=None):
+    """The executed notebook; where a cell is the same, volatile outputs are those of `previous`."""
     notebook = derive(source, without="stub")
-    client = NotebookClient(
+    NotebookClient(
         notebook,
         timeout=300,
         kernel_name="python3",
@@ -187,16 +187,13 @@ def solved_notebook(source, previous=None, execute=True):
         coalesce_streams=True,
         store_widget_state=False,
         resources={"metadata": {"path": str(SOLUTIONS)}},
-    )
-    if execute:
-        client.execute()
+    ).execute()
     notebook.metadata = nbformat.from_dict(METADATA)
     kept = {cell.source: cell for cell in previous.cells if cell.cell_type == "code"} if previous else {}
     for cell in notebook.cells:
         if cell.cell_type == "code":
-            if cell.source in kept and (not execute or "nbval-ignore-output" in tags(cell)):
+            if cell.source in kept and "nbval-ignore-output" in tags(cell):
                 cell.outputs = kept[cell.source].outputs
-                cell.execution_count = cell.execution_count or kept[cell.source].execution_count
             # A stored widget without its kernel shows an error, not a picture.
             cell.outputs = [output for output in cell.outputs if WIDGET not in output.get("data", {})]
             describe(cell)
@@ -207,13 +204,13 @@ def text(notebook):
     return nbformat.writes(notebook) + "\n"
 
 
-def build(source, execute=True):
-    """Write both notebooks of one lesson file; without executing it if no more than its text has changed."""
+def build(source):
+    """Write both notebooks of one lesson file."""
     solved = SOLUTIONS / f"{source.stem}.ipynb"
     previous = nbformat.read(solved, as_version=4) if solved.exists() else None
     notebooks = {
         LEARNERS / f"{source.stem}.ipynb": learner_notebook(source),
-        solved: solved_notebook(source, previous, execute),
+        solved: solved_notebook(source, previous),
     }
     for path, notebook in notebooks.items():
         path.parent.mkdir(exist_ok=True)
@@ -239,7 +236,7 @@ def main(names):
     if (changed := with_contents(readme)) != readme:
         write(README, changed)
         if START not in chosen:
-            build(START, execute=False)  # its text tells the minutes, too
+            build(START)  # its text tells the minutes, too
 
 
 if __name__ == "__main__":
