@@ -81,21 +81,6 @@ def test_a_record_that_cannot_be_kept_disturbs_nobody_and_is_written_later(folde
     assert "✓ 6.1" in shown(capsys) and "cannot be kept" not in shown(capsys) and (folder / "6.1.solved").exists()
 
 
-def test_checks_that_run_at_the_same_time_lose_nothing(folder, monkeypatch):
-    """While one writes down what this session knows, another one adds to it."""
-    known = {f"{lesson}.1.tried" for lesson in range(6)}
-    _progress._this_session.update(known)
-
-    def touch(path, touch=Path.touch):
-        touch(path)
-        _progress._this_session.add("7.1.tried")
-
-    monkeypatch.setattr(Path, "touch", touch)
-    _progress.note("6.1", "✓")
-    assert {path.name for path in folder.iterdir()} == known | {"6.1.solved"}
-    assert _progress.kept() == known | {"6.1.solved", "7.1.tried"}
-
-
 def test_where_checks_do_not_count(folder, capsys, right, tmp_path, monkeypatch):
     (tmp_path / "solutions").mkdir()
     for place, counts, reason in [("solutions", "on", "a solved notebook"), ("", "off", "COURSE_PROGRESS is off")]:

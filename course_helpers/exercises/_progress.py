@@ -47,7 +47,7 @@ def kept():
     """Write down what this session knows; return the names of all files of the record. OSError where that fails."""
     if _this_session:
         folder().mkdir(exist_ok=True)
-        for name in tuple(_this_session):  # as it is now: another thread may add to it
+        for name in _this_session:
             (folder() / name).touch()
     return {path.name for path in folder().iterdir()} if folder().exists() else set()
 
