@@ -32,9 +32,6 @@ def sum_of(mebibytes):
     return int(filled(mebibytes).sum())
 
 
-# What is measured
-
-
 def copies():
     first = filled(40)
     second = first + 1
@@ -89,27 +86,25 @@ def test_time_and_curve():
     assert 60 * MIB < memory.max() <= measurement.peak and memory[-1] < 8 * MIB
 
 
-# Work and results of all kinds
+SCRIPT = """
+import numpy as np
+from course_helpers.memory import measure
+offset = 5
+def work(): return np.arange(5_000_000) + offset
+assert np.array_equal(measure(work).result, work())
+print('fine', __file__)
+"""
 
 
 def test_functions_of_a_script_and_large_results(tmp_path):
     """What is defined in __main__, as in a notebook, cannot be imported elsewhere; and a script runs once."""
-    script = tmp_path / "script.py"
-    script.write_text(
-        "import numpy as np\nfrom course_helpers.memory import measure\noffset = 5\n"
-        "def work(): return np.arange(5_000_000) + offset\n"
-        "assert np.array_equal(measure(work).result, work())\nprint('fine', __file__)\n"
-    )
-    assert printed_by(script, cwd=tmp_path) == f"fine {script}\n"
+    (tmp_path / "script.py").write_text(SCRIPT)
+    assert printed_by("script.py", cwd=tmp_path) == f"fine {tmp_path / 'script.py'}\n"
 
 
 def test_the_printed_form():
     assert repr(Measurement(3 * MIB, 0.127, 7, None, None)) == "<peak 3.0 MiB, 0.13 s, result 7>"
     assert repr(Measurement(0, 0, None, "left", None)) == "<peak 0.0 MiB, 0.00 s, died: left>"
-    assert len(repr(Measurement(0, 0, "x" * 10_000, None, None))) < 100
-
-
-# Limits
 
 
 TOO_MUCH = "killed, because it used more than the limit of 100 MiB"
@@ -117,9 +112,8 @@ TOO_MUCH = "killed, because it used more than the limit of 100 MiB"
 
 def test_growing_beyond_the_limit_is_the_end():
     measurement = measure(lambda: [filled(8) for _ in range(1000)], 100 * MIB)
-    assert measurement.died == TOO_MUCH
-    assert measurement.result is None and 100 * MIB < measurement.peak < 1000 * MIB
-    assert measurement.curve[1][-1] > 90 * MIB
+    assert measurement.died == TOO_MUCH and measurement.result is None
+    assert 100 * MIB < measurement.peak < 1000 * MIB and measurement.curve[1][-1] > 90 * MIB
 
 
 @linux
@@ -152,20 +146,12 @@ def test_a_result_may_take_as_much_as_the_limit_on_its_way_back():
     assert measurement.died is None and measurement.result.nbytes == 40 * MIB
 
 
-# Ways to die
-
-
-def interrupted():
-    raise KeyboardInterrupt
-
-
 @pytest.mark.parametrize(
     "work, sentence",
     [
-        (interrupted, "KeyboardInterrupt"),
+        (partial(signal.raise_signal, signal.SIGINT), "KeyboardInterrupt"),
         (lambda: 1 / 0, "ZeroDivisionError: division by zero"),
-        (partial(sys.exit, 3), "left with sys.exit(3)"),
-        (sys.exit, "left with sys.exit()"),
+        (partial(sys.exit, 3), "SystemExit: 3"),
         (partial(os._exit, 3), "ended its process with exit code 3 before it returned"),
         pytest.param(partial(ctypes.string_at, 0), "crashed (SIGSEGV), which Python cannot catch", marks=posix),
         pytest.param(
@@ -189,9 +175,6 @@ def test_what_is_printed_appears(capfd, monkeypatch):
 
     measure(work)
     assert capfd.readouterr().out == "hällo\n"
-
-
-# Nothing is left behind
 
 
 def assert_gone(*pids):
@@ -231,20 +214,20 @@ def test_what_the_work_starts_is_ended_and_no_file_is_left(start, tmp_path, monk
 @pytest.mark.parametrize("end", ["SIGINT", "SIGKILL"])
 def test_nothing_outlives_the_caller(end, tmp_path):
     """Ctrl-C ends the work and what it started; so does the death of the process that measures."""
-    script = (
-        "import os, subprocess, sys, time\nfrom course_helpers.memory import measure\n"
-        f"def work():\n    child = subprocess.Popen({SLEEPER})\n"
-        "    with open('new', 'w') as file: file.write(f'{os.getpid()} {child.pid}')\n"
-        "    os.replace('new', 'pids')\n    time.sleep(1000)\nmeasure(work)\n"
-    )
+    script = f"""if True:
+        import os, subprocess, sys, time
+        from course_helpers.memory import measure
+        def work():
+            child = subprocess.Popen({SLEEPER})
+            with open("new", "w") as file: file.write(f"{{os.getpid()}} {{child.pid}}")
+            os.replace("new", "pids")
+            time.sleep(1000)
+        measure(work)"""
     caller = subprocess.Popen([sys.executable, "-c", script], cwd=tmp_path, stderr=subprocess.PIPE, text=True)
     wait_until((tmp_path / "pids").exists, "the work has begun")
     caller.send_signal(signal.Signals[end])
     assert ("KeyboardInterrupt" in caller.communicate(timeout=60)[1]) == (end == "SIGINT")
     assert_gone(*(tmp_path / "pids").read_text().split())
-
-
-# Wrong arguments
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,6 @@ import importlib
 import multiprocessing
 import os
 import pickle
-import reprlib
 import sys
 import threading
 import time
@@ -108,6 +107,4 @@ def largest_memory():
 
 def in_words(error):
     """How an exception ended the work."""
-    if isinstance(error, SystemExit):
-        return f"left with sys.exit({'' if error.code is None else reprlib.repr(error.code)})"
     return f"{type(error).__name__}: {error}".rstrip(": ")
