@@ -17,40 +17,32 @@ MINUTE = 60_000  # milliseconds; long, because a test that waits for a condition
 
 
 @contextlib.contextmanager
-def running_jupyterlab(folder):
-    """The address of a JupyterLab with settings of its own, which works on a copy of the notebooks in this folder."""
-    shutil.copytree(ROOT / "notebooks", folder / "notebooks")
+def running_jupyterlab(folder, *module_and_options):
+    """The address of a JupyterLab with settings of its own, which works on a copy of the course in this folder."""
+    for name in ("notebooks", "tools"):  # a browser saves what it has opened
+        shutil.copytree(ROOT / name, folder / name)
     (port,) = free_ports(1)
-    command = [
-        *(sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--expose-app-in-browser"),
-        *(f"--ServerApp.port={port}", "--ServerApp.port_retries=0", f"--IdentityProvider.token={TOKEN}"),
-        *(f"--ServerApp.root_dir={folder / 'notebooks'}", "--LabApp.extension_manager=readonly"),
-    ]
-    settings = {"JUPYTERLAB_SETTINGS_DIR": str(folder / "settings"), "PYTHONUTF8": "1"}
-    environment = {**os.environ, **folders_of_jupyter(folder), **settings}
+    command = [sys.executable, "-m", *module_and_options, "--no-browser", "--allow-root"]
+    command += [f"--ServerApp.port={port}", "--ServerApp.port_retries=0", f"--IdentityProvider.token={TOKEN}"]
+    own = "JUPYTER_CONFIG_DIR JUPYTER_DATA_DIR JUPYTER_RUNTIME_DIR JUPYTERLAB_WORKSPACES_DIR JUPYTERLAB_SETTINGS_DIR"
+    environment = os.environ | {name: str(folder / name) for name in own.split()} | {"PYTHONUTF8": "1"}
     log = folder / "server.log"
     with open(log, "wb") as file:
-        server = subprocess.Popen(command, stdout=file, stderr=file, stdin=subprocess.DEVNULL, env=environment)
+        streams = {"stdout": file, "stderr": file, "stdin": subprocess.DEVNULL}
+        server = subprocess.Popen(command, cwd=folder, env=environment, **streams)
+    address = f"http://127.0.0.1:{port}"
+
+    def answers():
+        assert server.poll() is None, log.read_text()
+        with contextlib.suppress(OSError):
+            return urllib.request.urlopen(f"{address}/api?token={TOKEN}", timeout=60).close() is None
+
     try:
-        address = f"http://127.0.0.1:{port}/api?token={TOKEN}"
-        wait_until(lambda: opened(address, server), f"JupyterLab answers, see {log}").close()
-        yield f"http://127.0.0.1:{port}"
+        wait_until(answers, f"JupyterLab answers, see {log}")
+        yield address
     finally:
         if not end(server):  # how JupyterLab ends is not what is tested, but should be known
             warnings.warn(f"JupyterLab did not end when asked to:\n{log.read_text(errors='replace')[-2000:]}")
-
-
-def folders_of_jupyter(folder):
-    """Variables of the environment by which Jupyter keeps its own files in a folder."""
-    names = ("JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR", "JUPYTERLAB_WORKSPACES_DIR")
-    return {name: str(folder / name.lower()) for name in names}
-
-
-def opened(address, server=None):
-    """What is at an address, or None if nobody answers; raise if its server has ended."""
-    assert server is None or server.poll() is None, "the server has ended"
-    with contextlib.suppress(OSError):
-        return urllib.request.urlopen(address, timeout=60)
 
 
 class Notebook:
@@ -159,7 +151,3 @@ def printed(cell):
     """What a cell printed, to both streams."""
     chosen = [output for output in cell["outputs"] if output.get("name") in ("stdout", "stderr")]
     return "".join("".join(output["text"]) for output in chosen)
-
-
-def errors(cells):
-    return [output for cell in cells for output in cell["outputs"] if output["output_type"] == "error"]

@@ -37,7 +37,8 @@ def browser():
 @pytest.fixture(scope="module")
 def open_notebook(browser, tmp_path_factory):
     """A function that opens a notebook in a JupyterLab, by its path in the folder of the notebooks."""
-    with running_jupyterlab(tmp_path_factory.mktemp("jupyterlab")) as address:
+    options = ("--expose-app-in-browser", "--ServerApp.root_dir=notebooks", "--LabApp.extension_manager=readonly")
+    with running_jupyterlab(tmp_path_factory.mktemp("jupyterlab"), "jupyterlab", *options) as address:
         yield lambda path: Notebook(browser, address, path)
 
 
