@@ -7,6 +7,7 @@ import shutil
 import socket
 import subprocess
 from getpass import getuser
+from unittest.mock import patch
 
 from processes import end, free_ports, wait_until
 
@@ -64,10 +65,8 @@ def running_slurm(folder):
         (found("slurmctld"), "-D", "-i", "-f", str(configuration)),
         (found("slurmd"), "-D", "-N", host, "-f", str(configuration)),
     ]
-    before = os.environ.get("SLURM_CONF")
-    os.environ["SLURM_CONF"] = str(configuration)
     with contextlib.ExitStack() as stack:
-        stack.callback(restored, "SLURM_CONF", before)
+        stack.enter_context(patch.dict(os.environ, SLURM_CONF=str(configuration)))
         for command in servers:
             log = stack.enter_context(open(folder / f"{os.path.basename(command[0])}.out", "wb"))
             stack.callback(end, subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL))
@@ -76,11 +75,6 @@ def running_slurm(folder):
         wait_until(lambda: answer("sinfo", "--noheader", "--format=%T") == "idle", f"SLURM is idle; see {folder}")
         stack.callback(no_jobs_left)
         yield folder
-
-
-def restored(name, value):
-    """Give a variable of the environment the value that it had."""
-    os.environ.pop(name, None) if value is None else os.environ.update({name: value})
 
 
 def no_jobs_left():

@@ -12,7 +12,6 @@ from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
-import dask.array as da
 import numpy as np
 import pandas as pd
 import psutil
@@ -20,7 +19,7 @@ import pytest
 import tifffile
 import zarr
 from dask.distributed import LocalCluster
-from processes import ROOT, printed_by, python
+from processes import ROOT, printed_by
 from strangers import assert_only_keys_open, listening
 
 from course_helpers import clusters
@@ -31,23 +30,14 @@ from course_helpers.slide import nuclei_slide
 from course_helpers.stack import VOXEL_SIZE, nuclei_stack
 
 SCRIPT = ROOT / "notebooks" / "count_on_cluster.py"
-SHAPE, SIDE, PARTS = (1000, 3000), 250, 12
-
-
-def arguments_for(output):
-    """The arguments that count a small slide with one worker."""
-    return [str(output), "--shape", *map(str, SHAPE), "--tile", str(SIDE), str(SIDE), "--workers", "1"]
-
-
-def ended(output, *arguments):
-    """A run of the script that has come to its end."""
-    return python(SCRIPT, output, *arguments, cwd=Path.cwd())
+# Counts a small slide, with one worker, in 12 parts.
+SMALL, PARTS = "--shape 1000 3000 --tile 250 250 --workers 1".split(), 12
 
 
 @contextmanager
 def begun(output, until, *arguments, **options):
     """A process that runs the script, when it has said that this part is stored; killed in the end, if it still runs."""
-    command = [sys.executable, str(SCRIPT), *arguments_for(output), *arguments]
+    command = [sys.executable, SCRIPT, output, *SMALL, *arguments]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options) as run:
         try:
             wait_for_part(run, until)
@@ -68,6 +58,10 @@ def in_this_process(options=None):
     return LocalCluster(processes=False, n_workers=1, **pages)
 
 
+def counts_in(output):
+    return zarr.open_array(output / "counts", mode="r")[:]
+
+
 def files_of(output):
     return {path: path.stat().st_mtime_ns for path in sorted(output.glob("counts/c/*/*"))}
 
@@ -75,7 +69,12 @@ def files_of(output):
 def test_runs_that_end_early_keep_whole_parts_and_the_next_run_does_the_others(script, tmp_path, capsys, monkeypatch):
     """One is killed with all its processes, one gets Ctrl+C (as Linux and macOS send it), one comes to the end."""
     output = tmp_path / "counts.zarr"
-    counts = script.plan(script.parsed(arguments_for(output)))[1].compute(scheduler="threads")
+    line = [str(output), *SMALL]
+    slide = nuclei_slide((1000, 3000)).compute(scheduler="threads")
+    zarr.create_array(tmp_path / "slide.zarr", data=slide)
+    counts = script.plan(script.parsed([*line, "--image", f"{tmp_path}/slide.zarr"]))[1].compute(scheduler="threads")
+    assert counts.sum() == seed_nuclei(slide, 32, 2).max()
+    assert script.parsed(line).reach == [8 + 30 // 2], "of the Gaussian filter and of half an object"
     with begun(output, until=2) as run:
         family = [run, *psutil.Process(run.pid).children(recursive=True)]
         for process in family:
@@ -90,23 +89,23 @@ def test_runs_that_end_early_keep_whole_parts_and_the_next_run_does_the_others(s
         assert run.returncode == 3 and kept.items() < files.items()
         assert message.startswith(f"\nStopped. {len(files)} of {PARTS} parts are stored. Run the same line again")
         kept = files
-    before = zarr.open_array(output / "counts", mode="r")[:]
+    before = counts_in(output)
     counted = before >= 0
     assert 2 <= len(kept) < PARTS and counted.sum() == 4 * len(kept), "a part is written as a whole"
     assert np.array_equal(before[counted], counts[counted])
 
     monkeypatch.setattr(script, "cluster_of", in_this_process)
-    script.main(arguments_for(output))
+    script.main(line)
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == f"{len(kept)} of {PARTS} parts are there already"
     assert sum(" is stored" in line for line in lines) == PARTS - len(kept)
     assert lines[-1] == f"{counts.sum():,} objects in {4 * PARTS} tiles"
-    assert np.array_equal(zarr.open_array(output / "counts", mode="r")[:], counts)
+    assert np.array_equal(counts_in(output), counts)
     files = files_of(output)
     assert len(files) == PARTS and kept.items() < files.items(), "finished parts are left alone"
 
     monkeypatch.setattr(script, "cluster_of", lambda options: pytest.fail("nothing is left to do"))
-    script.main(arguments_for(output))
+    script.main(line)
     assert capsys.readouterr().out.splitlines() == [f"{PARTS} of {PARTS} parts are there already", lines[-1]]
 
 
@@ -120,15 +119,7 @@ def test_workers_leave_ctrl_c_to_the_script(monkeypatch):
     assert ignored == [(signal.SIGINT, signal.SIG_IGN)]
 
 
-def test_a_slide_in_a_store_is_counted(script, tmp_path, capsys, monkeypatch):
-    slide = nuclei_slide((600, 700), chunks=300)
-    slide.to_zarr(str(tmp_path / "slide.zarr"))
-    monkeypatch.setattr(script, "cluster_of", in_this_process)
-    script.main([str(tmp_path / "counts.zarr"), "--image", str(tmp_path / "slide.zarr"), "--tile", "200", "200"])
-    lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == "0 of 4 parts are there already"
-    whole = seed_nuclei(slide.compute(scheduler="threads"), 32, 2).max()
-    assert lines[-1] == f"{whole} objects in 12 tiles"
+STACK = ["--image", "stack.ome.tif", "--channel", "0"]
 
 
 @pytest.mark.parametrize(
@@ -141,11 +132,8 @@ def test_a_slide_in_a_store_is_counted(script, tmp_path, capsys, monkeypatch):
         (["--record", "stack.ome.tif"], "no record of lesson 8"),
         (["--image", "nowhere.tif"], "there is no file or folder"),
         (["--image", "stack.ome.tif"], "--channel is None, but must be chosen from 0 to 1"),
-        (
-            ["--image", "stack.ome.tif", "--channel", "0", "--time", "-1"],
-            "--time is -1, but must be chosen from 0 to 0",
-        ),
-        (["--image", "stack.ome.tif", "--channel", "0"], "must be three numbers, because the image has 16 planes"),
+        ([*STACK, "--time", "-1"], "--time is -1, but must be chosen from 0 to 0"),
+        (STACK, "must be three numbers, because the image has 16 planes"),
         (["--image", "stack.ome.tif", "--record", "record.json", "--pixel-size", "1", "1", "1"], "mean other lengths"),
         (["--record", "record.json"], "two numbers for the virtual slide"),
         (["--image", "bare.tif", "--table"], "Give --pixel-size"),
@@ -155,8 +143,7 @@ def test_a_slide_in_a_store_is_counted(script, tmp_path, capsys, monkeypatch):
         (["--table", "--largest", "1", "2", "3"], "one number, or 2"),
     ],
 )
-def test_wrong_arguments_start_nothing(script, tmp_path, recording, record, arguments, message, capsys, monkeypatch):
-    monkeypatch.chdir(tmp_path)
+def test_wrong_arguments_start_nothing(script, tmp_path, recording, arguments, message, capsys):
     tifffile.imwrite("bare.tif", np.zeros((20, 20), np.uint8))
     before = sorted(tmp_path.iterdir())
     with pytest.raises(SystemExit) as ended:
@@ -238,37 +225,32 @@ def test_another_result_or_a_damaged_one_is_refused(script, begun_result):
 
 BLURS = {"threshold": 322, "outline_sigma": [2 / 3, 2, 2], "spot_sigma": [1, 3, 3]}
 SIZES = {"largest": [10, 28, 28], "reach": [5, 13, 13], "tile": [8, 64, 64]}
+STACK_SHAPE = (1, 2, 16, 120, 150)
 
 
 @pytest.fixture
-def recording(tmp_path):
-    """A recording of two channels as a file, its first channel, what `segment_blobs` measures in it, and its labels."""
-    stack = nuclei_stack((1, 2, 16, 120, 150)).compute()
+def recording(tmp_path, monkeypatch):
+    """A folder with a recording of two channels and a record of lesson 8; the arguments that name them."""
+    monkeypatch.chdir(tmp_path)
     sizes = {f"PhysicalSize{axis}": size for axis, size in VOXEL_SIZE.items()}
-    tifffile.imwrite(tmp_path / "stack.ome.tif", stack, metadata={"axes": "TCZYX", **sizes})
-    spacing, volume = tuple(VOXEL_SIZE[axis] for axis in "ZYX"), da.from_array(stack[0, 0], chunks=-1)
-    whole = [partial(segment_blobs, **BLURS), volume, 0]
-    table = measure_in_tiles(*whole, ("label", "centroid", "area", "intensity_mean"), spacing=spacing)
-    return str(tmp_path / "stack.ome.tif"), table, label_in_tiles(*whole).compute()
-
-
-def check_result(output, recording):
-    """Raise if the result is not that of the whole image."""
-    _, table, labels = recording
-    assert np.array_equal(zarr.open_array(output / "labels", mode="r")[:], labels)
-    stored = pd.read_csv(output / "objects.csv")
-    assert list(stored) == ["label", "z_um", "y_um", "x_um", "volume_um3", "intensity_mean"]
-    assert len(table) > 5 and np.allclose(stored, table)
-    assert zarr.open_array(output / "counts", mode="r")[:].sum() == len(table)
-
-
-@pytest.fixture
-def record(tmp_path):
+    tifffile.imwrite("stack.ome.tif", nuclei_stack(STACK_SHAPE).compute(), metadata={"axes": "TCZYX", **sizes})
     settings = SIZES | {"overlap": np.add(SIZES["largest"], SIZES["reach"]).tolist(), "nuclei": 0, "numbers": BLURS}
     settings |= {"segment": "course_helpers.nuclei:segment_blobs", "pixel_size": VOXEL_SIZE, "axes": "CZYX"}
     said = {"axes": "QZYX", "pixel_size": {}}  # of the file of the record, which was corrected
-    (tmp_path / "record.json").write_text(json.dumps({"settings": settings, "image": said}))
-    return ["--record", str(tmp_path / "record.json"), "--labels", "--table"]
+    Path("record.json").write_text(json.dumps({"settings": settings, "image": said}))
+    return ["--image", "stack.ome.tif", "--record", "record.json", "--labels", "--table"]
+
+
+def check_result(output):
+    """Raise if the result is not that of the whole image."""
+    spacing, volume = tuple(VOXEL_SIZE[axis] for axis in "ZYX"), nuclei_stack(STACK_SHAPE)[0, 0].rechunk(-1)
+    whole = [partial(segment_blobs, **BLURS), volume, 0]
+    table = measure_in_tiles(*whole, ("label", "centroid", "area", "intensity_mean"), spacing=spacing)
+    assert np.array_equal(zarr.open_array(output / "labels", mode="r")[:], label_in_tiles(*whole).compute())
+    stored = pd.read_csv(output / "objects.csv")
+    assert list(stored) == ["label", "z_um", "y_um", "x_um", "volume_um3", "intensity_mean"]
+    assert len(table) > 5 and np.allclose(stored, table)
+    assert counts_in(output).sum() == len(table)
 
 
 FINDER = """
@@ -282,27 +264,24 @@ def find(window, **numbers):
 """
 
 
-def test_a_recording_is_labelled_and_measured_with_a_function_in_a_file(recording, record, tmp_path):
+def test_a_recording_is_labelled_and_measured_with_a_function_in_a_file(recording, tmp_path):
     """By workers that cannot import the file: it takes its folder out of the paths that they get."""
     (folder := tmp_path / "mine").mkdir()
     (folder / "finder.py").write_text(FINDER)
-    arguments = [*record, "--image", recording[0], "--segment", f"{folder / 'finder.py'}:find", "--workers", "1"]
     numbers = [f"{name}={json.dumps(number)}" for name, number in BLURS.items()]
-    printed_by(SCRIPT, tmp_path / "result", *arguments, "--with", *numbers, cwd=tmp_path)
-    check_result(tmp_path / "result", recording)
+    arguments = [*recording, "--segment", "mine/finder.py:find", "--workers", "1", "--with", *numbers]
+    printed_by(SCRIPT, "result", *arguments, cwd=tmp_path)
+    check_result(tmp_path / "result")
 
 
-def test_a_record_gives_the_settings_and_a_dry_run_tells_the_files(
-    script, recording, record, tmp_path, capsys, monkeypatch
-):
+def test_a_record_gives_the_settings_and_a_dry_run_tells_the_files(script, recording, tmp_path, capsys, monkeypatch):
     output = tmp_path / "result"
-    arguments = [str(output), "--image", recording[0], *record]
-    script.main([*arguments, "--dry-run"])
+    script.main([str(output), *recording, "--dry-run"])
     said = capsys.readouterr().out
     assert not output.exists() and "12 of (8, 64, 64) pixels, in 2 parts" in said
     monkeypatch.setattr(script, "cluster_of", in_this_process)
-    script.main(arguments)
-    check_result(output, recording)
+    script.main([str(output), *recording])
+    check_result(output)
     chunks = [path for path in output.rglob("*") if path.is_file() and "/c/" in path.as_posix()]
     assert f"files: {len(chunks)} in" in said
     assert [image.partition(":")[2].split()[0] for image in open_image(output, number=0).images] == ["counts", "labels"]
@@ -310,11 +289,9 @@ def test_a_record_gives_the_settings_and_a_dry_run_tells_the_files(
 
 
 @pytest.mark.parametrize("axes, corrections", [("QZYX", ""), ("ZCYX", "--axes CZYX --pixel-size 1.5 0.5 0.5")])
-def test_what_says_the_same_as_the_file_of_the_record_is_corrected(
-    script, recording, record, tmp_path, axes, corrections
-):
-    pixels = tifffile.imread(recording[0])
-    zarr.create_array(tmp_path / "bare.zarr", data=pixels, dimension_names=[name.lower() for name in axes])
-    options = script.parsed(["unused", "--image", str(tmp_path / "bare.zarr"), *record, *corrections.split()])
+def test_what_says_the_same_as_the_file_of_the_record_is_corrected(script, recording, axes, corrections):
+    pixels = tifffile.imread("stack.ome.tif")
+    zarr.create_array("bare.zarr", data=pixels, dimension_names=[name.lower() for name in axes])
+    options = script.parsed(["unused", *recording, "--image", "bare.zarr", *corrections.split()])
     tiles, spacing = script.open_tiles(options)
     assert spacing == (1.5, 0.5, 0.5) and np.array_equal(tiles.compute(), pixels[0])

@@ -6,22 +6,20 @@ Skipped where SLURM is missing, unless COURSE_SLURM_TESTS=required.
 import random
 import signal
 import subprocess
-from threading import Thread
+from unittest.mock import Mock
 
 import dask
 import numpy as np
 import psutil
 import pytest
-import zarr
-from processes import wait_until
+from processes import python, wait_until
 from slurm import answer, jobs, no_jobs_left
 from strangers import assert_only_keys_open, listening
-from test_cluster_script import begun, ended, files_of, wait_for_part
+from test_cluster_script import PARTS, SCRIPT, SMALL, begun, counts_in, files_of, wait_for_part
 
 from course_helpers import clusters
 
-SLURM = ["--cluster", "slurm", "--shape", "1000", "3000", "--tile", "250", "250", "--workers", "2"]
-PARTS = 12
+SLURM = [*SMALL, "--cluster", "slurm", "--workers", "2"]
 SLOW = """
 import time
 from course_helpers import nuclei
@@ -57,8 +55,9 @@ def expected(script):
     return script.plan(script.parsed(["unused", *SLURM]))[1].compute(scheduler="threads")
 
 
-def counts_in(output):
-    return zarr.open_array(output / "counts", mode="r")[:]
+def ended(*arguments, output="counts.zarr"):
+    """A run of the script in this queue that has come to its end."""
+    return python(SCRIPT, output, *SLURM, *arguments, cwd=".")
 
 
 def test_the_workers_of_a_queue_listen_to_the_script_only(script, tmp_path):
@@ -101,52 +100,48 @@ def test_a_second_run_is_refused_until_the_first_is_killed_and_then_resumes_it(t
     output = tmp_path / "counts.zarr"
     with begun(output, 2, *SLURM) as run:
         run.send_signal(signal.SIGSTOP)  # it does not come to its end meanwhile
-        second = ended(output, *SLURM)
+        second = ended()
         run.kill()
     assert second.returncode == 1 and "is being written by somebody else" in second.stderr
     kept = files_of(output)
-    third = ended(output, *SLURM)
+    third = ended()
     assert third.returncode == 0, third.stderr
     assert third.stdout.startswith(f"{len(files_of(output)) - third.stdout.count(' is stored')} of {PARTS} parts")
     assert kept.items() <= files_of(output).items() and np.array_equal(counts_in(output), expected)
     wait_until(lambda: not jobs(), "the jobs of the killed run have noticed")
 
 
-def test_a_queue_that_gives_no_worker_is_waited_for_or_the_run_ends_with_a_sentence(
-    script, tmp_path, capsys, monkeypatch
-):
+def said_in_the_end(script, capsys):
+    """What the script says when no worker has come; it ends with the code of what can be tried again."""
+    with pytest.raises(SystemExit) as end:
+        script.main(["counts.zarr", *SLURM])
+    assert end.value.code == 3
+    return capsys.readouterr().err
+
+
+def test_a_run_without_workers_ends_with_a_sentence(script, capsys, monkeypatch):
     monkeypatch.setattr(clusters, "PATIENCE", 6)
     answer("scontrol", "update", "PartitionName=tests", "State=DOWN")
     try:
-        with pytest.raises(SystemExit) as end:
-            script.main(["counts.zarr", *SLURM])
+        message = said_in_the_end(script, capsys)
     finally:
         answer("scontrol", "update", "PartitionName=tests", "State=UP")
-    message = capsys.readouterr().err
-    assert end.value.code == 3 and message.count("\n") == 2
-    assert "squeue says: 2 PENDING (PartitionDown)" in message
+    assert message.count("\n") == 2 and "squeue says: 2 PENDING (PartitionDown)" in message
     assert f"0 of {PARTS} parts are stored. Run the same line again" in message
 
-    def others():
-        """Cancel the jobs of the run when it has said that it waits for its turn; the processors are taken all the time."""
-        try:
-            wait_until(lambda: "PENDING (Resources)" in capsys.readouterr().out, "the script says that it waits")
-        finally:
-            no_jobs_left()
 
-    no_jobs_left()
+def test_a_run_waits_for_its_turn_in_the_queue(script, capsys, monkeypatch):
+    """All processors are taken; when it has said that it waits, its jobs are cancelled."""
+    monkeypatch.setattr(clusters, "PATIENCE", 6)
     answer("sbatch", "--ntasks=4", "--wrap=sleep 1000", "--output=/dev/null")
     wait_until(lambda: jobs("running"), "all processors are taken")
-    thread = Thread(target=others)
-    thread.start()
-    with pytest.raises(SystemExit) as end:
-        script.main(["counts.zarr", *SLURM])
-    thread.join()
-    assert end.value.code == 3 and "no job of this run is in the queue" in capsys.readouterr().err
+    said = Mock(side_effect=lambda *text, **_: "PENDING (Resources)" in f"{text}" and no_jobs_left())
+    monkeypatch.setattr(clusters, "print", said, raising=False)
+    assert "no job of this run is in the queue" in said_in_the_end(script, capsys)
 
 
-def test_what_slurm_does_not_take_is_refused_before_work_starts(tmp_path):
-    refused = ended(tmp_path / "counts.zarr", *SLURM, "--queue", "nowhere")
+def test_what_slurm_does_not_take_is_refused_before_work_starts():
+    refused = ended("--queue", "nowhere")
     assert refused.returncode == 1 and "invalid partition specified: nowhere" in refused.stderr
     assert "Traceback" not in refused.stderr and not jobs()
 
@@ -161,20 +156,20 @@ def test_a_run_ends_when_the_disk_is_full_and_is_exact_when_there_is_room_again(
         output, filler = disk / "counts.zarr", disk / "filler"
         for blocks in (20, 12):
             filler.write_bytes(bytes(4096 * blocks))
-            full = ended(output, *SLURM)
+            full = ended(output=output)
             assert full.returncode == 1 and "No space left" in full.stderr and "Traceback" not in full.stderr
         assert f"0 of {PARTS} parts are there" in full.stdout and 0 < len(files_of(output)) < PARTS
         assert f"{len(files_of(output))} of {PARTS} parts are stored" in full.stderr
         filler.unlink()
-        assert ended(output, *SLURM).returncode == 0
+        assert ended(output=output).returncode == 0
         assert np.array_equal(counts_in(output), expected)
     finally:
         no_jobs_left()
         subprocess.run(["umount", "--lazy", disk], check=True)
 
 
-def test_workers_without_enough_memory_end_the_run(tmp_path):
+def test_workers_without_enough_memory_end_the_run():
     options = ["--memory", "400MB", "--shape", "6000", "6000", "--tile", "6000", "6000"]
-    killed = ended(tmp_path / "counts.zarr", *SLURM, *options)
+    killed = ended(*options)
     assert killed.returncode == 1 and "Traceback" not in killed.stderr
     assert "0 of 1 parts are stored. Run this again, with more than --memory 400MB" in killed.stderr
