@@ -44,6 +44,37 @@ def test_lesson_runs_unsolved(lesson):
     assert lesson.page.locator(".Toastify__toast").all_inner_texts() == [], "JupyterLab asks for nothing of its own"
 
 
+CUT_OUTPUTS = """async () => {
+    const {content} = window.jupyterapp.shell.currentWidget, found = [];
+    const scrolls = element => ['auto', 'scroll'].includes(getComputedStyle(element).overflowX);
+    for (const [index, {model, node}] of content.widgets.entries()) {
+        if (model.type !== 'code' || !model.outputs.length) continue;
+        await content.scrollToItem(index);
+        for (let frame = 0; frame < 1000 && !node.isConnected; frame++) await new Promise(requestAnimationFrame);
+        if (!node.isConnected) found.push([index, 'is not drawn']);
+        for (const output of node.querySelectorAll('.jp-OutputArea-output')) {
+            if (output.scrollWidth > output.clientWidth + 1 && !scrolls(output)) found.push([index, 'is cut']);
+            for (const part of output.querySelectorAll('img, canvas, table, .widget-slider')) {
+                let {left, right} = part.getBoundingClientRect();
+                for (let box = part; box !== output.parentElement; box = box.parentElement) {
+                    const edges = box.getBoundingClientRect();
+                    [left, right] = [Math.max(left, edges.left), Math.min(right, edges.right)];
+                }
+                if (right - left < 100) found.push([index, part.className || part.tagName, right - left]);
+            }
+        }
+    }
+    return found; }"""
+
+
+def test_outputs_fit_a_narrow_window(lesson):
+    """An output is as narrow as its cell or scrolls in it, and no picture, table or slider vanishes."""
+    wide = lesson.page.viewport_size
+    lesson.page.set_viewport_size({"width": 700, "height": 1000})
+    assert lesson.page.evaluate(CUT_OUTPUTS) == []
+    lesson.page.set_viewport_size(wide)
+
+
 # ------------------------------------------------------------------------------------------------------- widgets
 
 
