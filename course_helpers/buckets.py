@@ -175,6 +175,7 @@ def upload(folder, address):
         with in_a_sentence(address):
             obstore.put(store.store, name, Path(folder, name))
             if bytes(obstore.get(store.store, name).bytes()) != Path(folder, name).read_bytes():
+                obstore.delete(store.store, name)
                 raise StorageError(f"{name} does not read back from {address} as it was written. Run this again.")
 
     metadata = {name for name in files if name.endswith("zarr.json")}
