@@ -47,7 +47,7 @@ def total(image):
 
 
 @pytest.mark.parametrize("file", FACTS, ids=lambda file: file["file"])
-def test_real_files(file):
+def test_real_files_are_opened_and_those_that_are_cut_off_refused(file, tmp_path):
     path, name = REAL / file["file"], file["file"].split(".")[0].strip("/")
     unknown = file["axes"].split()[0], {}, [], "No pixel size is stored along"
     axes, pixel_size, channels, note = SAID.get(name, unknown)
@@ -58,16 +58,10 @@ def test_real_files(file):
         assert total(image) == pytest.approx(facts["sum"], rel=1e-12 if image.array.dtype.kind == "f" else 0, abs=0)
         assert image.pixel_size == pytest.approx(pixel_size, rel=1e-4) and image.channels == channels
         assert re.search(note, repr(image))
-
-
-OF_SOME_SIZE = [file["file"] for file in FACTS if file.get("size", 0) > 1000 and file["file"][-1] != "/"]
-
-
-@pytest.mark.parametrize("name", OF_SOME_SIZE)
-def test_real_files_that_are_cut_off_are_refused(name, tmp_path):
-    (tmp_path / name).write_bytes((REAL / name).read_bytes()[: int(0.6 * (REAL / name).stat().st_size)])
-    with pytest.raises(StorageError, match="damaged|cut off"):
-        total(open_image(tmp_path / name, 0))
+    if path.is_file() and (size := path.stat().st_size) > 1000:
+        (tmp_path / path.name).write_bytes(path.read_bytes()[: size * 6 // 10])
+        with pytest.raises(StorageError, match="damaged|cut off"):
+            total(open_image(tmp_path / path.name, 0))
 
 
 PIXELS = np.random.default_rng(0).integers(0, 60000, (3, 2, 40, 50), np.uint16)

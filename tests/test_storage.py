@@ -5,7 +5,6 @@ import json
 import math
 import os
 import shutil
-from collections import UserDict
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
@@ -21,7 +20,6 @@ import zarr
 from dask.callbacks import Callback
 from random_images import DTYPES, for_any_seed, peak_of, random_chunks, random_pixels
 from zarr.codecs import Crc32cCodec, GzipCodec, ZstdCodec
-from zarr.storage import MemoryStore
 
 from course_helpers import image_files, pyramids, storage
 from course_helpers._engine import safe_writing
@@ -49,35 +47,25 @@ def damage(path, position=-10):
 # Counted reads
 
 
-class Watched(UserDict):
-    """What a MemoryStore keeps; `taken` gets names and sizes of what is asked for, by whichever of its methods."""
-
-    def __getitem__(self, key):
-        if not key.endswith(storage.METADATA):
-            self.taken.append((key, len(self.data.get(key, b""))))
-        return self.data[key]
-
-
 @pytest.mark.parametrize("shards", [None, (16, 40), (40, 50)])
 @for_any_seed(3)
-def test_what_is_counted_is_what_leaves_the_store(image, shards, seed):
-    rng, kept = np.random.default_rng(seed), Watched()
-    kept.taken = []
-    slices = [slice(*sorted(rng.integers(size, size=2)), rng.integers(1, 9)) for size in image.shape * 2]
-    written, part = tuple(slices[:2]), tuple(slices[2:])
-    store = CountingStore(MemoryStore(kept))
-    array = zarr.create_array(store, shape=image.shape, chunks=(8, 10), shards=shards, dtype="u1", compressors=None)
-    array[written] = image[written]  # a chunk that is written in part is read before; others stay missing
-    array = zarr.open_array(store, mode="r")
-    assert np.array_equal(array[part], array[:][part])
-    assert sorted(key for key, _ in store.reads) == sorted(key for key, _ in kept.taken), "another way to read"
-    assert shards or sorted(store.reads) == sorted(kept.taken)
-    assert store.chunks_read == sorted(dict(kept.taken))
-    zarr.open_array(store)[:] = image
+def test_each_chunk_that_is_read_is_counted_with_its_bytes(tmp_path, image, shards, seed):
+    rng, path = np.random.default_rng(seed), tmp_path / "a.zarr"
+    zarr.create_array(path, data=image, chunks=(8, 10), shards=shards, compressors=None, overwrite=True)
+    array = zarr.open_array(store := CountingStore(path), mode="r")
+    (top, bottom), (left, right) = (sorted(rng.integers(size + 1, size=2).tolist()) for size in image.shape)
+    assert np.array_equal(array[top:bottom, left:right], image[top:bottom, left:right])
+    rows, columns = shards or array.chunks
+    touched = {f"c/{y // rows}/{x // columns}" for y in range(top, bottom) for x in range(left, right)}
+    assert store.chunks_read == sorted(touched)
+    assert shards or sorted(store.reads) == [(key, 80) for key in store.chunks_read]
     store.reads.clear()
     assert np.array_equal(array[:8, :10], image[:8, :10])
     index = 16 * math.prod(shards) // 80 + 4 if shards else 0  # bytes of the list of chunks in a shard
     assert store.bytes_read == 80 + index
+    store.reads.clear()
+    (path / "c/0/0").unlink()
+    assert array[0, 0] == 0 and store.reads == [("c/0/0", 0)]
 
 
 # Write
