@@ -120,30 +120,25 @@ def test_each_blob_has_one_spot_and_each_spot_one_blob():
     assert np.array_equal(np.sort(labels[spots]), np.arange(1, labels.max() + 1))
 
 
-def test_record_holds_what_repeats_a_result(tmp_path):
-    path, source, image = tmp_path / "record.json", tmp_path / "image.bin", image_of(np.zeros((2, 3)), "YX")
-    source.write_bytes(b"pixels")
-    with pytest.raises(TypeError, match="a setting is .*, but must be"):
-        write_record(path, source, image, f=len)
-    record = write_record(path, source, image, threshold=np.float32(2.5), overlap=(1, np.int64(2)), tile=np.arange(2))
-    assert record == json.loads(path.read_text(encoding="utf-8"))
-    bits = {"bytes": 6, "sha256": hashlib.sha256(b"pixels").hexdigest()}
-    assert record["source"] == {"path": str(source), **bits} and record["results"] == {"image.bin": bits}
-    assert record["settings"] == {"threshold": 2.5, "overlap": [1, 2], "tile": [0, 1]}
-    assert record["image"]["axes"] == "YX" and record["image"]["shape"] == [2, 3]
-    assert record["versions"]["numpy"] == np.__version__
-    with pytest.raises(FileExistsError):
-        write_record(path, "nowhere", image)
-
-
-def test_checksum_of_a_folder_notices_every_change(tmp_path):
+def test_record_holds_what_repeats_a_result_and_notices_every_change(tmp_path):
     image, seen, store = image_of(np.zeros((2, 3)), "YX"), set(), tmp_path / "store" / "a"
+    settings = {"threshold": np.float32(2.5), "overlap": (1, np.int64(2)), "tile": np.arange(2)}
     store.mkdir(parents=True)
     for name, content in [("0", b"1"), ("1", b""), ("0", b"2"), ("b", b""), ("b", None)]:
         (store / name).rename(store / "c") if content is None else (store / name).write_bytes(content)
-        source = write_record(tmp_path / f"{len(seen)}.json", store.parent, image)["source"]
-        assert source["bytes"] == 1 and source["sha256"] not in seen
-        seen.add(source["sha256"])
+        record = write_record(path := tmp_path / f"{len(seen)}.json", store.parent, image, **settings)
+        assert record["source"]["bytes"] == 1 and record["source"]["sha256"] not in seen
+        seen.add(record["source"]["sha256"])
+    assert record == json.loads(path.read_text(encoding="utf-8"))
+    assert record["settings"] == {"threshold": 2.5, "overlap": [1, 2], "tile": [0, 1]}
+    first = (tmp_path / "0.json").read_bytes()
+    assert record["results"]["0.json"] == {"bytes": len(first), "sha256": hashlib.sha256(first).hexdigest()}
+    assert record["image"]["axes"] == "YX" and record["image"]["shape"] == [2, 3]
+    assert record["versions"]["numpy"] == np.__version__
+    for error, name, setting in ((FileExistsError, "0.json", 1), (TypeError, "new.json", len)):
+        with pytest.raises(error, match="exists|a setting is .*, but must be"):
+            write_record(tmp_path / name, store, image, f=setting)
+    assert (tmp_path / "0.json").read_bytes() == first and not (tmp_path / "new.json").exists()
 
 
 def own_file(path, axes, dtype):

@@ -317,16 +317,14 @@ def interrupted(tmp_path, monkeypatch):
     return image, places
 
 
-@pytest.mark.parametrize("metadata", [None, b"", b"\xff\x00", b'{"zarr_format": 3, "node_type": "group"}'])
-def test_what_was_interrupted_goes_on_with_what_is_missing_or_damaged(tmp_path, interrupted, metadata):
+def test_what_was_interrupted_goes_on_with_what_is_missing_or_damaged(tmp_path, interrupted):
     image, places = interrupted
-    if metadata is not None:
-        (tmp_path / "a.zarr.partial" / "store" / "zarr.json").write_bytes(metadata)
-    chunks, kept = tmp_path / "a.zarr.partial" / "store" / "c", chunk_files(tmp_path)
+    store, kept = tmp_path / "a.zarr.partial" / "store", chunk_files(tmp_path)
     harmed = sorted(kept)[:3]
     for (row, column), harm in zip(harmed, (damage, Path.unlink, lambda file: os.truncate(file, 0))):
-        harm(chunks / f"{row}" / f"{column}")  # as after a power failure
-    (chunks / f"{harmed[0][0]}" / "0.1f.partial").write_text("so Zarr begins a chunk")
+        harm(store / "c" / f"{row}" / f"{column}")  # as after a power failure
+    (store / "zarr.json").write_bytes(b"\xff\x00")
+    (store / "c" / f"{harmed[0][0]}" / "0.1f.partial").write_text("so Zarr begins a chunk")
     assert np.array_equal(stored_from(tmp_path)[:], image) and names(tmp_path) == ["a.tif", "a.zarr"]
     assert sum(file.is_file() for file in (tmp_path / "a.zarr").rglob("*")) == 35 + 1
     assert sorted(places) == sorted(set(np.ndindex(7, 5)) - kept | set(harmed))
@@ -442,34 +440,32 @@ def test_images_and_labels_come_back_with_exact_levels_and_all_that_is_known(tmp
     levels = write_pyramid(tiles, path, pixel_size, axes, channels, chunks=chunks, overwrite=True)
     assert levels[0].chunks == tuple(map(min, (1,) * (len(axes) - len(chunks)) + chunks, shape))
     halved = first_pixels if dtype.kind == "b" else exact_means
-    expect(path, 0, image, levels, axes, pixel_size, [name for name, _ in channels], halved)
+    expect(path, image, levels, axes, pixel_size, [name for name, _ in channels], halved)
     if dtype.kind in "iu":
         labels = image.take(0, axes.index("C")) if "C" in axes else image
         levels, axes = write_labels(da.from_array(labels, 99), path, "nuclei"), axes.replace("C", "")
         alone = write_pyramid(labels, tmp_path / "b", pixel_size, axes, overwrite=True, labels=True)
-        expect(path / "labels" / "nuclei", 0, labels, levels, axes, pixel_size, [], first_pixels)
-        expect(path, 1, labels, levels, axes, pixel_size, [], first_pixels)
-        expect(tmp_path / "b", 0, labels, alone, axes, pixel_size, [], first_pixels)
+        for place, written in ((path / "labels" / "nuclei", levels), (tmp_path / "b", alone)):
+            expect(place, labels, written, axes, pixel_size, [], first_pixels)
 
 
-def expect(path, number, pixels, levels, axes, pixel_size, channels, halved):
+def expect(path, pixels, levels, axes, pixel_size, channels, halved):
     """Assert that an image and all that is known about it are stored."""
-    opened, described = open_image(path, number), yaozarrs.validate_zarr_store(path).ome_metadata()
+    opened, described = open_image(path, 0), yaozarrs.validate_zarr_store(path).ome_metadata()
     assert (opened.axes, opened.pixel_size, opened.channels) == (axes, pixel_size, channels)
     assert np.array_equal(opened.array.compute(), pixels, equal_nan=True)
+    assert isinstance(described, yaozarrs.v05.LabelImage) == (not channels)
+    assert {axis.name.upper() for axis in described.multiscales[0].axes if axis.unit} == set(pixel_size)
     assert [max(level.shape[-2:]) > 256 for level in levels] == [True] * (len(levels) - 1) + [False]
-    for below, level in zip([pixels, *levels], levels):
-        expected = halved(below[:]) if below is not pixels else pixels
+    expected = pixels
+    for number, (level, steps) in enumerate(zip(levels, transformations(path), strict=True)):
         assert np.array_equal(level, expected, equal_nan=True) and level.dtype == pixels.dtype.newbyteorder("=")
-    if not number:
-        assert isinstance(described, yaozarrs.v05.LabelImage) == (not channels)
-        assert {axis.name.upper() for axis in described.multiscales[0].axes if axis.unit} == set(pixel_size)
-        for number, steps in enumerate(transformations(path)):
-            sides = [2 ** (size - 1).bit_length() for size in pixels.shape]
-            factors = [min(2**number, side) if axis in "YX" else 1 for axis, side in zip(axes, sides)]
-            sizes = [pixel_size.get(axis, 1) for axis in axes]
-            assert steps[0] == [size * factor for size, factor in zip(sizes, factors)]
-            assert steps[1] == [size * (factor - 1) / 2 for size, factor in zip(sizes, factors)]
+        expected = halved(level[:])
+        sides = [2 ** (size - 1).bit_length() for size in pixels.shape]
+        factors = [min(2**number, side) if axis in "YX" else 1 for axis, side in zip(axes, sides)]
+        sizes = [pixel_size.get(axis, 1) for axis in axes]
+        assert steps[0] == [size * factor for size, factor in zip(sizes, factors)]
+        assert steps[1] == [size * (factor - 1) / 2 for size, factor in zip(sizes, factors)]
 
 
 def listed(path):
