@@ -146,16 +146,16 @@ def test_all_formats_say_the_same_also_in_another_process(name, tmp_path, elsewh
     assert (again.array.name == image.array.name) == ("zarr" not in name)  # who goes on with a copy asks for it
 
 
-@pytest.mark.parametrize(
-    ("shape", "options", "chunks"),
-    [
-        ((40, 100, 100), {}, (40, 100, 100)),  # small planes together
-        ((40, 1000, 1000), {"rowsperstrip": 1}, (1, 1000, 1000)),  # no task for a row
-        ((9000, 9000, 3), {"tile": (256, 256), "photometric": "rgb"}, (512, 512, 3)),
-        ((3, 2000, 2000), {"planarconfig": "separate", "photometric": "rgb"}, (3, 131, 2000)),
-        ((9000, 9000), {"rowsperstrip": 9000}, (9000, 9000)),
-    ],
-)
+PIECES = [
+    ((40, 100, 100), {}, (40, 100, 100)),  # small planes together
+    ((40, 1000, 1000), {"rowsperstrip": 1}, (1, 1000, 1000)),  # no task for a row
+    ((9000, 9000, 3), {"tile": (256, 256), "photometric": "rgb"}, (512, 512, 3)),
+    ((3, 2000, 2000), {"planarconfig": "separate", "photometric": "rgb"}, (3, 131, 2000)),
+    ((9000, 9000), {"rowsperstrip": 9000}, (9000, 9000)),
+]
+
+
+@pytest.mark.parametrize("shape, options, chunks", PIECES)
 def test_chunks_are_made_of_whole_pieces(shape, options, chunks, tmp_path):
     tiff(tmp_path / "a.tif", np.zeros(shape, np.uint8), compression="zlib", **options)
     image = open_image(tmp_path / "a.tif")

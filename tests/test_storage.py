@@ -140,17 +140,17 @@ def test_a_store_of_any_name_is_replaced_on_request_also_by_what_is_read_from_it
     assert path.is_symlink() and names(target.parent) == [target.name]
 
 
-@pytest.mark.parametrize(
-    ("mine", "meanwhile", "overwrite", "words"),
-    [
-        ("a.zarr/notes.txt", False, True, "not a Zarr store"),
-        ("a.zarr/notes.txt", True, True, "not a Zarr store"),
-        ("a.zarr/notes.txt", True, False, "a.zarr exists"),
-        ("a.zarr.partial/store/notes.txt", False, True, "holds no unfinished store"),
-        (".a.zarr.replaced/store/notes.txt", False, True, "holds no unfinished store"),
-        (".a.zarr.lock", False, True, "a.zarr.lock yours"),
-    ],
-)
+IN_THE_WAY = [
+    ("a.zarr/notes.txt", False, True, "not a Zarr store"),
+    ("a.zarr/notes.txt", True, True, "not a Zarr store"),
+    ("a.zarr/notes.txt", True, False, "a.zarr exists"),
+    ("a.zarr.partial/store/notes.txt", False, True, "holds no unfinished store"),
+    (".a.zarr.replaced/store/notes.txt", False, True, "holds no unfinished store"),
+    (".a.zarr.lock", False, True, "a.zarr.lock yours"),
+]
+
+
+@pytest.mark.parametrize("mine, meanwhile, overwrite, words", IN_THE_WAY)
 def test_nothing_but_a_store_is_ever_replaced(tmp_path, image, write, mine, meanwhile, overwrite, words):
     file = tmp_path / mine
 
