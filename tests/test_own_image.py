@@ -142,7 +142,7 @@ def test_record_holds_what_repeats_a_result_and_notices_every_change(tmp_path):
 
 
 def own_file(path, axes, dtype):
-    """Write a part of the virtual stack, the channels last but two, as an OME-TIFF file."""
+    """Write a part of the virtual stack as an OME-TIFF file."""
     stack = nuclei_stack((2, 2, 20, 130, 170)).compute() // 6
     part = stack[tuple(slice(None) if axis in axes else 8 if axis == "Z" else 0 for axis in "TCZYX")]
     pixels = part.swapaxes(0, 1) if axes == "ZCYX" else part
