@@ -137,7 +137,7 @@ def test_record_holds_what_repeats_a_result_and_notices_every_change(tmp_path):
     assert record["versions"]["numpy"] == np.__version__
     for error, name, setting in ((FileExistsError, "0.json", 1), (TypeError, "new.json", len)):
         with pytest.raises(error, match="exists|a setting is .*, but must be"):
-            write_record(tmp_path / name, store, image, f=setting)
+            write_record(tmp_path / name, "nowhere", image, f=setting)  # before any file is read
     assert (tmp_path / "0.json").read_bytes() == first and not (tmp_path / "new.json").exists()
 
 
