@@ -11,13 +11,8 @@ from dask.base import compute_as_if_collection
 from course_helpers._arguments import as_declared, numpy_array, per_axis, plain, real_number, whole_number
 from course_helpers._engine.tiled import largest_difference, may_be_rounding, run, tiled
 
-REACH = {
-    "gaussian": 4,
-    "maximum": 1,
-    "minimum": 1,
-    "top-hat": 2,
-    "neighbourhood": 1,
-}  # how far a step looks, in its sigmas or radii
+# How far a step looks, in its sigmas or radii.
+REACH = {"gaussian": 4, "maximum": 1, "minimum": 1, "top-hat": 2, "neighbourhood": 1}
 
 
 def overlap_needed(*steps):
