@@ -266,3 +266,11 @@ def test_parts_are_answered_one_by_one(example, line_of):
     ]:
         assert line_of("99.1", *answers).strip() == line
     assert line_of("99.1", a=3, b=3).startswith("✓")
+
+
+def test_a_part_that_follows_from_a_wrong_one_is_no_mistake_of_its_own(example, line_of):
+    part = Value(right=3, reads=whole_number)
+    example(Parts(parts={"a": part, "b": part}, follows={"b": lambda a, b: a == b}))
+    assert "Will change with that: b." in line_of("99.1", 4, 4)
+    for answers in ((4, 5), ("4", 4)):
+        assert "Not right, either: b." in line_of("99.1", *answers)

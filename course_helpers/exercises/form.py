@@ -57,6 +57,11 @@ def told(text, facts):
     return text.format(**facts)
 
 
+def held(when, facts):
+    """What a function of facts returns; None where one that its parameters name is not known."""
+    return told(when, facts) if set(inspect.signature(when).parameters) <= set(facts) else None
+
+
 class seen(NamedTuple):  # noqa: N801, because it reads as a verb in a table
     """A mistake that shows in many answers: one of them, and a function of the facts that recognises them.
 
@@ -90,9 +95,8 @@ class Form:
     def recognised(self, facts):
         """The sentence of the first mistake that is seen in these facts, or None; rows that name others are passed over."""
         for says, wrong in self.mistakes.items():
-            if isinstance(wrong, seen) and set(inspect.signature(wrong.when).parameters) <= set(facts):
-                if more := told(wrong.when, facts):
-                    return told(says, {**facts, **more} if isinstance(more, dict) else facts)
+            if isinstance(wrong, seen) and (more := held(wrong.when, facts)):
+                return told(says, {**facts, **more} if isinstance(more, dict) else facts)
         return None
 
     def refuse(self, facts, given="", more=""):
@@ -139,11 +143,13 @@ class Parts(Form):
     """Several answers, as {name: Value}: handed over one after the other, or in one dictionary. Each is told alone.
 
     `mistakes` are those that show in all parts together, as {name: answer}; the facts are the parts by their names.
+    `follows` tells by the same facts of a part that is not right whether it follows rightly from parts that are not right.
     """
 
     parts: dict
     in_dict: bool = False
     tells: str = "{name} = {found}: {fault}"
+    follows: dict = field(default_factory=dict)  # {name: function of the facts}
 
     def judge(self, *answers, **named):
         if not answers and not named:
@@ -159,7 +165,10 @@ class Parts(Form):
                     faults[name] = str(reason)
         still_open = [name for name in self.parts if name not in found and name not in faults]
         right = [name for name in found if name not in faults and self.parts[name].right is not ANY]
-        told_apart = {"Right so far": right, "Not right, either": list(faults)[1:], "Still open": still_open}
+        more = list(faults)[1:]
+        follow = [name for name in more if name in self.follows and held(self.follows[name], found)]
+        told_apart = {"Right so far": right, "Not right, either": [name for name in more if name not in follow]}
+        told_apart |= {"Will change with that": follow, "Still open": still_open}
         state = "".join(f" {state}: {', '.join(names)}." for state, names in told_apart.items() if names)
         if not still_open and (together := self.together(found)):
             raise Wrong(together)

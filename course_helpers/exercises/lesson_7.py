@@ -53,6 +53,11 @@ def needed(side):
     return BASE + side**2 * PIXEL * FACTOR / 2**30
 
 
+def is_side_for(side, limit):
+    """Whether a task with chunks of this side works long enough, and fits a worker with this limit."""
+    return side**2 / SPEED >= SHORTEST and needed(side) <= TARGET * limit
+
+
 SMALLEST_LIMIT = needed((SHORTEST * SPEED) ** 0.5) / TARGET  # with a task that works long enough
 
 
@@ -112,7 +117,7 @@ EXERCISES["7.4"] = Parts(
         "side": Value(
             right=LARGEST_LIMIT,
             reads=positive,
-            same=lambda side, limit: side**2 / SPEED >= SHORTEST and needed(side) <= TARGET * limit,
+            same=is_side_for,
             mistakes={
                 "this looks like the pixels of a chunk. How long is its side?": seen(
                     NO_SIDE, lambda found: found >= NO_SIDE
@@ -133,6 +138,11 @@ EXERCISES["7.4"] = Parts(
         f"{FACTOR} times, {PIXEL} bytes per pixel. 60 % of the limit are {{allowed:.4f}} GiB. Choose smaller chunks.": seen(
             plan(5393), too_much
         ),
+    },
+    follows={
+        "n_workers": lambda threads_per_worker, n_workers: threads_per_worker * n_workers == CORES,
+        "memory_limit": lambda n_workers, memory_limit: SMALLEST_LIMIT <= memory_limit <= FREE / n_workers,
+        "side": lambda memory_limit, side: is_side_for(side, memory_limit),
     },
     praise=lambda memory_limit, side: (
         f"A worker needs {needed(side):.2f} of {TARGET * memory_limit:.2f} GiB ({BASE} for the process, "

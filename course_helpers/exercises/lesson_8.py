@@ -3,6 +3,7 @@
 import re
 from functools import partial
 from math import ceil, isclose
+from operator import add
 
 import numpy as np
 from skimage.filters import threshold_otsu
@@ -111,7 +112,8 @@ VOXEL, SIGMA, LONGEST = (2, 0.25, 0.25), 1, 12  # micrometres; a voxel along Z, 
 
 
 REACH = (0, 0, *(int(4 * SIGMA / size + 0.5) + 1 for size in VOXEL))  # of the blur and the direct neighbours
-OVERLAP = (0, 0, *(int(LONGEST / size) + far for size, far in zip(VOXEL, REACH[2:])))
+LARGEST = (0, 0, *(int(LONGEST / size) for size in VOXEL))
+OVERLAP = tuple(map(add, LARGEST, REACH))
 
 
 def per_axis(answer):
@@ -160,6 +162,7 @@ EXERCISES["8.2"] = Parts(
         "overlap": distances(OVERLAP, "the largest nucleus and reach"),
     },
     mistakes={"reach and overlap are exchanged.": {"reach": OVERLAP, "overlap": REACH}},
+    follows={"overlap": lambda reach, overlap: overlap == tuple(map(add, LARGEST, reach))},
     also_right=(
         (list(REACH), np.array(OVERLAP)),
         (dict(zip(AXES, REACH)), dict(zip(reversed(AXES.lower()), reversed(OVERLAP)))),
