@@ -117,6 +117,11 @@ def test_5_2_less_than_the_rule_is_refused():
             count_in_tiles(lesson_5.label_bright, PICTURE, overlap, reach=20).sum().compute()
 
 
+def test_5_2_blames_no_overlap_for_a_wrong_reach(line_of):
+    assert "reach = 23: it is that of segment_nuclei" in (line := line_of("5.2", 23, lesson_5.SIDE + 23))
+    assert line.strip().endswith("Will change with that: overlap.")
+
+
 @pytest.mark.parametrize("part", EXERCISES["5.2"].parts.values(), ids=EXERCISES["5.2"].parts)
 def test_5_2_tells_numbers_apart(part):
     """What plausible mistakes give is not what another one gives, nor near the rule."""

@@ -5,15 +5,27 @@ from dataclasses import replace
 from itertools import chain, combinations
 from typing import NamedTuple
 
+import dask
 import dask.array as da
 import numpy as np
 from scipy import ndimage as ndi
 from skimage.measure import label, regionprops
 
 from course_helpers.examples import exclude_half
-from course_helpers.exercises.form import ANY, Function, Parts, Value, array, choice, is_function, number, seen
+from course_helpers.exercises.form import (
+    ANY,
+    Function,
+    Parts,
+    Value,
+    array,
+    choice,
+    is_function,
+    number,
+    seen,
+    whole_number,
+)
 from course_helpers.exercises.running import Wrong, begin, described
-from course_helpers.nuclei import count_nuclei, segment_nuclei
+from course_helpers.nuclei import count_nuclei
 from course_helpers.slide import nuclei_slide, render_nuclei
 
 EXERCISES = {}
@@ -29,63 +41,50 @@ LOOKED_AT = ((0, 2), (1, 5), (3, 8), (3, 9))  # enough to tell known mistakes, a
 
 
 class CountMap(NamedTuple):
-    """What a lazy map declares, and what it gives for a few tiles if its shape is right: {place: count}."""
+    """What a lazy map declares, and if its shape is right, what it gives for the tiles that are looked at."""
 
     shape: tuple
-    counts: dict
+    counts: list
 
 
 def count_map(answer):
     """A learner's lazy map. It is computed for a few tiles only, as all of it takes seconds."""
-    if isinstance(answer, CountMap):
-        return answer
     if not isinstance(answer, da.Array):
-        computed = " It is computed already: map the lazy tiles, and leave out .compute()." * isinstance(
-            answer, np.ndarray
-        )
-        raise Wrong(f"a lazy count map is asked for.{computed}")
+        computed = " It is computed already: map the lazy tiles, and leave out .compute()."
+        raise Wrong(f"a lazy count map is asked for.{computed * isinstance(answer, np.ndarray)}")
+    if answer.shape != MAP_SHAPE:
+        return CountMap(answer.shape, [])
     begin("computing some tiles of your map")
-    counts = {}
-    for row, column in LOOKED_AT if answer.shape == MAP_SHAPE else ():
-        try:
-            count = answer[row : row + 1, column : column + 1].compute()
-        except Exception as error:
-            raise Wrong(f"computing it raises {described(error)}.") from None
-        if np.shape(count) != (1, 1):
-            raise Wrong(
-                f"chunks=(1, 1) declares one number for a tile, but computing it gives an array of shape {np.shape(count)}. "
-                "A tile has to give its count in an array of shape (1, 1), as count_nuclei does."
-            )
-        counts[row, column] = count.item()
-    return CountMap(answer.shape, counts)
+    try:
+        tiles = dask.compute(*(answer[row : row + 1, column : column + 1] for row, column in LOOKED_AT))
+    except Exception as error:
+        raise Wrong(f"computing it raises {described(error)}.") from None
+    if wrong := {np.shape(tile) for tile in tiles} - {(1, 1)}:
+        raise Wrong(
+            f"chunks=(1, 1) declares one number for a tile, but computing it gives an array of shape {min(wrong)}. A tile "
+            "has to give its count in an array of shape (1, 1), as count_nuclei does."
+        )
+    return CountMap(answer.shape, [tile.item() for tile in tiles])
 
 
 @functools.cache
-def known_map(count=count_nuclei):
-    """The map of a function of a tile."""
+def known_map():
     tiles = nuclei_slide(SLIDE, chunks=LARGE)
-    return count_map(tiles.map_blocks(count, THRESHOLD, SIGMA, chunks=(1, 1), meta=np.empty((0, 0))))
+    return count_map(tiles.map_blocks(count_nuclei, THRESHOLD, SIGMA, chunks=(1, 1), meta=np.empty((0, 0))))
 
 
-def all_labels(*arguments):
-    return np.array([[segment_nuclei(*arguments).max()]])
+def declares(*shapes):
+    """A mistake of maps that declare one of these shapes."""
+    return seen(da.zeros(shapes[0]), lambda found: found.shape in shapes)
 
 
-def wrong_map(found):
-    if found.shape != MAP_SHAPE:
-        return (
-            f"it declares shape {found.shape}. {MAP_SHAPE} is asked for, one number for each tile of {LARGE} x {LARGE}."
-        )
-    place = next(place for place in LOOKED_AT if found.counts[place] != known_map().counts[place])
+def about_counts(found):
+    both = zip(LOOKED_AT, found.counts, known_map().counts)
+    place, here, there = next(counts for counts in both if counts[1] != counts[2])
     return (
-        f"its tile {place} counts {found.counts[place]:g}, but count_nuclei with THRESHOLD and SIGMA finds "
-        f"{known_map().counts[place]:g} there. Which function did you map, with which arguments, on which tiles?"
+        f"its tile {place} counts {here:g}, but count_nuclei with THRESHOLD and SIGMA finds {there:g} there, with halves for "
+        "labels at its borders. Which function did you map, with which arguments, on which tiles?"
     )
-
-
-def has_shape(*shapes):
-    """A recogniser of maps of one of these shapes."""
-    return lambda found: found.shape in shapes
 
 
 MAP_500 = Value(
@@ -94,24 +93,21 @@ MAP_500 = Value(
     lazy=True,
     same=lambda found, known: found == known(),
     mistakes={
-        "it declares one pixel per tile of 100 x 100. Rechunk the tiles, not the map, and leave chunks=(1, 1).": seen(
-            da.zeros((20, 50)), has_shape((SLIDE[0] // SMALL, SLIDE[1] // SMALL))
+        "it declares one pixel per tile of 100 x 100. Rechunk the tiles, not the map, and leave chunks=(1, 1).": declares(
+            (SLIDE[0] // SMALL, SLIDE[1] // SMALL)
         ),
-        "it declares the shape of the slide, as if a tile gave a tile. Map count_nuclei, which gives one number: chunks=(1, 1).": seen(
-            da.zeros(SLIDE), has_shape(SLIDE)
+        "it declares the shape of the slide, as if a tile gave a tile. Map count_nuclei, which gives one number: chunks=(1, 1).": declares(
+            SLIDE
         ),
-        "this is one number. The map is asked for, one number per tile of 500 x 500; its sum comes later.": seen(
-            da.zeros(100).sum(), has_shape((), (1,), (1, 1))
+        "this is one number. The map is asked for, one number per tile of 500 x 500; its sum comes later.": declares(
+            (), (1,), (1, 1)
         ),
-        "rows and columns of the map are swapped.": seen(da.zeros(MAP_SHAPE[::-1]), has_shape(MAP_SHAPE[::-1])),
-        "this counts all labels, also those at the borders of tiles in full. count_nuclei counts them as halves.": seen(
-            nuclei_slide(SLIDE, chunks=LARGE).map_blocks(
-                all_labels, THRESHOLD, SIGMA, chunks=(1, 1), meta=np.empty((0, 0))
-            ),
-            lambda found: found == known_map(all_labels),
+        "rows and columns of the map are swapped.": declares(MAP_SHAPE[::-1]),
+        f"it declares shape {{found.shape}}. {MAP_SHAPE} is asked for, one number for each tile of {LARGE} x {LARGE}.": seen(
+            da.zeros((2, 10)), lambda found: found.shape != MAP_SHAPE
         ),
     },
-    otherwise=wrong_map,
+    otherwise=about_counts,
 )
 
 
@@ -149,24 +145,18 @@ def label_bright(tile):
     return label(ndi.gaussian_filter(tile, 5, mode="nearest", output=np.float32) > 25)
 
 
-def sides(labels):
-    """Rows and columns of the bounding box of each label."""
-    return [(region.bbox[2] - region.bbox[0], region.bbox[3] - region.bbox[1]) for region in regionprops(labels)]
-
-
 PICTURE = render_nuclei(seed=7, window=np.s_[638:1238, 2400:3300])
 OBJECTS = label_bright(PICTURE)
-HEIGHT, WIDTH = (max(along) for along in zip(*sides(OBJECTS)))
+HEIGHT, WIDTH = (max(side.stop - side.start for side in along) for along in zip(*ndi.find_objects(OBJECTS)))
 SIDE, REACH, BLUR, TILE = max(HEIGHT, WIDTH), int(4 * 5 + 0.5), int(4 * SIGMA + 0.5), 120
 
 
 def one_or_per_axis(answer):
-    """One number, or two for rows and columns as a tuple; two that are equal are one."""
-    if isinstance(answer, (list, tuple)) or isinstance(answer, np.ndarray) and answer.ndim == 1:
-        if len(answer) == 2:
-            rows, columns = (number(part) for part in answer)
-            return rows if rows == columns else (rows, columns)
-    return number(answer)
+    """A whole number, or two for rows and columns; two that are equal are one."""
+    if isinstance(answer, (list, tuple, np.ndarray)) and len(np.ravel(answer)) == 2:
+        rows, columns = map(whole_number, answer)
+        return rows if rows == columns else (rows, columns)
+    return whole_number(answer)
 
 
 def same_overlap(found, known):
@@ -175,38 +165,17 @@ def same_overlap(found, known):
 
 
 def room_for_an_object(found):
-    how = "less" if found < SIDE + REACH else "more"
+    if isinstance(found, tuple):
+        return "one of them is not what the largest object needs along this axis. Rows come first, then columns."
     if found < REACH:
         return "it is less than the reach alone. An overlap holds the longest side of an object, too."
+    how = "less" if found < SIDE + REACH else "more"
     return (
-        f"beside the reach, it has room for {found - REACH:g} pixels of an object, which is {how} than the longest side of one in the "
+        f"beside the reach, it has room for {found - REACH} pixels of an object, which is {how} than the longest side of one in the "
         "whole picture. An overlap holds both once: each side of a tile gets it."
     )
 
 
-OVERLAP_5_2 = Value(
-    right=SIDE + REACH,
-    reads=one_or_per_axis,
-    same=same_overlap,
-    nearly={
-        "With {found} you are one pixel above the rule. Is a side last - first + 1 pixels long, or last - first?": (
-            SIDE + REACH + 1
-        ),
-    },
-    mistakes={
-        "it is one pixel below the rule. Is a side last - first + 1 pixels long, or last - first, and measured in the whole picture?": SIDE
-        + REACH
-        - 1,
-        "it is the overlap of the slide. This picture has other objects, and label_bright has another reach.": OVERLAP,
-        "it holds the largest object. But the pixels at its far end depend on what the filter sees beyond them.": SIDE,
-        "it is the reach of the filter alone. A tile also has to see whole what begins in it.": REACH,
-        "it is {found[0]} along rows and {found[1]} along columns. One of them is not what the largest object needs "
-        "along this axis.": seen((REACH, SIDE + REACH), lambda found: isinstance(found, tuple)),
-        "a whole number is asked for.": seen(40.5, lambda found: found != int(found)),
-        "it cannot be negative.": seen(-1, lambda found: found < 0),
-    },
-    otherwise=room_for_an_object,
-)
 EXERCISES["5.2"] = Parts(
     parts={
         "reach": Value(
@@ -222,9 +191,27 @@ EXERCISES["5.2"] = Parts(
             otherwise="overlap_needed tells how far a Gaussian filter looks beyond a pixel, which does not count itself. Which sigma does label_bright have, and does anything "
             "else in it look at neighbours?",
         ),
-        "overlap": OVERLAP_5_2,
+        "overlap": Value(
+            right=SIDE + REACH,
+            reads=one_or_per_axis,
+            same=same_overlap,
+            nearly={
+                "With {found} you are one pixel above the rule. Is a side last - first + 1 pixels long, or last - first?": (
+                    SIDE + REACH + 1
+                ),
+            },
+            mistakes={
+                "it is one pixel below the rule. Is a side last - first + 1 pixels long, or last - first, and measured in the whole picture?": SIDE
+                + REACH
+                - 1,
+                "it is the overlap of the slide. This picture has other objects, and label_bright has another reach.": OVERLAP,
+                "it holds the largest object. But the pixels at its far end depend on what the filter sees beyond them.": SIDE,
+                "it is the reach of the filter alone. A tile also has to see whole what begins in it.": REACH,
+            },
+            otherwise=room_for_an_object,
+        ),
     },
-    tells="{name} = {found}: {fault}",
+    follows={"overlap": lambda reach, overlap: overlap == SIDE + reach},
     also_right=(
         (REACH, (SIDE + REACH,) * 2),
         (float(REACH), [HEIGHT + REACH, WIDTH + REACH]),
