@@ -2,7 +2,7 @@
 
 import functools
 from dataclasses import replace
-from itertools import chain, combinations
+from itertools import chain, combinations, product
 from typing import NamedTuple
 
 import dask
@@ -239,21 +239,13 @@ def label_tiles():
     yield (np.array([[9, 9, 0], [9, 0, 0], [0, 0, 4]]),)
     yield (np.array([[5, 5, 5], [5, 0, 5], [5, 5, 5]]),)  # a ring: no background at the borders
     random = np.random.default_rng(53)
-    for shape, size, dtype in (
-        ((3, 3), (1, 1), np.uint8),
-        ((3, 4), (1, 1), np.int64),
-        ((1, 7), (1, 1), np.int32),
-        ((7, 9), (1, 1), np.int32),
-        ((9, 8), (2, 1), np.uint16),
-        ((12, 15), (1, 2), np.int32),
-        ((35, 60), (4, 4), np.uint16),
-    ):
+    for shape in ((3, 3), (3, 4), (1, 7), (7, 9), (9, 8), (12, 15), (35, 60)):
         for share in (0.3, 0.6, 1):  # of the rectangles that are labels; the rest is background
-            count = shape[0] * shape[1]
-            names = random.permutation(np.arange(1, 2 * count))[:count].reshape(shape)
+            names = random.permutation(np.arange(1, 2 * np.prod(shape)))[: np.prod(shape)].reshape(shape)
             names[(shape[0] + 1) // 3, 1] = names[shape[0] // 2, shape[1] // 2]  # one label has two parts
             names[random.random(shape) >= share] = 0
-            yield (names.repeat(size[0], 0).repeat(size[1], 1).astype(dtype),)
+            size = 1 + (np.array(shape) > 8)
+            yield (names.repeat(size[0], 0).repeat(size[1], 1).astype(random.choice(["u2", "i4", "i8"])),)
     yield (np.zeros((5, 6), np.int32),)
 
 
@@ -270,9 +262,18 @@ def without(labels, *places):
     return np.setdiff1d(labels, np.concatenate([[0], *map(np.ravel, places)])).size
 
 
+def borders(labels):
+    return np.concatenate([labels[-1], labels[:, -1]])
+
+
 def kept(labels):
     """How many labels do not touch the last row and the last column."""
-    return without(labels, labels[-1], labels[:, -1])
+    return without(labels, borders(labels))
+
+
+def remaining(labels):
+    """Where the labels are that are kept."""
+    return ~np.isin(labels, [0, *borders(labels)])
 
 
 def half_border(labels, turn=(1, 1), count=kept):
@@ -289,20 +290,6 @@ def way(count):
     return {"count": lambda: count}
 
 
-def always(count):
-    """A mistake that looks at the same borders, whatever the right ones are."""
-    return lambda labels: np.array([[count(labels)]])
-
-
-def borders(labels):
-    return np.concatenate([labels[-1], labels[:, -1]])
-
-
-def remaining(labels):
-    """Where the labels are that are kept."""
-    return ~np.isin(labels, [0, *borders(labels)])
-
-
 def one_count(answer):
     """The number in an array of shape (1, 1)."""
     if isinstance(answer, (list, tuple)):
@@ -317,40 +304,31 @@ class HalfBorder(Function):
 
     def judged(self, answer):
         is_function(answer)
-        form = self.nearest(answer)
+        cases = list(self.answered(answer, None))
+
+        def explained(choice):
+            """Whether borders explain all results, with a known mistake, and how many they explain without one."""
+            form, mistake = choice
+            wrong, right = (
+                sum(self.alike(case.found, self.outcome(form.made_by(way), case.arguments)) for case in cases)
+                for way in (mistake, {})
+            )
+            return wrong == len(cases), right
+
+        forms = [replace(self, right=functools.partial(self.right, turn=turn)) for turn in TURNS]
+        ways = [{}, *(mistake for mistake in self.mistakes.values() if isinstance(mistake, dict))]
+        form, _ = max(product(forms, ways), key=explained)
         Function.judged(form, answer)
         sides = TURNS[form.right.keywords["turn"]]
         return f"Your rule excludes the {sides} border: a nucleus across one line is counted once."
 
-    def nearest(self, answer):
-        """This exercise with the borders that explain all results, perhaps with a known mistake, or else the most."""
-        cases = list(self.answered(answer, None))
-        forms = []
-        for turn, sides in TURNS.items():
-            right = functools.partial(self.right, turn=turn)
-            forms.append(replace(self, right=right, otherwise=functools.partial(about_borders, sides)))
 
-        def explained(form, mistake):
-            function = form.made_by(mistake)
-            return (self.alike(case.found, self.outcome(function, case.arguments)) for case in cases)
-
-        for mistake in ({}, *(wrong for wrong in self.mistakes.values() if isinstance(wrong, dict))):
-            for form in forms:
-                if all(explained(form, mistake)):
-                    return form
-        fits = [sum(explained(form, {})) for form in forms]
-        best, (*_, second, most) = forms[fits.index(max(fits))], sorted(fits)
-        return best if most - second > 2 else replace(best, otherwise=self.otherwise)  # some fit by chance
-
-
-def about_borders(sides, labels, expected):
-    """What is right without these borders, or without any two that meet."""
-    counts = sorted({half_border(labels, turn).item() for turn in TURNS})
-    if sides:
-        right = f"the {sides} border it is {expected}. No other two that meet fit your results better: are these yours?"
-    else:
-        right = f"two borders that meet it is {' or '.join(map(str, counts))}, by whichever rule."
-    return f"without the labels at {right} Count this tile by your rule on paper."
+def by_each_rule(labels):
+    counts = {sides: half_border(labels, turn).item() for turn, sides in TURNS.items()}
+    right = ", ".join(f"{count} without the {sides} border" for sides, count in counts.items())
+    if len({*counts.values()}) == 1:
+        right = f"{min(counts.values())}, whichever two borders that meet you exclude"
+    return f"it should be {right}. Count this tile by your rule on paper."
 
 
 LINES = {"upper": np.s_[0], "lower": np.s_[-1], "left": np.s_[:, 0], "right": np.s_[:, -1]}
@@ -366,7 +344,7 @@ def wrong_borders():
             yield (
                 f"of the four borders, this excludes {' and '.join(names) or 'none'}. So a nucleus across a line between rows is counted "
                 f"{across}, one across a line between columns {beside}.",
-                always(lambda labels, places=places: without(labels, *(labels[place] for place in places))),
+                lambda labels, places=places: np.array([[without(labels, *(labels[place] for place in places))]]),
             )
 
 
@@ -377,13 +355,10 @@ EXERCISES["5.3"] = HalfBorder(
     reads=one_count,
     mistakes={
         **dict(wrong_borders()),
-        "this is the mean of two counts. That is the other strategy.": always(
-            lambda labels: (without(labels) + without(labels, borders(labels), labels[0], labels[:, 0])) / 2
-        ),
         "this counts the background, 0, as if it were a label.": way(lambda labels: kept(labels) + 1),
         "this is one too few: is the 0 taken away twice?": way(lambda labels: kept(labels) - 1),
-        "a label counts 1 or 0 by this rule, never one half.": seen(
-            always(lambda labels: without(labels) - without(borders(labels)) / 2), lambda found: found % 1
+        "a label counts 1 or 0 by this rule, never one half. (The mean of two counts is the other strategy.)": seen(
+            way(lambda labels: without(labels) - without(borders(labels)) / 2), lambda found: found % 1
         ),
         "so many remain if a row and a column of pixels are cut off. What is left of a nucleus at the border still "
         "counts.": way(lambda labels: without(labels[:-1, :-1])),
@@ -395,16 +370,16 @@ EXERCISES["5.3"] = HalfBorder(
         ),
         "this counts pixels, not labels.": way(lambda labels: remaining(labels).sum()),
         "these are the labels that you leave out. Count the others.": way(lambda labels: without(borders(labels))),
-        "your function counts 0 in every tile. It is given labels, so nothing has to be segmented: which are left?": always(
+        "your function counts 0 in every tile. It is given labels, so nothing has to be segmented: which are left?": way(
             lambda labels: 0
         ),
         "this is more than there are labels in the tile, {there}. Labels need not be numbered one after the other. Count "
         "this tile by your rule on paper.": seen(
-            always(lambda labels: 2 * labels.max()),
+            way(lambda labels: 2 * labels.max()),
             lambda labels, found: {"there": without(labels)} if found > without(labels) else None,
         ),
     },
-    otherwise=functools.partial(about_borders, ""),
+    otherwise=by_each_rule,
     also_right=(
         exclude_half,
         *(functools.partial(half_border, turn=turn) for turn in TURNS),
