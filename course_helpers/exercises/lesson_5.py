@@ -429,28 +429,24 @@ def drawn(*boxes):
     return image
 
 
-def bounds(image):
-    """The first row and column of what is drawn, and the last ones."""
-    places = np.argwhere(image)
-    return [*places.min(0).tolist(), *places.max(0).tolist()]
+def sides(found):
+    """Rows and columns of the smallest box around all that is drawn."""
+    return dict(zip(("rows", "columns"), np.ptp(np.argwhere(found), axis=0) + 1))
 
 
-def is_too_large(found):
-    top, left, bottom, right = bounds(found)
-    rows, columns = bottom - top + 1, right - left + 1
-    return {"rows": rows, "columns": columns} if max(rows, columns) > 8 else None
+def parts(found, margin):
+    """How many pixels of an image each tile sees."""
+    ends = [(max(first - margin, 0), first + 8 + margin) for first in (0, 8)]
+    return [found[slice(*rows), slice(*columns)].sum() for rows, columns in product(ends, ends)]
 
 
-def counted_once(lies=lambda first, last: True):
-    """A recogniser of an object that is counted once, and lies like this along both axes; with what tiles see of it."""
+def counted_once(lies=lambda found: True):
+    """A recogniser of an object that is counted once and lies like this, with what tiles see of it."""
 
     def look(found):
-        top, left, bottom, right = bounds(found)
-        if count_by_centroid(found) != 1 or not (lies(top, bottom) and lies(left, right)):
-            return None
-        windows = (found[row : row + 11, column : column + 11] for row in (0, 5) for column in (0, 5))
-        parts = sorted({window.sum() for window in windows} - {0})
-        return {"parts": ", ".join(map(str, parts[:-1])), "most": parts[-1], "size": found.sum()}
+        *some, most = sorted({*parts(found, margin=3)} - {0})
+        facts = {"parts": ", ".join(map(str, some)), "most": most, "size": found.sum()}
+        return count_by_centroid(found) == 1 and lies(found) and facts
 
     return look
 
@@ -460,29 +456,25 @@ EXERCISES["5.4"] = Value(
     reads=blobs,
     mistakes={
         "there are 0 objects in your image, but one is asked for.": seen(drawn(), lambda found: not found.any()),
-        "all pixels are True: an object of 16 x 16 pixels. At most 8 along either axis are allowed.": seen(
-            ~drawn(), lambda found: found.all()
-        ),
-        "the corners of your image are True, and what is False lies between them. True is the object.": seen(
+        "the corners of your image are True. True is the object, and False what is around it.": seen(
             ~drawn(np.s_[4, 4:12]), lambda found: found[:: len(found) - 1, :: len(found) - 1].all()
         ),
         "there are {count} objects in your image, but one is asked for. (Pixels that touch at a corner are one object.)": seen(
             drawn(np.s_[4, 4:12], np.s_[10, 2:4]),
-            lambda found: {"count": label(found).max()} if label(found).max() > 1 else None,
+            lambda found: label(found).max() > 1 and {"count": label(found).max()},
         ),
         "your object is {rows} x {columns} pixels large. At most 8 along either axis are allowed.": seen(
-            drawn(np.s_[3:12, 4:9]), is_too_large
+            drawn(np.s_[3:12, 4:9]),
+            lambda found: max(sides(found).values()) > 8 and sides(found),
         ),
         "your object is counted once. It lies in a single tile; the flaw shows at the lines between tiles.": seen(
-            drawn(np.s_[2:6, 2:6]), counted_once(lambda first, last: first // 8 == last // 8)
+            drawn(np.s_[2:6, 2:6]), counted_once(lambda found: found.sum() in parts(found, margin=0))
         ),
         "your object is counted once. All tiles at the cut see it whole, and agree on its centroid. Make it larger.": seen(
-            drawn(np.s_[2:4, 6:10]),
-            counted_once(lambda first, last: first // 8 == last // 8 or 5 <= first and last <= 10),
+            drawn(np.s_[2:4, 6:10]), counted_once(lambda found: {*parts(found, margin=3)} <= {0, found.sum()})
         ),
         "your object is counted once. One tile sees all of its {size} pixels, others {parts}. Where is the centroid of each part? Move the object.": seen(
-            drawn(np.s_[4, 3:11]),
-            lambda found: (facts := counted_once()(found)) and facts["most"] == facts["size"] and facts,
+            drawn(np.s_[4, 3:11]), counted_once(lambda found: found.sum() in parts(found, margin=3))
         ),
         "your object is counted once. No tile sees all of its {size} pixels, but {most} at most. In which tile is the centroid "
         "of each part?": seen(drawn(np.s_[2:6, 4:7], np.s_[4, 4:12]), counted_once()),
