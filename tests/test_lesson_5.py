@@ -29,7 +29,7 @@ def test_checks_use_what_the_lesson_uses():
     assert f"\nTHRESHOLD = {lesson_5.THRESHOLD}\n" in text and f"\nSIGMA = {lesson_5.SIGMA}\n" in text
     assert "\npicture = nuclei_slide(seed=7)[638:1238, 2400:3300].rechunk(120)" in text
     assert np.array_equal(PICTURE, nuclei_slide(seed=7)[638:1238, 2400:3300]) and PICTURE.chunksize == (120, 120)
-    assert f"largest nucleus: {lesson_5.LARGEST}  reach: 8 + 15 = 23  overlap: {lesson_5.OVERLAP}\\n" in SOLVED
+    assert f"largest nucleus: 30  reach: 8 + 15 = {lesson_5.SLIDE_REACH}  overlap: {lesson_5.OVERLAP}\\n" in SOLVED
     for name, total in {"sum over the tiles:": lesson_5.SUM_100, "whole image:       ": lesson_5.WHOLE}.items():
         assert re.search(rf"{name} {total}(\.0)?\\n", SOLVED)
     shown = vars(lesson_5).copy()
@@ -112,7 +112,7 @@ def test_5_3_takes_no_plan(line_of):
 
 
 def test_5_2_less_than_the_rule_is_refused():
-    whole, right = lesson_5.label_bright(lesson_5.PICTURE).max(), lesson_5.SIDE + lesson_5.REACH
+    whole, right = lesson_5.label_bright(lesson_5.PICTURE).max(), lesson_5.RULE
     for overlap in (right, (lesson_5.HEIGHT + 20, lesson_5.WIDTH + 20)):
         assert count_in_tiles(lesson_5.label_bright, PICTURE, overlap, reach=20).sum().compute() == whole
     for overlap in (right - 1, lesson_5.OVERLAP):

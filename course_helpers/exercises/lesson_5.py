@@ -3,7 +3,6 @@
 import functools
 from dataclasses import replace
 from itertools import chain, combinations, product
-from typing import NamedTuple
 
 import dask
 import dask.array as da
@@ -34,26 +33,19 @@ EXERCISES = {}
 
 SLIDE, SMALL, LARGE = (2000, 5000), 100, 500
 THRESHOLD, SIGMA = 32, 2
-LARGEST, OVERLAP = 30, 53  # of the slide, and the sums that the lesson shows: tests compare them
+SLIDE_REACH, OVERLAP = 23, 53  # of the slide, and the sums that the lesson shows: tests compare them
 SUM_100, SUM_500, WHOLE = 6021, 6159.5, 6248
 MAP_SHAPE = (SLIDE[0] // LARGE, SLIDE[1] // LARGE)
 LOOKED_AT = ((0, 2), (1, 5), (3, 8), (3, 9))  # enough to tell known mistakes, and fast
 
 
-class CountMap(NamedTuple):
-    """What a lazy map declares, and if its shape is right, what it gives for the tiles that are looked at."""
-
-    shape: tuple
-    counts: list
-
-
 def count_map(answer):
-    """A learner's lazy map. It is computed for a few tiles only, as all of it takes seconds."""
+    """The shape that a lazy map declares, and if it is right, the counts of a few tiles, as all of them take seconds."""
     if not isinstance(answer, da.Array):
         computed = " It is computed already: map the lazy tiles, and leave out .compute()."
         raise Wrong(f"a lazy count map is asked for.{computed * isinstance(answer, np.ndarray)}")
     if answer.shape != MAP_SHAPE:
-        return CountMap(answer.shape, [])
+        return answer.shape, []
     begin("computing some tiles of your map")
     try:
         tiles = dask.compute(*(answer[row : row + 1, column : column + 1] for row, column in LOOKED_AT))
@@ -64,7 +56,7 @@ def count_map(answer):
             f"chunks=(1, 1) declares one number for a tile, but computing it gives an array of shape {min(wrong)}. A tile "
             "has to give its count in an array of shape (1, 1), as count_nuclei does."
         )
-    return CountMap(answer.shape, [tile.item() for tile in tiles])
+    return answer.shape, [tile.item() for tile in tiles]
 
 
 @functools.cache
@@ -75,11 +67,11 @@ def known_map():
 
 def declares(*shapes):
     """A mistake of maps that declare one of these shapes."""
-    return seen(da.zeros(shapes[0]), lambda found: found.shape in shapes)
+    return seen(da.zeros(shapes[0]), lambda found: found[0] in shapes)
 
 
 def about_counts(found):
-    both = zip(LOOKED_AT, found.counts, known_map().counts)
+    both = zip(LOOKED_AT, found[1], known_map()[1])
     place, here, there = next(counts for counts in both if counts[1] != counts[2])
     return (
         f"its tile {place} counts {here:g}, but count_nuclei with THRESHOLD and SIGMA finds {there:g} there, with halves for "
@@ -103,8 +95,8 @@ MAP_500 = Value(
             (), (1,), (1, 1)
         ),
         "rows and columns of the map are swapped.": declares(MAP_SHAPE[::-1]),
-        f"it declares shape {{found.shape}}. {MAP_SHAPE} is asked for, one number for each tile of {LARGE} x {LARGE}.": seen(
-            da.zeros((2, 10)), lambda found: found.shape != MAP_SHAPE
+        f"it declares shape {{found[0]}}. {MAP_SHAPE} is asked for, one number for each tile of {LARGE} x {LARGE}.": seen(
+            da.zeros((2, 10)), lambda found: found[0] != MAP_SHAPE
         ),
     },
     otherwise=about_counts,
@@ -149,6 +141,7 @@ PICTURE = render_nuclei(seed=7, window=np.s_[638:1238, 2400:3300])
 OBJECTS = label_bright(PICTURE)
 HEIGHT, WIDTH = (max(side.stop - side.start for side in along) for along in zip(*ndi.find_objects(OBJECTS)))
 SIDE, REACH, BLUR, TILE = max(HEIGHT, WIDTH), int(4 * 5 + 0.5), int(4 * SIGMA + 0.5), 120
+RULE = SIDE + REACH
 
 
 def one_or_per_axis(answer):
@@ -161,7 +154,7 @@ def one_or_per_axis(answer):
 
 def same_overlap(found, known):
     """Whether an overlap is this one; each axis may have the right one of its own, as `count_in_tiles` takes it."""
-    return found == known or (found, known) == ((HEIGHT + REACH, WIDTH + REACH), SIDE + REACH)
+    return found == known or (found, known) == ((HEIGHT + REACH, WIDTH + REACH), RULE)
 
 
 def room_for_an_object(found):
@@ -169,7 +162,7 @@ def room_for_an_object(found):
         return "one of them is not what the largest object needs along this axis. Rows come first, then columns."
     if found < REACH:
         return "it is less than the reach alone. An overlap holds the longest side of an object, too."
-    how = "less" if found < SIDE + REACH else "more"
+    how = "less" if found < RULE else "more"
     return (
         f"beside the reach, it has room for {found - REACH} pixels of an object, which is {how} than the longest side of one in the "
         "whole picture. An overlap holds both once: each side of a tile gets it."
@@ -182,28 +175,23 @@ EXERCISES["5.2"] = Parts(
             right=REACH,
             reads=number,
             mistakes={
-                "it is that of segment_nuclei on the slide. label_bright has another blur, and no distance.": OVERLAP
-                - LARGEST,
+                "it is that of segment_nuclei on the slide. label_bright has another blur, and no distance.": SLIDE_REACH,
                 "it is that of a blur with SIGMA = 2. Which sigma does label_bright have?": BLUR,
-                "it is the overlap. The reach is what the method adds to the largest object.": SIDE + REACH,
+                "it is the overlap. The reach is what the method adds to the largest object.": RULE,
                 "it is the largest object. The reach is how far the method looks beyond a pixel.": SIDE,
             },
             otherwise="overlap_needed tells how far a Gaussian filter looks beyond a pixel, which does not count itself. Which sigma does label_bright have, and does anything "
             "else in it look at neighbours?",
         ),
         "overlap": Value(
-            right=SIDE + REACH,
+            right=RULE,
             reads=one_or_per_axis,
             same=same_overlap,
             nearly={
-                "With {found} you are one pixel above the rule. Is a side last - first + 1 pixels long, or last - first?": (
-                    SIDE + REACH + 1
-                ),
+                "With {found} you are one pixel above the rule. Is a side last - first + 1 pixels long?": RULE + 1,
             },
             mistakes={
-                "it is one pixel below the rule. Is a side last - first + 1 pixels long, or last - first, and measured in the whole picture?": SIDE
-                + REACH
-                - 1,
+                "it is one pixel below the rule. Is a side last - first + 1 pixels long, or last - first?": RULE - 1,
                 "it is the overlap of the slide. This picture has other objects, and label_bright has another reach.": OVERLAP,
                 "it holds the largest object. But the pixels at its far end depend on what the filter sees beyond them.": SIDE,
                 "it is the reach of the filter alone. A tile also has to see whole what begins in it.": REACH,
@@ -213,9 +201,9 @@ EXERCISES["5.2"] = Parts(
     },
     follows={"overlap": lambda reach, overlap: overlap == SIDE + reach},
     also_right=(
-        (REACH, (SIDE + REACH,) * 2),
+        (REACH, (RULE,) * 2),
         (float(REACH), [HEIGHT + REACH, WIDTH + REACH]),
-        (np.int64(REACH), np.int64(SIDE + REACH)),
+        (np.int64(REACH), np.int64(RULE)),
     ),
     praise=f"An object of up to {SIDE} pixels fits into the overlap together with the reach of the filter, {REACH}. (Both sides "
     f"have to be looked at: the highest object has {HEIGHT} rows, the widest {WIDTH} columns.)",

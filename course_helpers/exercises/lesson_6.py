@@ -43,13 +43,6 @@ PIECES, OBJECTS = counts_of_mask()
 OBJECTS_WITHOUT_CORNERS = counts_of_mask(connectivity=1)[1]
 
 
-def total(answer):
-    """One whole number; who gives those of the tiles is told to add them up."""
-    if isinstance(answer, (list, tuple)):
-        raise Wrong("one number is asked for. Add up those of the tiles.")
-    return whole_number(answer)
-
-
 def many_or_few(many, few):
     return lambda found, expected: f"this is too much. {many}" if found > expected else f"this is too little. {few}"
 
@@ -58,11 +51,8 @@ EXERCISES["6.1"] = Parts(
     parts={
         "pieces": Value(
             right=sum(PIECES),
-            reads=total,
-            mistakes={
-                "this would be right without any cuts. What does each tile see, on its own?": OBJECTS,
-                "this would be right without any cuts, if corners did not connect.": OBJECTS_WITHOUT_CORNERS,
-            },
+            reads=whole_number,
+            mistakes={"this would be right without any cuts. What does each tile see, on its own?": OBJECTS},
             otherwise=many_or_few(
                 "What is connected within a tile, also at a corner, is one piece.",
                 "Two ends that meet in another tile only are two pieces, and a single pixel is one.",
@@ -83,16 +73,10 @@ EXERCISES["6.1"] = Parts(
             mistakes={
                 "this is right if corners do not connect. Here they do.": OBJECTS_WITHOUT_CORNERS,
                 "these are the pieces. Which of them belong together?": sum(PIECES),
-                "one is left out, or two are taken for one. Do those at the lower edge touch, and is the bar at the left edge "
-                "among yours?": OBJECTS - 1,
-                f"so many are left of the pieces after {{joined}} of {sum(PIECES) - OBJECTS} joins across a cut. Follow the "
-                "cuts from end to end, also past corners.": seen(
-                    OBJECTS + 3, lambda found: OBJECTS + 1 < found < sum(PIECES) and {"joined": sum(PIECES) - found}
-                ),
             },
             otherwise=many_or_few(
-                "Follow each object across cuts: what touches there is one.",
-                "What touches nowhere, not even at a corner, are several.",
+                "Follow each object across cuts from end to end: what touches there, also at a corner, is one.",
+                "What touches nowhere, not even at a corner, are several. Is the bar at the left edge among yours?",
             ),
         ),
     },
