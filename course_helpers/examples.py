@@ -58,17 +58,6 @@ def winding_objects():
     return isotropic_dilation(mask, radius=11)
 
 
-def best_square(table, side, at_least, statistic="mean", rounding=np.floor, find="idxmin"):
-    """Row and column of the square with the smallest statistic of the areas, among those with enough objects.
-
-    `statistic`, `rounding` and `find` are for the mistakes that exercise 6.4 knows.
-    """
-    row, column = (rounding(table[name] / side).astype(int) for name in ("centroid-0", "centroid-1"))
-    squares = table["area"].groupby([row, column])
-    enough = squares.agg(statistic)[squares.size() >= at_least]
-    return tuple(int(part) for part in getattr(enough, find)()) if len(enough) else None
-
-
 def put_samples(levels):
     """Write twelve round samples of tissue, in three rows, to all levels of an empty pyramid of 80,000 x 120,000 pixels."""
     side = 2048

@@ -9,7 +9,6 @@ import pandas as pd
 from dask.array.core import slices_from_chunks
 from skimage.measure import label
 
-from course_helpers.examples import best_square
 from course_helpers.exercises.form import Function, Parts, Value, choice, pairs, seen, whole_number, whole_numbers
 from course_helpers.exercises.running import Wrong
 from course_helpers.objects import label_in_tiles
@@ -124,39 +123,24 @@ def windows():
     yield later.astype(np.uint8), 7, (2_900_000, 1_900_000), (3_000_000, 2_000_000)
 
 
-def first_pixel(rows, columns):
-    return rows[0], columns[0]
-
-
-def leftmost_pixel(rows, columns):
-    first = np.lexsort((rows, columns))[0]
-    return rows[first], columns[first]
-
-
-def name(labels, number, start, shape, pixel=first_pixel):
+def name(labels, number, start, shape):
     """The name of an object: the number of its first pixel in an image of this shape."""
-    row, column = np.add(pixel(*np.nonzero(labels == number)), start).tolist()
+    row, column = np.add(np.argwhere(labels == number)[0], start).tolist()
     return row * shape[1] + column + 1
-
-
-def name_in_window(labels, number, *_):
-    return name(labels, number, (0, 0), labels.shape)
 
 
 def which_pixel(labels, number, start, shape, found):
     """A sentence about the pixel that a name stands for, beside the one that is right."""
     if not 0 < found <= shape[0] * shape[1]:
         return f"the pixels of this image have the numbers 1 to {shape[0] * shape[1]}."
-    here, (row, column) = divmod(found - 1, shape[1]), np.argwhere(labels == number)[0]
-    inside = tuple(at - first for at, first in zip(here, start))
+    row, column = divmod(found - 1, shape[1])
+    where, inside = "of the image", (row - start[0], column - start[1])
     if all(0 <= at < size for at, size in zip(inside, labels.shape)):
-        return (
-            f"this is the pixel in row {inside[0]}, column {inside[1]} of the window (counted from 0), where labels has {labels[inside]}. "
-            f"The first pixel of object {number} is in row {row}, column {column} of the window."
-        )
+        (row, column), where = inside, f"of the window, where labels has {labels[inside]}"
+    first = np.argwhere(labels == number)[0]
     return (
-        f"this number is that of the pixel in row {here[0]}, column {here[1]} of the image. The object's first pixel is in row {row}, "
-        f"column {column} of the window (counted from 0). Where is it in the image?"
+        f"this is the pixel in row {row}, column {column} {where}. The first pixel of the object is in row {first[0]}, column "
+        f"{first[1]} of the window (counted from 0). Where is it in the image?"
     )
 
 
@@ -174,21 +158,15 @@ EXERCISES["6.3"] = Function(
         "this takes the two numbers in start for each other. The first is the row.": {
             "start": lambda start: start[::-1]
         },
-        "an array of the shape of the image is too large. Row, column and shape are enough to compute the name.": seen(
-            lambda *case: name(*case) if case[0].dtype != np.uint8 else np.empty(2**60, np.uint8),
-            lambda error: error.startswith("MemoryError"),
+        "this is the pixel's number in the window. Where does the window begin in the image?": (
+            lambda labels, number, *_: name(labels, number, (0, 0), labels.shape)
         ),
-        "this is the pixel's number in the window. Where does the window begin in the image?": name_in_window,
-        "this is the number in the window. Where is the object's first pixel?": lambda labels, number, *_: number,
         "this goes by the width of the window. How long is a line of the image?": {
             "shape": lambda labels: labels.shape
         },
         "this takes rows for columns. How many pixels are in a line of the image?": {
             "shape": lambda shape: shape[::-1]
         },
-        "this counts column by column. Raster order goes line by line.": lambda labels, number, start, shape: name(
-            labels.T, number, start[::-1], shape[::-1], leftmost_pixel
-        ),
         "numbers of 32 bits do not reach so far. Make an int of row and column first.": (
             lambda *case: np.int64(name(*case)).astype(np.int32)
         ),
@@ -205,6 +183,13 @@ EXERCISES["6.3"] = Function(
 
 
 # --- 6.4: where are nuclei small? ---
+
+
+def best_square(table, side, at_least, rounding=np.floor):
+    """Row and column of the square with the smallest mean area, among those with enough nuclei."""
+    row, column = (rounding(table[f"centroid-{axis}"] / side).astype(int) for axis in (0, 1))
+    areas = table["area"].groupby([row, column])
+    return areas.mean()[areas.size() >= at_least].idxmin()
 
 
 def tables():
@@ -257,22 +242,11 @@ def about_square(table, side, at_least, found, expected):
 
 
 def square(answer):
-    """Row and column of a square; says what else is given."""
-    if isinstance(answer, tuple) and any(isinstance(part, str) for part in answer):
-        raise Wrong("row and column of a square are asked for, as two whole numbers. These are words.")
+    """Row and column of a square, as whole numbers."""
     try:
         return whole_numbers("row, column")(answer)
-    except Wrong:
-        more = ""
-        if isinstance(answer, np.ndarray):
-            more = (
-                " These are values, such as those of iloc[0]. Where the smallest mean is, tells idxmin() of the means."
-            )
-        elif isinstance(answer, float) and answer % 1:
-            more = " Is it an area? idxmin() tells its place."
-        elif isinstance(answer, (int, float, np.integer)):
-            more = " Is it one of two keys, or a position in a list?"
-        raise Wrong(f"row and column of a square are asked for, as two whole numbers.{more}") from None
+    except Wrong as reason:
+        raise Wrong(f"{reason} These are the place of the smallest mean, which idxmin() of the means tells.") from None
 
 
 EXERCISES["6.4"] = Function(
@@ -284,33 +258,21 @@ EXERCISES["6.4"] = Function(
         "no square is left to choose from. Are rows and columns whole numbers, by //? Is the number of nuclei compared with at_least?": seen(
             lambda *case: pd.Series([], dtype=float).idxmin(), lambda error: "empty sequence" in error
         ),
-        'a point, as in .size, gives something else than the column: write ["size"].': seen(
-            lambda table, side, at_least: table["area"][table.size >= at_least], lambda error: error == "KeyError: True"
-        ),
-        "it is a method: call it, .size().": seen(
+        'sizes come from groups.size(), with its (). And .size of a table is something else than its column, ["size"].': seen(
             lambda table, side, at_least: table.groupby("label").size >= at_least,
-            lambda error: "instances of 'method' and" in error,
+            lambda error: re.search("KeyError: True|instances of 'method' and", error),
         ),
         "rows of a table need not be called 0, 1, 2. Take pairs of columns by zip, or a position by .iloc.": seen(
             lambda *case: (case[0]["area"][0], best_square(*case))[1],
             lambda error: re.fullmatch(r"KeyError: \d+", error),
         ),
-        "this is the place in the lesson's table. Go by the one that is given.": lambda *case: (0, 18),
         "this goes by squares of 250 pixels. Does your function use side?": {"side": 250},
         "row and column are swapped: centroid-0 is the row.": lambda *case: best_square(*case)[::-1],
         "some nuclei are in the wrong square. One at 0.9 of the side is still in the first.": {
             "rounding": lambda: np.round
         },
-        "nuclei are largest there. The smallest mean is asked for.": {"find": "idxmax"},
-        "the median is smallest there. The mean is asked for.": {"statistic": "median"},
-        "the sum of the areas is smallest there. The mean is asked for.": {"statistic": "sum"},
-        "the smallest single nucleus lies there. The mean is asked for.": {"statistic": "min"},
-        "the fewest nuclei are there. The smallest mean area is asked for.": {"statistic": "size"},
-        "this is the place in pixels. Count squares.": (
-            lambda table, side, at_least: tuple(side * part for part in best_square(table, side, at_least))
-        ),
         "squares are counted from 0.": lambda *case: tuple(part + 1 for part in best_square(*case)),
-        "that square is empty in this table. Its row goes by centroid-0 and its column by centroid-1, both counted from 0.": seen(
+        "that square is empty in this table. Count squares, not pixels, from 0: the row goes by centroid-0, the column by centroid-1.": seen(
             lambda *case: (0, 900), lambda found, table, side: nuclei_in(found, table, side).empty
         ),
         "that square has {count} nuclei, and at least {at_least} are asked for. (What lies on a line between two squares belongs to the one "
