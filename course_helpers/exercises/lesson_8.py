@@ -92,8 +92,6 @@ EXERCISES["8.1"] = Parts(
 
 AXES = "TCZYX"
 VOXEL, SIGMA, LONGEST = (2, 0.25, 0.25), 1, 12  # micrometres; a voxel along Z, Y, X
-
-
 REACH = (0, 0, *(int(4 * SIGMA / size + 0.5) + 1 for size in VOXEL))  # of the blur and the direct neighbours
 LARGEST = (0, 0, *(int(LONGEST / size) for size in VOXEL))
 OVERLAP = tuple(map(add, LARGEST, REACH))
@@ -281,23 +279,20 @@ def tiles_with_signal(brightest, side, radius, threshold, exceeds=np.greater):
 def coarse_pictures():
     """Pictures with few bright pixels, side, radius and threshold; the last tiles are smaller, or not."""
     random = np.random.default_rng(84)
-
-    def picture(*shape, bright=0.0, at=()):
+    for shape, *more in 2 * (
+        ((12, 20), 32, 8, 100),
+        ((9, 14), 40, 16, 3500),
+        ((13, 22), 40, 24, 100),
+        ((3, 5), 64, 16, 100),
+        ((20, 17), 24, 0, 100),
+        ((10, 17), 16, 56, 100),
+        ((30, 41), 64, 16, 99.5),
+        ((8, 8), 32, 8, 2000),
+    ):
         image = random.integers(20, 90, shape, dtype=np.uint16)
-        image[random.random(shape) < bright] = 300
-        image[random.random(shape) < bright] = 100  # the threshold itself
-        for place in at:
-            image[place] = 4000
-        return image
-
-    yield picture(12, 20, at=[(3, 9), (11, 19)]), 32, 8, 100
-    yield picture(9, 14, at=[(4, 3)]), 40, 16, 3500
-    yield picture(13, 22, bright=0.01, at=[(6, 3)]), 40, 24, 100
-    yield picture(3, 5, at=[(0, 4)]), 64, 16, 100
-    yield picture(20, 17, bright=0.02), 24, 0, 100
-    yield picture(10, 17, at=[(9, 0)]), 16, 56, 100
-    yield picture(30, 41, bright=0.004, at=[np.s_[3:20, 8:26]]), 64, 16, 99.5
-    yield picture(8, 8), 32, 8, 2000
+        for value in (100, 300, 4000):  # the first one is the threshold itself
+            image[random.random(shape) < 2 / image.size] = value
+        yield image, *more
 
 
 def about_tile(brightest, side, radius, found, expected):
@@ -335,16 +330,12 @@ EXERCISES["8.4"] = Function(
         "this is the other way round. True means that a tile has to be computed.": lambda *case: (
             ~tiles_with_signal(*case)
         ),
-        "it has the dtype {kind}, and bool is asked for. False and True choose tiles, where numbers choose by position.": seen(
-            lambda *case: tiles_with_signal(*case).astype(float),
-            lambda found: found.dtype != bool and {"kind": found.dtype},
+        "it has the dtype {found.dtype}, and bool is asked for. False and True choose tiles, where numbers choose by position.": seen(
+            lambda *case: tiles_with_signal(*case).astype(float), lambda found: found.dtype != bool
         ),
-        "the image has {rows} x {columns} pixels. How many rows and columns of tiles of side {side} does it "
-        "take, smaller ones at the end included?": seen(
-            lambda *case: np.pad(tiles_with_signal(*case), 1),
-            lambda brightest, found, expected: (
-                found.shape != expected.shape and dict(zip(("rows", "columns"), np.multiply(brightest.shape, FACTOR)))
-            ),
+        "brightest has {brightest.shape[0]} x {brightest.shape[1]} squares of 8 x 8 pixels. How many rows and columns of tiles of "
+        "side {side} are that, smaller ones at the end included?": seen(
+            lambda *case: np.pad(tiles_with_signal(*case), 1), lambda found, expected: found.shape != expected.shape
         ),
     },
     otherwise=about_tile,
