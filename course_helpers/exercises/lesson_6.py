@@ -185,9 +185,9 @@ EXERCISES["6.3"] = Function(
 # --- 6.4: where are nuclei small? ---
 
 
-def best_square(table, side, at_least, rounding=np.floor):
+def best_square(table, side, at_least):
     """Row and column of the square with the smallest mean area, among those with enough nuclei."""
-    row, column = (rounding(table[f"centroid-{axis}"] / side).astype(int) for axis in (0, 1))
+    row, column = (table[f"centroid-{axis}"] // side for axis in (0, 1))
     areas = table["area"].groupby([row, column])
     return areas.mean()[areas.size() >= at_least].idxmin()
 
@@ -268,9 +268,6 @@ EXERCISES["6.4"] = Function(
         ),
         "this goes by squares of 250 pixels. Does your function use side?": {"side": 250},
         "row and column are swapped: centroid-0 is the row.": lambda *case: best_square(*case)[::-1],
-        "some nuclei are in the wrong square. One at 0.9 of the side is still in the first.": {
-            "rounding": lambda: np.round
-        },
         "squares are counted from 0.": lambda *case: tuple(part + 1 for part in best_square(*case)),
         "that square is empty in this table. Count squares, not pixels, from 0: the row goes by centroid-0, the column by centroid-1.": seen(
             lambda *case: (0, 900), lambda found, table, side: nuclei_in(found, table, side).empty
@@ -391,45 +388,30 @@ EXERCISES["6.5"] = Function(
 # --- 6.2: choose the tool ---
 
 
-def tool(right, **mistakes):
-    """A part of the answer: the tool that fits, and what speaks against the others."""
-    reads = choice("count_in_tiles", "measure_in_tiles", "label_in_tiles", "stitch_labels")
-    return Value(right=right, reads=reads, mistakes={says: name for name, says in mistakes.items()})
+GIVES = {
+    "count_in_tiles": "it gives one number per tile, and has to see each object whole in a window.",
+    "measure_in_tiles": "it gives a table with a row for each object, which it has to see whole in a window.",
+    "label_in_tiles": "it gives an image of labels, and has to see each object whole in a window.",
+    "stitch_labels": "it joins what touches across a cut, and gives an image of labels.",
+}
+
+
+def tool(right, wish):
+    """A part of the answer: the tool that fits, and what is wanted, which speaks against the others."""
+    mistakes = {f"{gives} {wish}": name for name, gives in GIVES.items() if name != right}
+    return Value(right=right, reads=choice(*GIVES), mistakes=mistakes)
 
 
 EXERCISES["6.2"] = Parts(
     in_dict=True,
     tells="{name} would not be happy with {found}: {fault}",
     parts={
-        "A": tool(
-            "stitch_labels",
-            count_in_tiles="it counts a network where it begins. Can a tile see where that is?",
-            measure_in_tiles="each network would be measured in one window. How large would it have to be?",
-            label_in_tiles="it names a network by its first pixel. Can all tiles with a part of it see that?",
-        ),
-        "B": tool(
-            "measure_in_tiles",
-            count_in_tiles="it says how many cells there are, and nothing about a single one.",
-            label_in_tiles="labels contain no brightness, so B would have much work left.",
-            stitch_labels="it joins what touches, and here all cells touch.",
-        ),
-        "C": tool(
-            "count_in_tiles",
-            measure_in_tiles="it gives much more than one number per tile, and takes memory and time for it.",
-            label_in_tiles="it gives as many numbers as the slide has pixels, and C wants one per tile.",
-            stitch_labels="nuclei that touch across a cut would become one.",
-        ),
-        "D": tool(
-            "label_in_tiles",
-            count_in_tiles="a click on a nucleus could not tell which one it is.",
-            measure_in_tiles="a table has no pixels that a colleague could click on.",
-            stitch_labels="it would join nuclei that touch across a cut.",
-        ),
+        "A": tool("stitch_labels", "A has networks that run through all tiles. How large would a window have to be?"),
+        "B": tool("measure_in_tiles", "B wants the brightness of each cell, and all cells touch each other."),
+        "C": tool("count_in_tiles", "C wants one number per tile, of nuclei that may touch, and nothing else."),
+        "D": tool("label_in_tiles", "D wants pixels to click on, and nuclei that touch are two."),
         "E": tool(
-            "stitch_labels",
-            count_in_tiles="it counts pieces of tissue, but how many pixels has each?",
-            measure_in_tiles="it can measure areas, but in which window would the largest piece be whole?",
-            label_in_tiles="which overlap would you take for the largest piece?",
+            "stitch_labels", "E wants the size of pieces. How large would a window be that shows the largest one?"
         ),
     },
     also_right=(
