@@ -245,36 +245,26 @@ def in_words(labels):
     return f"a tile {content}, of shape {labels.shape} and dtype {labels.dtype}"
 
 
-def without(labels, *places):
-    """How many labels occur in none of these places; the background is no label."""
-    return np.setdiff1d(labels, np.concatenate([[0], *map(np.ravel, places)])).size
+LINES = {"upper": np.s_[0], "lower": np.s_[-1], "left": np.s_[:, 0], "right": np.s_[:, -1]}
+RULES = list(product(("lower", "upper"), ("right", "left")))  # the borders that may be excluded
+COUNTED = ("twice", "once", "nowhere")  # a nucleus across a line, by how many of the two borders there are excluded
 
 
-def borders(labels):
-    return np.concatenate([labels[-1], labels[:, -1]])
+def names_in(labels):
+    return np.count_nonzero(np.unique(labels))
 
 
-def kept(labels):
-    """How many labels do not touch the last row and the last column."""
-    return without(labels, borders(labels))
-
-
-def remaining(labels):
-    """Where the labels are that are kept."""
-    return ~np.isin(labels, [0, *borders(labels)])
-
-
-def half_border(labels, turn=(1, 1), count=kept):
-    """The count of a tile, turned so that the borders that are left out come last; `count` is for mistakes."""
-    return np.array([[count(labels[:: turn[0], :: turn[1]])]])
-
-
-TURNS = {(1, 1): "lower and the right", (1, -1): "lower and the left", (-1, 1): "upper and the right"}
-TURNS[-1, -1] = "upper and the left"
+def half_border(labels, excluded=RULES[0], count=lambda labels, border, kept: names_in(kept)):
+    """How many labels do not touch the excluded borders; `count` is for mistakes."""
+    border = np.zeros(labels.shape, bool)
+    for line in excluded:
+        border[LINES[line]] = True
+    kept = np.where(np.isin(labels, labels[border]), 0, labels)
+    return np.array([[count(labels, border, kept)]])
 
 
 def way(count):
-    """A mistake that counts in another way, with the borders of the learner: they are the last row and the last column."""
+    """A mistake that counts in another way, with the borders of the learner."""
     return {"count": lambda: count}
 
 
@@ -294,48 +284,39 @@ class HalfBorder(Function):
         is_function(answer)
         form = self.nearest(answer)
         Function.judged(form, answer)
-        sides = TURNS[form.right.keywords["turn"]]
-        return f"Your rule excludes the {sides} border: a nucleus across one line is counted once."
+        excluded = " and the ".join(form.right.keywords["excluded"])
+        return f"Your rule excludes the {excluded} border: a nucleus across one line is counted once."
 
     def nearest(self, answer):
         """This exercise with the borders that explain all results, perhaps with a known mistake, or else the most."""
         cases = list(self.answered(answer, None))
 
-        def explained(choice):
-            form, mistake = choice
-            wrong, right = (
-                sum(self.alike(case.found, self.outcome(form.made_by(way), case.arguments)) for case in cases)
-                for way in (mistake, {})
-            )
-            return wrong == len(cases), right
+        def explained(form, mistake):
+            function = form.made_by(mistake)
+            return (self.alike(case.found, self.outcome(function, case.arguments)) for case in cases)
 
-        forms = [replace(self, right=functools.partial(self.right, turn=turn)) for turn in TURNS]
+        forms = [replace(self, right=functools.partial(self.right, excluded=rule)) for rule in RULES]
         ways = [{}, *(mistake for mistake in self.mistakes.values() if isinstance(mistake, dict))]
-        return max(product(forms, ways), key=explained)[0]
+        return max(product(forms, ways), key=lambda pair: (all(explained(*pair)), sum(explained(pair[0], {}))))[0]
 
 
 def by_each_rule(labels):
-    counts = {sides: half_border(labels, turn).item() for turn, sides in TURNS.items()}
-    right = ", ".join(f"{count} without the {sides} border" for sides, count in counts.items())
+    counts = {" and the ".join(rule): half_border(labels, rule).item() for rule in RULES}
+    right = ", ".join(f"{count} without the {borders} border" for borders, count in counts.items())
     if len({*counts.values()}) == 1:
         right = f"{min(counts.values())}, whichever two borders that meet you exclude"
-    return f"it should be {right}. Count this tile by your rule on paper. (Names of labels may have gaps.)"
-
-
-LINES = {"upper": np.s_[0], "lower": np.s_[-1], "left": np.s_[:, 0], "right": np.s_[:, -1]}
-COUNTED = ("twice", "once", "nowhere")  # a nucleus across a line, by how many of the two borders there are excluded
+    return f"it should be {right}. Count this tile by your rule on paper. (Numbers of labels may have gaps.)"
 
 
 def wrong_borders():
     """A row for any choice of borders but two that meet."""
-    for names in chain.from_iterable(combinations(LINES, count) for count in range(5)):
-        across, beside = (COUNTED[len({*names} & pair)] for pair in ({"upper", "lower"}, {"left", "right"}))
+    for lines in chain.from_iterable(combinations(LINES, count) for count in range(5)):
+        across, beside = (COUNTED[len({*lines} & pair)] for pair in ({"upper", "lower"}, {"left", "right"}))
         if (across, beside) != ("once", "once"):
-            places = [LINES[name] for name in names]
             yield (
-                f"of the four borders, this excludes {' and '.join(names) or 'none'}. So a nucleus across a line between rows is counted "
+                f"of the four borders, this excludes {' and '.join(lines) or 'none'}. So a nucleus across a line between rows is counted "
                 f"{across}, one across a line between columns {beside}.",
-                lambda labels, places=places: np.array([[without(labels, *(labels[place] for place in places))]]),
+                {"excluded": lines},
             )
 
 
@@ -346,29 +327,31 @@ EXERCISES["5.3"] = HalfBorder(
     reads=one_count,
     mistakes={
         **dict(wrong_borders()),
-        "this counts the background, 0, as if it were a label.": way(lambda labels: kept(labels) + 1),
-        "this is one too few: is the 0 taken away twice?": way(lambda labels: kept(labels) - 1),
+        "this counts the background, 0, as if it were a label.": way(lambda labels, border, kept: names_in(kept) + 1),
+        "this is one too few: is the 0 taken away twice?": way(lambda labels, border, kept: names_in(kept) - 1),
         "a label counts 1 or 0 by this rule, never one half. (The mean of two counts is the other strategy.)": seen(
-            way(lambda labels: without(labels) - without(borders(labels)) / 2), lambda found: found % 1
+            way(lambda labels, border, kept: (names_in(labels) + names_in(kept)) / 2), lambda found: found % 1
         ),
         "so many remain if a row and a column of pixels are cut off. What is left of a nucleus at the border still "
-        "counts.": way(lambda labels: without(labels[:-1, :-1])),
+        "counts.": way(lambda labels, border, kept: names_in(np.where(border, 0, labels))),
         "this joins labels that touch each other. Count the labels that are left; do not label a mask of them anew.": way(
-            lambda labels: label(remaining(labels)).max()
+            lambda labels, border, kept: label(kept > 0).max()
         ),
         "this counts the parts of labels. A label in two parts is one: count names.": way(
-            lambda labels: label(np.where(remaining(labels), labels, 0)).max()
+            lambda labels, border, kept: label(kept).max()
         ),
-        "this counts pixels, not labels.": way(lambda labels: remaining(labels).sum()),
-        "these are the labels that you leave out. Count the others.": way(lambda labels: without(borders(labels))),
+        "this counts pixels, not labels.": way(lambda labels, border, kept: np.count_nonzero(kept)),
+        "these are the labels that you leave out. Count the others.": way(
+            lambda labels, border, kept: names_in(labels[border])
+        ),
         "your function counts 0 in every tile. It is given labels, so nothing has to be segmented: which are left?": way(
-            lambda labels: 0
+            lambda labels, border, kept: 0
         ),
     },
     otherwise=by_each_rule,
     also_right=(
         exclude_half,
-        *(functools.partial(half_border, turn=turn) for turn in TURNS),
+        *(functools.partial(half_border, excluded=rule) for rule in RULES),
         lambda labels: np.array([[len(set(labels.flat) - {0, *labels[0], *labels[:, -1]})]], float),
     ),
     hints=[
@@ -415,7 +398,7 @@ def drawn(*boxes):
     return image
 
 
-def sides(found):
+def size_of(found):
     """Rows and columns of the smallest box around all that is drawn."""
     return dict(zip(("rows", "columns"), np.ptp(np.argwhere(found), axis=0) + 1))
 
@@ -451,7 +434,7 @@ EXERCISES["5.4"] = Value(
         ),
         "your object is {rows} x {columns} pixels large. At most 8 along either axis are allowed.": seen(
             drawn(np.s_[3:12, 4:9]),
-            lambda found: max(sides(found).values()) > 8 and sides(found),
+            lambda found: max(size_of(found).values()) > 8 and size_of(found),
         ),
         "your object is counted once. It lies in a single tile; the flaw shows at the lines between tiles.": seen(
             drawn(np.s_[2:6, 2:6]), counted_once(lambda found: found.sum() in parts(found, margin=0))
