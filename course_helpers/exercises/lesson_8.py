@@ -181,19 +181,15 @@ def grey_tiles():
     Grey levels come in steps, so that the best threshold is clearly better than the next one, however it is computed.
     """
     random = np.random.default_rng(83)
-
-    def tile(*shape, scale=60, objects=0.0, light=2500, step=40):
-        light_there = (random.random(shape) < objects) * random.gamma(2, light / 2, shape)
-        return ((300 + random.gamma(2, scale, shape) + light_there) // step * step + 3).astype(np.uint16)
-
-    yield ([tile(40, 50, objects=0.5, light=900), tile(120, 150), tile(90, 30, objects=0.1, light=4000)],)
-    yield ([tile(100, 80, objects=0.3), np.zeros((300, 300), np.uint16), tile(30, 20, scale=900), tile(5, 200)],)
-    yield (
-        [tile(20, 30, 40, objects=0.2), tile(10, 30, 40, objects=0.6, light=6000), np.array([0, 65_535], np.uint16)],
-    )
+    for shapes in (((40, 50), (120, 150), (90, 30)), ((100, 80), (30, 20), (5, 200)), ((20, 30, 40), (10, 30, 40))):
+        tiles = []
+        for shape in shapes:
+            light = (random.random(shape) < random.uniform(0, 0.6)) * random.gamma(2, random.uniform(400, 3000), shape)
+            tiles.append(((300 + random.gamma(2, 60, shape) + light) // 40 * 40 + 3).astype(np.uint16))
+        yield (tiles,)
+    yield ([*tiles[:1], np.zeros((300, 300), np.uint16), np.array([0, 65_535], np.uint16)],)
     yield ([np.array([[255, 255, 254], [7, 3, 0]], np.uint16), np.array([[250, 9], [4, 0]], np.uint16)],)
     yield ([np.array([[65_534, 65_535, 65_535]], np.uint16), np.array([[65_534], [65_534]], np.uint16)],)
-    yield ([tile(64, 64, objects=0.3)],)
 
 
 def a_threshold(answer):
