@@ -42,6 +42,10 @@ PIECES, OBJECTS = counts_of_mask()
 OBJECTS_WITHOUT_CORNERS = counts_of_mask(connectivity=1)[1]
 
 
+def predicted(*numbers):
+    return dict(zip(("pieces", "largest_label", "objects"), numbers))
+
+
 def many_or_few(many, few):
     return lambda found, expected: f"this is too much. {many}" if found > expected else f"this is too little. {few}"
 
@@ -80,18 +84,14 @@ EXERCISES["6.1"] = Parts(
         ),
     },
     mistakes={
-        "pieces and objects are swapped: a tile does not know that its piece goes on in the next one.": {
-            "pieces": OBJECTS,
-            "largest_label": max(PIECES),
-            "objects": sum(PIECES),
-        },
-        "pieces and largest_label are swapped: {pieces} is the label, {largest_label} are the pieces.": {
-            "pieces": max(PIECES),
-            "largest_label": sum(PIECES),
-            "objects": OBJECTS,
-        },
+        "pieces and objects are swapped: a tile does not know that its piece goes on in the next one.": predicted(
+            OBJECTS, max(PIECES), sum(PIECES)
+        ),
+        "pieces and largest_label are swapped: {pieces} is the label, {largest_label} are the pieces.": predicted(
+            max(PIECES), sum(PIECES), OBJECTS
+        ),
         "{pieces} pieces cannot make {objects} objects: an object has at least one piece.": seen(
-            {"pieces": 3, "largest_label": max(PIECES), "objects": OBJECTS}, lambda pieces, objects: pieces < objects
+            predicted(3, max(PIECES), OBJECTS), lambda pieces, objects: pieces < objects
         ),
     },
     praise="{pieces} pieces of {objects} objects, and no tile has a label above {largest_label}.",
@@ -306,23 +306,24 @@ def neighbours():
             yield tuple(random.integers(1, rows + 3, shape) * (random.random(shape) < share) for shape in shapes)
 
 
-def touching(left, right, steps=(-1, 0, 1), keep=set, background=False):
-    """All pairs of labels that touch across the cut, with the given differences of rows."""
-    found = []
+def meetings(left, right, steps=(0, -1, 1)):
+    """(two labels, row in left, row in right) of all pixels that meet across the cut, with these differences of rows."""
     for row, step in product(range(len(left)), steps):
         if 0 <= row + step < len(right):
-            pair = int(left[row, -1]), int(right[row + step, 0])
-            if background or all(pair):
-                found.append(pair)
-    return keep(found)
+            yield (int(left[row, -1]), int(right[row + step, 0])), row, row + step
+
+
+def touching(left, right, steps=(0, -1, 1), keep=set, background=False):
+    """All pairs of labels that touch across the cut; the further arguments are for mistakes."""
+    return keep(pair for pair, *_ in meetings(left, right, steps) if background or all(pair))
 
 
 def first_missing(left, right, found, expected):
     """The first pair that is missing, and the rows in which its labels touch."""
-    pair = min(set(expected) - set(found))
-    places = ((row, row + step) for row in range(len(left)) for step in (0, -1, 1) if 0 <= row + step < len(right))
-    row, other = next(place for place in places if (left[place[0], -1], right[place[1], 0]) == pair)
-    return {"missing": pair, "row": row, "other": other}
+    missing = min(set(expected) - set(found))
+    return next(
+        {"missing": pair, "row": row, "other": other} for pair, row, other in meetings(left, right) if pair == missing
+    )
 
 
 EXERCISES["6.5"] = Function(
