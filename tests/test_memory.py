@@ -43,7 +43,7 @@ def start_a_process():
     code = "data = b'1' * 100 * 2**20; print('ready', flush=True); input()"
     child = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     child.stdout.readline()
-    time.sleep(0.5)  # long enough to be looked at
+    time.sleep(1)  # long enough to be looked at
     child.communicate(b"\n")
 
 
