@@ -57,7 +57,7 @@ def told(text, facts):
     return text.format(**facts)
 
 
-def held(when, facts):
+def holds(when, facts):
     """What a function of facts returns; None where one that its parameters name is not known."""
     return told(when, facts) if set(inspect.signature(when).parameters) <= set(facts) else None
 
@@ -95,7 +95,7 @@ class Form:
     def recognised(self, facts):
         """The sentence of the first mistake that is seen in these facts, or None; rows that name others are passed over."""
         for says, wrong in self.mistakes.items():
-            if isinstance(wrong, seen) and (more := held(wrong.when, facts)):
+            if isinstance(wrong, seen) and (more := holds(wrong.when, facts)):
                 return told(says, {**facts, **more} if isinstance(more, dict) else facts)
         return None
 
@@ -166,7 +166,7 @@ class Parts(Form):
         still_open = [name for name in self.parts if name not in found and name not in faults]
         right = [name for name in found if name not in faults and self.parts[name].right is not ANY]
         more = list(faults)[1:]
-        follow = [name for name in more if name in self.follows and held(self.follows[name], found)]
+        follow = [name for name in more if name in self.follows and holds(self.follows[name], found)]
         told_apart = {"Right so far": right, "Not right, either": [name for name in more if name not in follow]}
         told_apart |= {"Will change with that": follow, "Still open": still_open}
         state = "".join(f" {state}: {', '.join(names)}." for state, names in told_apart.items() if names)
