@@ -27,7 +27,7 @@ EXERCISES = {}
 
 CORES, FREE, BASE, TARGET = 8, 12, 0.25, 0.6  # in GiB
 PIXEL, FACTOR, SPEED, SHORTEST = 2, 12, 2e6, 0.2  # bytes, copies, pixels per second, seconds of work per task
-NO_SIDE = 400_000  # the pixels of the smallest chunk
+FEWEST = int(SHORTEST * SPEED)  # pixels of a chunk
 LARGEST_LIMIT = FREE / CORES
 REMEDY = "Write a text with a number and a unit, such as '3 GiB'."
 
@@ -58,15 +58,14 @@ def is_side_for(side, limit):
     return side**2 / SPEED >= SHORTEST and needed(side) <= TARGET * limit
 
 
-SMALLEST_LIMIT = needed((SHORTEST * SPEED) ** 0.5) / TARGET  # with a task that works long enough
+SMALLEST_LIMIT = needed(FEWEST**0.5) / TARGET  # with a task that works long enough
 
 
 def too_much(n_workers, threads_per_worker, memory_limit, side):
     """What a worker needs and may take, if the side alone is wrong."""
     is_good = (n_workers, threads_per_worker) == (CORES, 1) and SMALLEST_LIMIT <= memory_limit <= LARGEST_LIMIT
-    is_good = is_good and side < NO_SIDE
     facts = {"needed": needed(side), "allowed": TARGET * memory_limit}
-    return is_good and facts["needed"] > facts["allowed"] and facts
+    return is_good and side < FEWEST and facts["needed"] > facts["allowed"] and facts
 
 
 def plan(side=4000, memory_limit="1.5 GiB"):
@@ -120,7 +119,7 @@ EXERCISES["7.4"] = Parts(
             same=is_side_for,
             mistakes={
                 "this looks like the pixels of a chunk. How long is its side?": seen(
-                    NO_SIDE, lambda found: found >= NO_SIDE
+                    FEWEST, lambda found: found >= FEWEST
                 ),
                 "a task with a chunk of this side works for {milliseconds:.4g} ms only, so the overhead weighs more than it "
                 "should. Choose larger chunks.": seen(
