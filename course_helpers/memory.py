@@ -166,7 +166,7 @@ def _watched(process, family, receiver, limit):
     seconds, peak, died = report or (samples[-1][0], 0, None)
     curve = np.array([sample for sample in samples if sample[0] <= seconds]).T
     peak = int(max(peak, curve[1].max()))
-    if killed or (peak > limit and not died):  # a peak between two looks counts as well
+    if peak > limit:  # also between two looks, and if then a request was refused
         died = f"killed, because it used more than the limit of {limit / 2**20:.0f} MiB"
     elif report is None:
         died = _how_it_ended(process)
