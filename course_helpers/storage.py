@@ -117,10 +117,10 @@ def write_verified(image, path, chunks=None, compressors=CODECS, overwrite=False
     Raises
     ------
     TypeError, ValueError, FileNotFoundError, FileExistsError
-        If an argument cannot be used, or `path` exists and may not be overwritten.
+        If an argument cannot be used, or `path` exists and may not be overwritten; or a block is masked, has not the
+        declared shape, or holds numbers that do not fit into the declared dtype.
     StorageError
-        If a block does not have the shape or dtype that the image declares, or reads back differently, or what `open_image`
-        raises when it reads.
+        If a block reads back differently, or what `open_image` raises when it reads.
     """
     image = dask_array(da.asanyarray(image), "image")
     chunks = fitting(image.chunksize if chunks is None else chunks, image.shape)

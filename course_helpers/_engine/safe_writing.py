@@ -16,7 +16,7 @@ from dask.base import compute_as_if_collection
 from dask.system import CPU_COUNT
 from zarr.codecs import Crc32cCodec, ZstdCodec
 
-from course_helpers._arguments import per_axis
+from course_helpers._arguments import as_declared, per_axis
 
 # Every chunk ends with a checksum, so that damage is noticed when it is read.
 CODECS = (ZstdCodec(level=3), Crc32cCodec())
@@ -26,7 +26,7 @@ WRITE_ALL_CHUNKS = {"write_empty_chunks": True}
 MARK = "unfinished.json"
 # So begins the name of a dask array that holds what is in files, and nothing else. No function has a name with a space.
 OF_FILES = "image file-"
-BATCH = 1000  # chunks that one dask graph writes of such an array: a task takes some kilobytes
+BATCH = 100  # chunks that one dask graph writes of such an array: a task takes some kilobytes
 
 
 class StorageError(RuntimeError):
@@ -146,9 +146,10 @@ def fitting(chunks, shape):
 
 def store_verified(image, target, places=None):
     """Write chunks of a dask array into a Zarr array, at some places or all, one task per file, and read each of them back."""
+    of_files, image = image.name.startswith(OF_FILES), as_declared(image, "image")
     places = list(np.ndindex(target.cdata_shape) if places is None else places)
     # What is computed is not cut into batches: the same might be computed for several of them.
-    batches = _batches(image.chunksize, target.chunks, places) if image.name.startswith(OF_FILES) else [places]
+    batches = _batches(image.chunksize, target.chunks, places) if of_files else [places]
     # After an error, the pool waits for tasks that still write, so that the caller can clean up behind them.
     with ThreadPoolExecutor(dask.config.get("num_workers", CPU_COUNT)) as pool, dask.config.set(pool=pool):
         for batch in filter(None, batches):
@@ -168,25 +169,10 @@ def _store_batch(image, target, places):
     """Write the chunks at these places."""
     low, high = places.min(axis=0), places.max(axis=0) + 1
     box = tuple(map(slice, low * target.chunks, np.minimum(high * target.chunks, target.shape)))
-    part = image[box]
-    honest = part.map_blocks(_as_declared, dtype=part.dtype, meta=part._meta).rechunk(target.chunks)
+    part = image[box].rechunk(target.chunks)
     lazy = {"compute": False, "return_stored": True, "load_stored": False}
-    stored = da.store(honest, Verified(target), lock=False, regions=box, **lazy)
+    stored = da.store(part, Verified(target), lock=False, regions=box, **lazy)
     compute_as_if_collection(da.Array, stored.dask, [(stored.name, *place) for place in (places - low).tolist()])
-
-
-def _as_declared(block, block_info):
-    """Return the block; raise StorageError if it is not what the dask array says about it."""
-    if np.ma.isMaskedArray(block):
-        raise StorageError("the image has a mask, which would be lost. Fill masked pixels first: dask.array.ma.filled.")
-    declared = block_info[None]
-    found, expected = (block.shape, block.dtype), (tuple(declared["chunk-shape"]), declared["dtype"])
-    if found != expected:
-        raise StorageError(
-            f"block {tuple(declared['chunk-location'])} is {found[0]} {found[1]}, but the image declares "
-            f"{expected[0]} {expected[1]}. Give map_blocks the right dtype= and chunks=."
-        )
-    return block
 
 
 class Verified:
