@@ -9,14 +9,13 @@ Objects larger than any overlap are labelled tile by tile and joined across the 
 
 from functools import partial
 
-import dask.array as da
 import numpy as np
 from dask.delayed import delayed
 
 from course_helpers._arguments import check_of_blocks, dask_array, per_axis, real_number, whole_number
 from course_helpers._engine import in_window, stitching
 from course_helpers._engine.in_window import OverlapError
-from course_helpers._engine.windows import check_integer, empty, gather, map_windows, ones, read_again
+from course_helpers._engine.windows import check_integer, empty, map_windows, ones
 from course_helpers.tiling import compute_in_patches
 
 __all__ = ["OverlapError", "changed_in_tiles", "count_in_tiles", "cut_in_tiles", "label_in_tiles", "measure_in_tiles"]
@@ -78,21 +77,19 @@ def changed_in_tiles(segment, image, overlap):
     return (narrow != wide).map_blocks(np.sum, keepdims=True, chunks=ones(image), dtype=np.int64)
 
 
-def label_in_tiles(segment, image, overlap, reach=0, renumber=False, dtype=np.int64):
+def label_in_tiles(segment, image, overlap, reach=0, renumber=None, dtype=np.int64):
     """Return a lazy label image in which every object has the same label in all tiles that it extends over.
 
     An object's label is 1 plus the index of its first pixel in the flattened image. Every tile finds it alone, without
-    talking to others. With ``renumber=True`` labels are 1 to n in the same order. This needs the list of all labels
-    first: everything is segmented twice when computed, and dask may hold many chunks of the image in between. If the
-    image does not fit into memory, measure it first (`measure_in_tiles`), hand over the labels of the table, as in
-    ``renumber=table["label"]``, and store the result with `compute_in_patches`.
+    talking to others. Numbers from 1 to n in the same order need the list of all labels, that of the table of
+    `measure_in_tiles`: ``renumber=table["label"]``. If the labels do not fit into memory, store them with `compute_in_patches`.
 
     Parameters
     ----------
     segment, image, overlap, reach
         As in `count_in_tiles`.
-    renumber : bool or sequence of int
-        Whether to number the objects from 1 to n. All labels, sorted, if you have them already.
+    renumber : sequence of int, optional
+        All labels, sorted, to number the objects from 1 to n.
     dtype : integer dtype
         Type of the result.
 
@@ -108,16 +105,12 @@ def label_in_tiles(segment, image, overlap, reach=0, renumber=False, dtype=np.in
         When computed, if an object with a pixel in a tile is cut by its window: how many, and where.
     """
     dtype, tables = np.dtype(dtype), []
-    if not isinstance(renumber, (bool, np.bool_)):
+    if renumber is not None:
         tables = [delayed(in_window.check_names(renumber, dtype), pure=True)]
-    elif renumber:
-        names = map_windows(in_window.list_names, segment, image, overlap, reach, object, one_pixel=True)
-        tables = [gather(in_window.sort_names, in_window.unboxed, names, dtype)]
-        image = read_again(image, tables[0])
     elif dask_array(image, "image").size > np.iinfo(dtype).max:
         raise ValueError(
             f"dtype is {dtype}, but must hold labels up to {image.size}, the size of the image. Choose int64, or number "
-            "the objects with renumber=True."
+            'the objects: renumber=table["label"], with the table of measure_in_tiles.'
         )
     work = partial(in_window.number_pixels if tables else in_window.name_pixels, dtype=dtype)
     return map_windows(work, segment, image, overlap, reach, dtype, tables)
@@ -126,7 +119,7 @@ def label_in_tiles(segment, image, overlap, reach=0, renumber=False, dtype=np.in
 def measure_in_tiles(segment, image, overlap, properties=("label", "bbox", "centroid", "area"), reach=0, spacing=1):
     """Return a table of all objects of a chunked image, one row each, measured whole: the result is computed at once.
 
-    Rows are sorted by the label that `label_in_tiles` gives; row k (from 0) is number k + 1 with ``renumber=True``.
+    Rows are sorted by the label that `label_in_tiles` gives; row k (from 0) is number k + 1 when renumbered.
     Positions (bbox, centroid, coords, ...) are those in the whole image. Tiles are measured patch by patch
     (`compute_in_patches`), so that memory grows with the number of objects only.
 
@@ -189,8 +182,8 @@ def stitch_labels(labels, connectivity=None):
     The same label in two tiles means two objects, unless they touch. The objects of the result are those of
     `skimage.measure.label` on the whole mask, numbered from 1 to n in the order of tiles, and of labels within a tile.
 
-    When computed, `labels` are computed twice, first to compare the faces, then to rename: save labels that take long to
-    find, or that look at neighbouring chunks, before you stitch them (`to_zarr`).
+    `labels` are computed twice: at once, to compare the faces, and when the result is computed, to rename them. Save labels
+    that take long to find, or that look at neighbouring chunks, before you stitch them (`to_zarr`).
 
     Parameters
     ----------
@@ -207,15 +200,13 @@ def stitch_labels(labels, connectivity=None):
     Raises
     ------
     TypeError, ValueError
-        If an argument is wrong; when computed, if labels are negative or not what `labels` declares.
+        If an argument is wrong, or labels are negative or not what `labels` declares.
     """
     check = check_of_blocks(labels, "labels")
     check_integer(labels.dtype)
     if 0 in sum(labels.chunks, ()):
         raise ValueError(f"labels have chunks {labels.chunks}, but must have a pixel in each. Rechunk them first.")
     connectivity = labels.ndim if connectivity is None else whole_number(connectivity, "connectivity", 1, labels.ndim)
-    joined = gather(stitching.join, partial(stitching.faces, check=check), labels, connectivity)
-    labels = read_again(labels, joined)
-    return da.map_blocks(
-        stitching.rename, labels, check=check, joined=joined, dtype=np.int64, meta=empty(labels, np.int64)
-    )
+    faces = labels.map_blocks(stitching.faces, check, dtype=object, chunks=ones(labels), meta=empty(labels, object))
+    joined = delayed(stitching.join(compute_in_patches(faces), connectivity), pure=True, traverse=False)
+    return labels.map_blocks(stitching.rename, check, joined, dtype=np.int64, meta=empty(labels, np.int64))

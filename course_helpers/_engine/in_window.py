@@ -28,23 +28,6 @@ def count_cut(objects):
     return np.full((1,) * objects.labels.ndim, (objects.owned & objects.cut).sum())
 
 
-def list_names(objects):
-    """Return the names of the objects that belong to the tile, in an array of one element."""
-    return boxed(objects.names[_whole(objects)], objects.labels.ndim)
-
-
-def unboxed(box, block_id):
-    """Return the content of an array of one element."""
-    return box.item()
-
-
-def sort_names(names, dtype):
-    """Return all names sorted, or raise if their number does not fit into the dtype."""
-    names = np.sort(np.concatenate(names.ravel()))
-    _check_fit(len(names), dtype)
-    return names
-
-
 def name_pixels(objects, dtype):
     """Return the tile with the names of objects."""
     return _painted(_tile(objects)[0], objects.names, dtype)
@@ -130,17 +113,14 @@ def check_names(names, dtype):
     whole = names.ndim == 1 and (names.dtype.kind in "iu" or names.size == 0)
     if not whole or (names[:1] < 1).any() or (names[1:] <= names[:-1]).any():
         raise ValueError(
-            f"renumber is {names}, but must be True, False, or every label once, from 1 and sorted. Hand over the column "
+            f"renumber is {names}, but must be every label once, from 1 and sorted. Hand over the column "
             '"label" of measure_in_tiles, as it is.'
         )
-    _check_fit(len(names), dtype)
+    if len(names) > np.iinfo(dtype).max:
+        raise ValueError(
+            f"dtype is {dtype}, but must hold numbers up to {len(names)}, one for each object. Choose int64."
+        )
     return names
-
-
-def _check_fit(count, dtype):
-    """Raise if a number of objects does not fit into a dtype."""
-    if count > np.iinfo(dtype).max:
-        raise ValueError(f"dtype is {dtype}, but must hold numbers up to {count}, one for each object. Choose int64.")
 
 
 def _data_frame(table):

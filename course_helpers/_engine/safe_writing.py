@@ -13,6 +13,7 @@ import dask
 import dask.array as da
 import numpy as np
 from dask.base import compute_as_if_collection
+from dask.highlevelgraph import HighLevelGraph
 from dask.system import CPU_COUNT
 from zarr.codecs import Crc32cCodec, ZstdCodec
 
@@ -172,7 +173,10 @@ def _store_batch(image, target, places):
     part = image[box].rechunk(target.chunks)
     lazy = {"compute": False, "return_stored": True, "load_stored": False}
     stored = da.store(part, Verified(target), lock=False, regions=box, **lazy)
-    compute_as_if_collection(da.Array, stored.dask, [(stored.name, *place) for place in (places - low).tolist()])
+    keys = [(stored.name, *place) for place in (places - low).tolist()]
+    # One task at the end: dask orders many that wait for the same, such as the mean of the image, in gigabytes.
+    graph = HighLevelGraph.from_collections("stored", {"stored": (len, keys)}, dependencies=[stored])
+    compute_as_if_collection(da.Array, graph, "stored")
 
 
 class Verified:

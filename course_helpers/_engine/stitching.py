@@ -6,15 +6,15 @@ import numpy as np
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from course_helpers._engine.windows import consecutive
+from course_helpers._engine.windows import boxed, consecutive
 
 
 def faces(tile, check, block_id):
-    """Return a tile's number of labels and its first and last plane along each axis."""
+    """Return a tile's number of labels and its first and last plane along each axis, in an array of one element."""
     labels, count = consecutive(check(tile, block_id=block_id))
     small = np.min_scalar_type(count)
     planes = [[np.take(labels, [end], axis).astype(small) for end in (0, -1)] for axis in range(tile.ndim)]
-    return count, planes
+    return boxed((count, planes), tile.ndim)
 
 
 def join(faces, connectivity):

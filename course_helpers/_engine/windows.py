@@ -2,21 +2,16 @@
 
 from collections.abc import Mapping
 from functools import partial
-from itertools import chain, product
+from itertools import product
 from math import prod
 from typing import NamedTuple
 
 import dask.array as da
 import numpy as np
 from dask.base import tokenize
-from dask.core import flatten
-from dask.delayed import Delayed
-from dask.graph_manipulation import bind
 from dask.highlevelgraph import HighLevelGraph
 
 from course_helpers._arguments import check_of_blocks, finite, per_axis, plain
-
-GROUP = 2**18  # pixels that one task looks at, or more, if a chunk is larger
 
 
 class Span(NamedTuple):
@@ -147,43 +142,6 @@ def check_integer(dtype):
         raise TypeError(
             f"labels are {dtype}, but must be whole numbers. Label a mask with skimage.measure.label first."
         )
-
-
-def gather(function, look, array, *arguments):
-    """Return ``function(array of what `look` sees in each chunk, *arguments)`` as one delayed task.
-
-    ``look(chunk, block_id=index)`` may return anything. Small chunks are looked at by one task for many of them: a task
-    takes as long as some thousands of pixels. (`dask.delayed` would optimise the graph right away, which takes seconds.)
-    """
-    name, keys = f"gather-{tokenize(function, look, array, arguments)}", list(flatten(array.__dask_keys__()))
-    at_a_time = max(GROUP // max(prod(array.chunksize), 1), 1)
-    graph = {}
-    for first in range(0, len(keys), at_a_time):
-        group = keys[first : first + at_a_time]
-        graph[f"look-{name}", first] = (partial(_on_each, look=look, places=[key[1:] for key in group]), group)
-    graph[name] = (partial(_on_all, function=function, shape=array.numblocks, arguments=arguments), list(graph))
-    return Delayed(name, HighLevelGraph.from_collections(name, graph, dependencies=[array]))
-
-
-def read_again(array, table):
-    """Return the same array, to be computed anew once `table` is known.
-
-    Otherwise dask would compute the chunks for the first pass and keep them all in memory for the second.
-    """
-    return bind(array, table, seed="second pass")
-
-
-def _on_each(chunks, look, places):
-    """Look at some chunks."""
-    return [look(chunk, block_id=place) for chunk, place in zip(chunks, places)]
-
-
-def _on_all(groups, function, shape, arguments):
-    """Call a function with what was seen in all chunks."""
-    seen = np.empty(prod(shape), object)
-    for number, content in enumerate(chain.from_iterable(groups)):
-        seen[number] = content
-    return function(seen.reshape(shape), *arguments)
 
 
 def ones(array):
