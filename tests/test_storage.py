@@ -551,3 +551,9 @@ def test_memory_does_not_grow_with_the_image(tmp_path, monkeypatch):
         peak = peak_of(lambda: write_pyramid(image, tmp_path / "a", 1, chunks=(256, 512), overwrite=True))
     assert peak < 0.5 * pixels.nbytes, peak
     assert max(tasks) < 0.3 * sum(tasks)  # in two runs: tasks take memory, too
+
+
+def test_the_plan_of_chunks_that_wait_for_the_same_grows_as_their_number(tmp_path):
+    image = da.ones((20, 20), chunks=1)
+    peak = peak_of(lambda: write_verified(image - image.mean(), tmp_path / "a", overwrite=True))
+    assert peak < 20_000 * image.npartitions, peak
