@@ -145,8 +145,8 @@ def measure_in_tiles(segment, image, overlap, properties=("label", "bbox", "cent
     import pandas as pd  # here, because it takes a while, and a worker that counts needs no tables
 
     tables = tables_in_tiles(segment, image, overlap, properties, reach, spacing)
-    joined = compute_in_patches(tables, out=_Joined(tables.shape, pd.concat))
-    return pd.concat(joined.tables).sort_values("label", ignore_index=True)
+    rows = pd.concat(compute_in_patches(tables, out=_Joined(tables.shape, pd.concat)).tables)  # those are let go here
+    return rows.sort_values("label", ignore_index=True)
 
 
 class _Joined:

@@ -110,7 +110,7 @@ def main():
             )
         claim(f"{name}: time per megapixel", "10 megapixels", times[-1] / times[0], "<= 1.15")
         more = (peaks[-1] - peaks[0]) * 1e6 / (tiles[-1] - tiles[0])
-        claim(f"{name}: peak memory for each further tile", "its pixels", more / SIDE**2, "<= 0.25")
+        claim(f"{name}: peak memory for each further tile", "its pixels", more / SIDE**2, "<= 0.15")
 
 
 if __name__ == "__main__":
