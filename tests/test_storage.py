@@ -58,7 +58,6 @@ def test_each_chunk_that_is_read_is_counted_with_its_bytes(tmp_path, image, shar
     rows, columns = shards or array.chunks
     touched = {f"c/{y // rows}/{x // columns}" for y in range(top, bottom) for x in range(left, right)}
     assert store.chunks_read == sorted(touched)
-    assert shards or sorted(store.reads) == [(key, 80) for key in store.chunks_read]
     store.reads.clear()
     assert np.array_equal(array[:8, :10], image[:8, :10])
     index = 16 * math.prod(shards) // 80 + 4 if shards else 0  # bytes of the list of chunks in a shard
@@ -107,24 +106,22 @@ def write(request, tmp_path_factory):
     return write
 
 
-@pytest.mark.parametrize("fails", ["reading back", "naming"])
-def test_after_an_error_all_is_as_it_was(tmp_path, write, monkeypatch, fails):
+def test_after_an_error_all_is_as_it_was(tmp_path, write, monkeypatch):
     """Also if only the sign of zeros differs, and if a program that looks for viruses has a file open."""
     path, zeros, read, replace = tmp_path / "a.zarr", np.zeros((120, 170)), zarr.Array.__getitem__, os.replace
     write(zeros + 1, path)
 
-    def failing(source, target):
-        if target == path and source.parent.name != ".a.zarr.replaced":
-            raise StorageError("the piece does not read back as it was written")
+    def replace_nothing_new(source, target):
+        if target == path and source.parent.name == "a.zarr.partial":
+            raise PermissionError
         replace(source, target)
 
-    with monkeypatch.context() as patch, pytest.raises(StorageError, match="the piece .*does not read back"):
-        if fails == "naming":
-            patch.setattr(os, "replace", failing)
-        else:
-            patch.setattr(zarr.Array, "__getitem__", lambda array, region: -read(array, region))
-        write(zeros, path, overwrite=True)
-    assert pixels_in(path).all() and set(names(tmp_path)) <= {"a.zarr", "a.zarr.partial"}
+    other_zeros = (zarr.Array, "__getitem__", lambda array, region: -read(array, region))
+    for error, change in ((StorageError, other_zeros), (PermissionError, (os, "replace", replace_nothing_new))):
+        with monkeypatch.context() as patch, pytest.raises(error):
+            patch.setattr(*change)
+            write(zeros, path, overwrite=True)
+        assert open_image(path, 0).array.all() and set(names(tmp_path)) <= {"a.zarr", "a.zarr.partial"}
 
 
 def test_a_store_of_any_name_is_replaced_on_request_also_by_what_is_read_from_it(tmp_path, image, write):
@@ -143,7 +140,7 @@ def test_a_store_of_any_name_is_replaced_on_request_also_by_what_is_read_from_it
 IN_THE_WAY = [
     ("a.zarr/notes.txt", False, True, "not a Zarr store"),
     ("a.zarr/notes.txt", True, True, "not a Zarr store"),
-    ("a.zarr/notes.txt", True, False, "a.zarr exists"),
+    ("a.zarr/zarr.json", True, False, "say overwrite=True"),
     ("a.zarr.partial/store/notes.txt", False, True, "holds no unfinished store"),
     (".a.zarr.replaced/store/notes.txt", False, True, "holds no unfinished store"),
     (".a.zarr.lock", False, True, "a.zarr.lock yours"),
@@ -170,8 +167,6 @@ def test_nothing_but_a_store_is_ever_replaced(tmp_path, image, write, mine, mean
 def test_a_lock_holds_only_while_its_file_is_there_and_is_not_needed_where_drives_have_none(
     tmp_path, image, monkeypatch
 ):
-    import fcntl
-
     def made_anew(file, _):  # by others, who have finished and begun between the two calls
         os.rename(file.name, f"{file.name}.old")
         open(file.name, "w").close()
@@ -180,16 +175,11 @@ def test_a_lock_holds_only_while_its_file_is_there_and_is_not_needed_where_drive
         raise OSError(errno.ENOLCK, "no locks available")
 
     for change in (lambda file, _: os.unlink(file.name), made_anew):
-        monkeypatch.setattr(fcntl, "flock", change)
+        monkeypatch.setattr("fcntl.flock", change)
         with pytest.raises(FileExistsError, match="is being written"):
             write_verified(image, tmp_path / "a.zarr")
-    monkeypatch.setattr(fcntl, "flock", unknown)
+    monkeypatch.setattr("fcntl.flock", unknown)
     assert np.array_equal(write_verified(image, tmp_path / "a.zarr")[:], image)
-
-
-def pixels_in(path):
-    stored = zarr.open(path, mode="r")
-    return (stored["0"] if isinstance(stored, zarr.Group) else stored)[:]
 
 
 def moments(folder, work, others):
@@ -226,10 +216,10 @@ def test_only_one_writes_and_if_it_is_killed_nothing_is_lost_and_the_next_one_cl
     for copy in moments(folder, again, [partial(write_verified, image, folder / "a.zarr", overwrite=True)]):
         with pytest.raises(FileExistsError, match="overwrite=True"):
             write(image, path := copy / "a.zarr")
-        found.append(pixels_in(path)[0, 0] == image[0, 0])
-        assert np.array_equal(pixels_in(path), image if found[-1] else 255 - image)
-        write(image // 2, path, overwrite=True)
-        assert names(copy) == ["a.zarr"] and np.array_equal(pixels_in(path), image // 2)
+        pixels = open_image(path, 0).array.compute()
+        found.append(pixels[0, 0] == image[0, 0])
+        assert np.array_equal(pixels, image if found[-1] else 255 - image)
+        assert np.array_equal(write(image // 2, path, overwrite=True)[:], image // 2) and names(copy) == ["a.zarr"]
     assert len(found) > 4 and len(set(found)) == 2
 
 
@@ -390,8 +380,6 @@ def test_a_report_says_whether_each_single_damaged_byte_is_noticed(tmp_path, com
         damaged = check_store(path).damaged
         harmless.append(damaged == [(0,)] or np.array_equal(open_stored(path)[:], image))
     assert check_store(path).has_checksums == all(harmless)
-    file.write_bytes(content[:8])
-    assert check_store(path).damaged == [(0,)]
 
 
 # Pyramids
@@ -413,10 +401,6 @@ def exact_means(pixels):
         return math.fsum(np.divide(four, 4)) if pixels.dtype.kind == "f" else round(Fraction(sum(four), 4))
 
     return np.array([mean(four) for four in fours.reshape(-1, 4).tolist()], pixels.dtype).reshape(fours.shape[:-1])
-
-
-def first_pixels(pixels):
-    return pixels[..., ::2, ::2]
 
 
 def some_pixels(rng, shape, dtype):
@@ -443,18 +427,17 @@ def test_images_and_labels_come_back_with_exact_levels_and_all_that_is_known(tmp
     tiles = da.from_array(image, random_chunks(rng, shape, most=2))
     levels = write_pyramid(tiles, path, pixel_size, axes, channels, chunks=chunks, overwrite=True)
     assert levels[0].chunks == tuple(map(min, (1,) * (len(axes) - len(chunks)) + chunks, shape))
-    halved = first_pixels if dtype.kind == "b" else exact_means
-    expect(path, image, levels, axes, pixel_size, [name for name, _ in channels], halved)
+    expect(path, image, levels, axes, pixel_size, [name for name, _ in channels])
     if dtype.kind in "iu":
         labels = image.take(0, axes.index("C")) if "C" in axes else image
         levels, axes = write_labels(da.from_array(labels, 99), path, "nuclei"), axes.replace("C", "")
         alone = write_pyramid(labels, tmp_path / "b", pixel_size, axes, overwrite=True, labels=True)
         for place, written in ((path / "labels" / "nuclei", levels), (tmp_path / "b", alone)):
-            expect(place, labels, written, axes, pixel_size, [], first_pixels)
+            expect(place, labels, written, axes, pixel_size, [])
 
 
-def expect(path, pixels, levels, axes, pixel_size, channels, halved):
-    """Assert that an image and all that is known about it are stored."""
+def expect(path, pixels, levels, axes, pixel_size, channels):
+    """Assert that an image, or labels if there are no channels, and all that is known about it are stored."""
     opened, described = open_image(path, 0), yaozarrs.validate_zarr_store(path).ome_metadata()
     assert (opened.axes, opened.pixel_size, opened.channels) == (axes, pixel_size, channels)
     assert np.array_equal(opened.array.compute(), pixels, equal_nan=True)
@@ -464,7 +447,7 @@ def expect(path, pixels, levels, axes, pixel_size, channels, halved):
     expected = pixels
     for number, (level, steps) in enumerate(zip(levels, transformations(path), strict=True)):
         assert np.array_equal(level, expected, equal_nan=True) and level.dtype == pixels.dtype.newbyteorder("=")
-        expected = halved(level[:])
+        expected = exact_means(level[:]) if channels and level.dtype != bool else level[:][..., ::2, ::2]
         sides = [2 ** (size - 1).bit_length() for size in pixels.shape]
         factors = [min(2**number, side) if axis in "YX" else 1 for axis, side in zip(axes, sides)]
         sizes = [pixel_size.get(axis, 1) for axis in axes]
@@ -478,31 +461,23 @@ def listed(path):
     return [name.split()[1] for name in open_image(path, 0).images[1:]]
 
 
-def test_labels_are_listed_when_they_are_complete_also_after_an_error(tmp_path, image, monkeypatch):
-    path, zeros = tmp_path / "a", da.zeros(image.shape, dtype=np.uint8)
-    write_pyramid(image, path, 1)
-    before = sorted(path.rglob("*"))
-    with monkeypatch.context() as patch, pytest.raises(StorageError, match="does not read back"):
-        patch.setattr(zarr.Array, "__getitem__", lambda *_: image)
-        write_labels(zeros, path, "a")
-    assert sorted(path.rglob("*")) == before and names(tmp_path) == ["a"]
-    for name in "ab":
-        write_labels(zeros, path, name)
-    with pytest.raises(ZeroDivisionError):
-        write_labels(zeros.map_blocks(lambda block: 1 / 0, meta=image[:0, :0]), path, "a", overwrite=True)
-    assert write_labels(zeros + 7, path, "b", overwrite=True)[0][0, 0] == 7
-    assert listed(path) == ["labels/a", "labels/b"] and names(path / "labels") == ["a", "b", "zarr.json"]
-
-
-def test_labels_of_a_killed_run_are_not_listed_and_the_next_one_replaces_them(tmp_path):
+def test_labels_are_listed_when_they_are_complete(tmp_path, monkeypatch):
+    """Also after an error, or when a run was killed; the next one replaces what that left."""
     (folder := tmp_path / "folder").mkdir()
     write_pyramid(ones := np.ones((300, 4), "u1"), path := folder / "a", 1)
+    before, read = sorted(path.rglob("*")), zarr.Array.__getitem__
+    with monkeypatch.context() as patch, pytest.raises(StorageError, match="does not read back"):
+        patch.setattr(zarr.Array, "__getitem__", lambda array, at: read(array, at) + (array.shape == ones.shape))
+        write_labels(ones, path, "b")
+    assert sorted(path.rglob("*")) == before
     others = partial(write_labels, ones, path, "c"), partial(write_pyramid, ones, path, 1, overwrite=True)
     copies = moments(folder, partial(write_labels, ones, path, "b"), others)
     for copy in copies:
         assert listed(path := copy / "a") == []
-        write_labels(ones * 0, path, "b", overwrite=True)
-        assert listed(path) == ["labels/b"] and names(path / "labels") == ["b", "zarr.json"] and names(copy) == ["a"]
+        for number, name in enumerate("bcb"):
+            assert write_labels(ones * number, path, name, overwrite=True)[0][0, 0] == number
+        assert listed(path) == ["labels/b", "labels/c"]
+        assert names(path / "labels") == ["b", "c", "zarr.json"] and names(copy) == ["a"]
     assert len(copies) > 4
 
 
