@@ -146,28 +146,27 @@ def test_all_formats_say_the_same_also_in_another_process(name, tmp_path, elsewh
     assert (again.array.name == image.array.name) == ("zarr" not in name)  # who goes on with a copy asks for it
 
 
-PIECES = [
-    ((40, 100, 100), {}, (40, 100, 100)),  # small planes together
-    ((40, 1000, 1000), {"rowsperstrip": 1}, (1, 1000, 1000)),  # no task for a row
-    ((9000, 9000, 3), {"tile": (256, 256), "photometric": "rgb"}, (512, 512, 3)),
-    ((3, 2000, 2000), {"planarconfig": "separate", "photometric": "rgb"}, (3, 131, 2000)),
-    ((9000, 9000), {"rowsperstrip": 9000}, (9000, 9000)),
+# Shapes, options, chunks and pixel sizes.
+WRITTEN = [
+    ((40, 100, 100), {}, (40, 100, 100), {}),  # small planes together
+    ((40, 1000, 1000), {"rowsperstrip": 1}, (1, 1000, 1000), {}),  # no task for a row
+    ((9000, 9000, 3), {"tile": (256, 256), "photometric": "rgb"}, (512, 512, 3), {}),
+    ((3, 2000, 2000), {"planarconfig": "separate", "photometric": "rgb"}, (3, 131, 2000), {}),
+    ((9000, 9000), {"rowsperstrip": 9000}, (9000, 9000), {}),
+    ((40, 50), {"resolution": (72, 72), "resolutionunit": "INCH"}, (40, 50), {}),  # of a screen
+    ((40, 50), {"resolution": (2e4, 2e4), "resolutionunit": "CENTIMETER"}, (40, 50), {"Y": 0.5, "X": 0.5}),
+    ((40, 50), {"resolution": (2, 2), "resolutionunit": "NONE"}, (40, 50), {}),
 ]
 
 
-@pytest.mark.parametrize("shape, options, chunks", PIECES)
-def test_chunks_are_made_of_whole_pieces(shape, options, chunks, tmp_path):
+@pytest.mark.parametrize("shape, options, chunks, pixel_size", WRITTEN)
+def test_chunks_are_whole_pieces_and_resolutions_of_screens_no_pixel_sizes(
+    shape, options, chunks, pixel_size, tmp_path
+):
     tiff(tmp_path / "a.tif", np.zeros(shape, np.uint8), compression="zlib", **options)
     image = open_image(tmp_path / "a.tif")
-    assert image.array.chunksize == chunks and ("in pieces of 77 MiB" in repr(image)) == (chunks == (9000, 9000))
-
-
-@pytest.mark.parametrize(
-    ("unit", "count", "size"), [("INCH", 72, {}), ("CENTIMETER", 2e4, {"Y": 0.5, "X": 0.5}), ("NONE", 2, {})]
-)
-def test_resolutions_of_screens_are_no_pixel_sizes(unit, count, size, tmp_path):
-    tiff(tmp_path / "a.tif", PIXELS[0, 0], resolution=(count, count), resolutionunit=unit)
-    assert open_image(tmp_path / "a.tif").pixel_size == pytest.approx(size)
+    assert image.array.chunksize == chunks and image.pixel_size == pytest.approx(pixel_size)
+    assert ("in pieces of 77 MiB" in repr(image)) == (chunks == (9000, 9000))
 
 
 def test_companions_need_not_be_chosen_and_several_images_must(tmp_path):

@@ -21,7 +21,7 @@ from course_helpers.image_files import Image, open_image
 from course_helpers.nuclei import segment_blobs
 from course_helpers.objects import label_in_tiles
 from course_helpers.own_image import mean_in_objects, summed_histogram, write_record
-from course_helpers.stack import nuclei_stack
+from course_helpers.stack import VOXEL_SIZE, nuclei_stack
 from course_helpers.tiling import overlap_needed
 from tools import build as builder
 
@@ -141,15 +141,6 @@ def test_record_holds_what_repeats_a_result_and_notices_every_change(tmp_path):
     assert (tmp_path / "0.json").read_bytes() == first and not (tmp_path / "new.json").exists()
 
 
-def own_file(path, axes, dtype):
-    """Write a part of the virtual stack as an OME-TIFF file."""
-    stack = nuclei_stack((2, 2, 20, 130, 170)).compute() // 6
-    part = stack[tuple(slice(None) if axis in axes else 8 if axis == "Z" else 0 for axis in "TCZYX")]
-    pixels = part.swapaxes(0, 1) if axes == "ZCYX" else part
-    sizes = {f"PhysicalSize{axis}": size for axis, size in (("Z", 1.5), ("Y", 0.5), ("X", 0.5)) if axis in axes}
-    tifffile.imwrite(path, pixels.astype(dtype), metadata={"axes": axes, **sizes})
-
-
 def run_core(path):
     """Run the core of the lesson with another file, without what draws the recording, exercises and truth."""
     cells, values = builder.parts(jupytext.read(ROOT / "sources" / "08_your_own_image.md").cells)[0], {}
@@ -160,10 +151,15 @@ def run_core(path):
     return values
 
 
-@pytest.mark.parametrize("axes, dtype", [("ZCYX", "u1"), ("TYX", "u2"), ("YX", "f4")])
-def test_the_lesson_measures_ones_own_file(axes, dtype, tmp_path, monkeypatch):
+PARTS = [("CZYX", np.s_[0], "u1"), ("TYX", np.s_[:, 0, 8], "u2"), ("YX", np.s_[0, 0, 8], "f4")]
+
+
+@pytest.mark.parametrize("axes, part, dtype", PARTS)
+def test_the_lesson_measures_ones_own_file(axes, part, dtype, tmp_path, monkeypatch):
     """Labels, table and record agree."""
-    own_file(tmp_path / "own.ome.tif", axes, dtype)
+    pixels = nuclei_stack((2, 2, 20, 130, 170))[part].compute() // 6
+    sizes = {f"PhysicalSize{axis}": size for axis, size in VOXEL_SIZE.items()}
+    tifffile.imwrite(tmp_path / "own.ome.tif", pixels.astype(dtype), metadata={"axes": axes, **sizes})
     monkeypatch.setattr(plt, "show", plt.close)
     values = run_core(tmp_path / "own.ome.tif")
     results, found = values["RESULTS"], values["objects"]

@@ -77,7 +77,8 @@ def test_learners_get_what_they_import():
         assert any(pin in PINS_TEXT for pin in pins), f"write into pyproject.toml what {name} is in, for learners"
 
 
-def test_python_versions_agree():
+def test_versions_agree():
+    assert yaml.safe_load(read("CITATION.cff"))["version"] == PROJECT["project"]["version"]
     supported = SpecifierSet(PROJECT["project"]["requires-python"])
     assert [f"3.{minor}" for minor in range(99) if f"3.{minor}" in supported] == PYTHONS
     for text in (read("README.md"), COURSE.WRONG_PYTHON, COURSE.__doc__):
@@ -154,7 +155,7 @@ DAMAGES = {
     "no python": (lambda environment: os.remove(environment.PYTHON), "new python"),
     "nothing": (lambda environment: shutil.rmtree(environment.VENV), "new python"),
     "an empty folder": (
-        lambda environment: (shutil.rmtree(environment.VENV), os.mkdir(environment.VENV)),
+        lambda environment: shutil.rmtree(environment.VENV) or os.mkdir(environment.VENV),
         "new python",
     ),
 }
@@ -174,15 +175,6 @@ def test_an_environment_that_does_not_fit_is_renewed_once(quick, kind):
         quick.main(["lab"])
         assert installed(quick) == [("setup", False)] * (kind != "none") and quick.environment.is_installed("setup")
     assert quick.environment.read(quick.environment.PYTHON) == python and not os.path.exists(quick.environment.TRASH)
-
-
-def test_a_command_adds_what_only_it_needs(quick):
-    for command in ("lab", "progress", "book", "book", "test", "test --all"):
-        quick.main(command.split())
-    Path(quick.environment.PINS_OF_GROUPS).write_text("other pins")
-    for command in ("lab", "book"):  # learners have nothing to do with the pins of groups
-        quick.main([command])
-    assert installed(quick) == [(group, False) for group in ("setup", "book", "test", "all", "book")]
 
 
 def mine(*path):
@@ -221,7 +213,7 @@ def test_old_pythons_can_read_course_py():
 
 
 @pytest.mark.parametrize("user", [0, 1000])
-def test_commands_lead_somewhere_and_pass_arguments_on(quick, monkeypatch, capsys, user):
+def test_commands_lead_somewhere_pass_arguments_on_and_add_what_only_they_need(quick, monkeypatch, capsys, user):
     monkeypatch.setattr(os, "geteuid", lambda: user, raising=False)
     for command, started in quick.COMMANDS.items():
         opens = command in ("lab", "slides") and user == 0  # JupyterLab refuses to start for root
@@ -233,6 +225,11 @@ def test_commands_lead_somewhere_and_pass_arguments_on(quick, monkeypatch, capsy
     everything = quick.main(["test", "-x", "--all"])
     assert everything == ["-m", "pytest", "course_helpers", "tests", "notebooks/solutions", "-x"]
     assert {*quick.GROUPS, "all", "formats"} == {*PROJECT["dependency-groups"]}  # formats: installed from a notebook
+    Path(quick.environment.PINS_OF_GROUPS).write_text("other pins")
+    for command in ("lab", "book", "book"):  # learners have nothing to do with the pins of groups
+        quick.main([command])
+    needed = [command for command in quick.COMMANDS if command in quick.GROUPS]
+    assert installed(quick) == [(group, False) for group in ("setup", *needed, "all", "book")]
 
 
 def test_programs_run_in_the_folder_undisturbed_by_other_environments(course, monkeypatch, tmp_path):
@@ -253,36 +250,27 @@ def test_programs_run_in_the_folder_undisturbed_by_other_environments(course, mo
     assert course.start(["-c", script, course.ROOT, elsewhere]) == 3
 
 
-TOLD_TO_PIP = {"PIP_INDEX_URL": "http://127.0.0.1:9/a", "PIP_EXTRA_INDEX_URL": "http://x:9/b http://x:9/c"}
-TOLD_TO_PIP |= {"PIP_FIND_LINKS": "one two", "PIP_TRUSTED_HOST": "x", "PIP_NO_INDEX": "1", "PIP_PROXY": "http://p:9"}
-AS_UV_SAYS = {"UV_DEFAULT_INDEX": "http://127.0.0.1:9/a", "UV_INDEX": "http://x:9/b http://x:9/c"}
-AS_UV_SAYS |= {"UV_FIND_LINKS": "one,two", "UV_INSECURE_HOST": "x", "UV_NO_INDEX": "1", "ALL_PROXY": "http://p:9"}
-IN_FILE = "".join(f"{name[4:].lower().replace('_', '-')} = {value}\n" for name, value in TOLD_TO_PIP.items())
-A, B, C = (f"http://127.0.0.1:9/{name}" for name in "abc")
+PIP_FILE = "[global]\nindex-url = b\nextra-index-url = a\nfind-links = d e\n[install]\nindex-url = a\nproxy = b"
+TOLD_TO_PIP = {"PIP_EXTRA_INDEX_URL": "b c", "PIP_TRUSTED_HOST": "x", "PIP_NO_INDEX": "1", "PIP_PROXY": "c"}
+AS_UV_SAYS = {"UV_DEFAULT_INDEX": "a", "UV_INDEX": "b c", "UV_FIND_LINKS": "d,e"}
+AS_UV_SAYS |= {"UV_INSECURE_HOST": "x", "UV_NO_INDEX": "1", "ALL_PROXY": "c"}
+TOLD_TO_UV = {"UV_INDEX_URL": "a", "UV_INDEX": "b", "UV_EXTRA_INDEX_URL": "c", "ALL_PROXY": "a"}
+TOLD_TO_BOTH = {"UV_FIND_LINKS": "d", "PIP_FIND_LINKS": "e"}
+AS_PIP_SAYS = {"PIP_INDEX_URL": "a", "PIP_EXTRA_INDEX_URL": "b", "PIP_PROXY": None}  # pip knows ALL_PROXY
+TOLD = {"pip": (TOLD_TO_PIP, PIP_FILE, AS_UV_SAYS), "uv": (TOLD_TO_UV | TOLD_TO_BOTH, "", AS_PIP_SAYS)}
 
 
-@pytest.mark.parametrize(
-    ("variables", "file", "expected"),
-    [
-        (TOLD_TO_PIP, f"[global]\nindex-url = {C}", TOLD_TO_PIP | AS_UV_SAYS),
-        ({}, f"[install]\nindex-url = {A}\n[global]\n{IN_FILE.replace('/a', '/b')}", AS_UV_SAYS),
-        ({"UV_INDEX_URL": A, "UV_INDEX": C}, "", {"PIP_INDEX_URL": A, "PIP_EXTRA_INDEX_URL": C}),
-        (
-            {"UV_INDEX_URL": A, "UV_DEFAULT_INDEX": B, "PIP_EXTRA_INDEX_URL": A, "UV_INDEX": B, "ALL_PROXY": A},
-            "",  # pip knows this variable of a proxy, and that of exceptions
-            {"PIP_INDEX_URL": B, "PIP_EXTRA_INDEX_URL": A, "UV_INDEX": B, "PIP_PROXY": None},
-        ),
-    ],
-)
+@pytest.mark.parametrize("variables, file, expected", TOLD.values(), ids=TOLD)
 def test_pip_and_uv_are_told_the_same(quick, monkeypatch, tmp_path, variables, file, expected):
+    """A file for pip goes for less than a variable, and its [global] for less than its [install]."""
     quick.environment.PYTHON = sys.executable
-    for name in [*TOLD_TO_PIP, *AS_UV_SAYS, "UV_INDEX_URL"]:
-        monkeypatch.delenv(name, raising=False)
+    for name in [name for name in os.environ if re.match("PIP_|UV_|ALL_PROXY", name)]:
+        monkeypatch.delenv(name)
     (tmp_path / "pip.conf").write_text(file)
     for name, value in {**variables, "PIP_CONFIG_FILE": str(tmp_path / "pip.conf")}.items():
         monkeypatch.setenv(name, value)
     told = quick.environment.told()
-    assert {name: told.get(name) for name in expected} == expected
+    assert {name: told.get(name) for name in variables | expected} == variables | expected
     assert told["PIP_USER"] == "0" and told["UV_INDEX_STRATEGY"] == "unsafe-best-match"
 
 
@@ -370,7 +358,7 @@ def test_the_kernel_for_another_jupyter_knows_the_course(tmp_path):
     printed_by("-c", "import course_helpers.objects", cwd=tmp_path, PYTHONPATH="")
 
 
-# ----------------------------------------------------------------------------------- Binder, citation, README, links
+# ----------------------------------------------------------------------------------- Binder, README, links
 
 
 def test_environment_for_binder_and_conda():
@@ -381,10 +369,6 @@ def test_environment_for_binder_and_conda():
     assert notebook == f"notebook=7{jupyterlab}", "write the notebook of this JupyterLab"
     assert others == ["pip", {"pip": ["-r requirements.txt"]}]
     assert {"python tools/finish.py", "python tools/finish.py warm-up"} <= set(read("postBuild").splitlines())
-
-
-def test_citation_says_the_version_of_the_project():
-    assert yaml.safe_load(read("CITATION.cff"))["version"] == PROJECT["project"]["version"]
 
 
 def test_readme_lists_every_lesson():
