@@ -143,12 +143,8 @@ def unable(environment, *words):
     environment.run.side_effect = lambda command, **_: environment.install.called or not {*words} & {*command}
 
 
-def write_as_windows(path):
-    path.write_bytes(path.read_bytes().replace(b"\r\n", b"\n").replace(b"\n", b"\r\n"))
-
-
 DAMAGES = {
-    "none": (lambda environment: write_as_windows(Path(environment.PINS)), "python"),
+    "none": (lambda environment: Path(environment.PINS).write_text(PINS_TEXT, newline="\r\n"), "python"),  # Windows
     "requirements": (lambda environment: Path(environment.PINS).write_text("dask==1.0\n"), "python"),
     "no packages": (lambda environment: unable(environment, "import course_helpers"), "python"),
     "no pip": (lambda environment: unable(environment, "import course_helpers", "pip"), "new python"),
