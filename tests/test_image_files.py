@@ -114,11 +114,10 @@ def hdf5(path):
             dimension.label = name
 
 
-def czi(path, scenes=1, without=()):
+def czi(path, pixels=PIXELS[..., None], scenes=1, without=()):
     with pytest.importorskip("pylibCZIrw.czi").create_czi(str(path)) as file:
-        for scene, z, c in set(np.ndindex(scenes, 3, 2)) - set(without):
-            plane, location = {"Z": z, "C": c, "T": 0}, (99 * scene, 0)
-            file.write(PIXELS[z, c, ..., None], plane=plane, scene=scene, location=location)
+        for scene, z, c in set(np.ndindex(scenes, *pixels.shape[:2])) - set(without):
+            file.write(pixels[z, c], plane={"Z": z, "C": c, "T": 0}, scene=scene, location=(99 * scene, 0))
         file.write_metadata("a", {0: "DAPI", 1: "GFP"}, scale_x=0.25e-6, scale_y=0.25e-6, scale_z=2e-6)
 
 
@@ -191,11 +190,9 @@ def test_companions_need_not_be_chosen_and_several_images_must(tmp_path):
 
 
 def test_colours_of_czi_are_red_green_blue(tmp_path):
-    with pytest.importorskip("pylibCZIrw.czi").create_czi(str(tmp_path / "a.czi")) as file:
-        file.write(np.full((40, 50, 3), (1, 2, 3), np.uint8), plane={"C": 0})  # blue, green, red
-        file.write_metadata("a")
+    czi(tmp_path / "a.czi", np.full((3, 2, 40, 50, 3), (1, 2, 3), np.uint8))  # blue, green, red
     image = open_image(tmp_path / "a.czi")
-    assert image.axes == "CYXS" and (image.array.compute() == (3, 2, 1)).all()
+    assert image.axes == "ZCYXS" and (image.array.compute() == (3, 2, 1)).all()
 
 
 def test_what_is_lost_or_changes_is_no_silent_zero(tmp_path, monkeypatch):
