@@ -325,8 +325,7 @@ def test_a_failed_set_up_leaves_what_was_there_and_is_done_again(quick, outcome,
 @pytest.mark.skipif(windows, reason="Windows locks in another way")
 def test_only_another_set_up_keeps_a_set_up_out(quick, monkeypatch):
     """Also one that was killed, as long as a program of it runs."""
-    before = files(quick)
-    children = []
+    before, children = files(quick), []
     monkeypatch.setattr(
         "subprocess.call", lambda *command, **options: children.append(subprocess.Popen(*command, **options))
     )
@@ -378,17 +377,15 @@ def test_readme_lists_every_lesson_and_its_badge_opens_the_first():
     assert (line in shown) == (repository != "OWNER/REPOSITORY")
 
 
-PAGES = ["README.md", "data/README.md", "notebooks/glossary.md", "teachers_guide.md"]
-PLACES = [(page, os.path.dirname(page)) for page in PAGES]
-PLACES += [(source, folder) for source in builder.lessons() for folder in ("notebooks", "notebooks/solutions")]
-
-
-@pytest.mark.parametrize(("page", "folder"), PLACES, ids=str)
-def test_links_lead_somewhere(page, folder):
-    prose = re.sub(r"^```.*?^```$", "", read(page), flags=re.MULTILINE | re.DOTALL)
-    for target in re.findall(r"\]\(([^)\s]+)\)", prose):
-        if not re.match(r"[a-z]+:|#", target):
-            assert (ROOT / folder / target.split("#")[0]).exists(), f"in {folder}, {page} links to {target}"
+def test_links_lead_somewhere():
+    pages = ["README.md", "data/README.md", "notebooks/glossary.md", "teachers_guide.md"]
+    places = [(page, os.path.dirname(page)) for page in pages]
+    places += [(source, folder) for source in builder.lessons() for folder in ("notebooks", "notebooks/solutions")]
+    for page, folder in places:
+        prose = re.sub(r"^```.*?^```$", "", read(page), flags=re.MULTILINE | re.DOTALL)
+        for target in re.findall(r"\]\(([^)\s]+)\)", prose):
+            if not re.match(r"[a-z]+:|#", target):
+                assert (ROOT / folder / target.split("#")[0]).exists(), f"in {folder}, {page} links to {target}"
 
 
 @pytest.mark.parametrize("command", [["check", "."], ["format", "--check", "."]], ids=lambda command: command[0])
