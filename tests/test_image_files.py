@@ -339,7 +339,6 @@ REFUSED = {
 for tag, lie in product(("TileOffsets", "TileByteCounts"), (0, 5)):
     broken = partial(lying, tag=tag, lie=lie)
     REFUSED[f"{tag}_{lie}.tif"] = broken, StorageError, "does not say where its pixels are"
-BEGINNINGS = {"h5py": b"\x89HDF", "nd2": b"\xda\xce\xbe\n", "pylibCZIrw": b"ZISR"}
 
 
 @pytest.mark.parametrize("name", REFUSED)
@@ -350,10 +349,10 @@ def test_what_cannot_be_opened_is_refused_with_a_remedy(name, tmp_path):
         open_image(tmp_path / name)
 
 
-@pytest.mark.parametrize("package", BEGINNINGS)
-def test_missing_packages_are_named_with_the_line_that_installs_them(package, tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, package, None)
-    monkeypatch.setitem(sys.modules, f"{package}.czi", None)
-    (tmp_path / "a").write_bytes(BEGINNINGS[package])
-    with pytest.raises(StorageError, match=f"not installed. Run in a cell: %pip install {package}. If"):
-        open_image(tmp_path / "a")
+def test_missing_packages_are_named_with_the_line_that_installs_them(tmp_path, monkeypatch):
+    for package, beginning in (("h5py", b"\x89HDF"), ("nd2", b"\xda\xce\xbe\n"), ("pylibCZIrw", b"ZISR")):
+        monkeypatch.setitem(sys.modules, package, None)
+        monkeypatch.setitem(sys.modules, f"{package}.czi", None)
+        (tmp_path / "a").write_bytes(beginning)
+        with pytest.raises(StorageError, match=f"not installed. Run in a cell: %pip install {package}. If"):
+            open_image(tmp_path / "a")

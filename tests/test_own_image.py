@@ -42,20 +42,17 @@ def test_axes_come_in_order_whatever_the_file_has(seed):
     assert np.array_equal(found.compute(), whole[..., -1]) and {*found.chunks[0], *found.chunks[1]} == {1}
 
 
-REFUSED = [
-    ("QYX", {}, r"tczyx\(Q=0\)"),
-    ("YXS", {"S": 3}, "S is 3, but must be a whole number from 0 to 2"),
-    ("YXS", {"Z": 0}, "no axis Z, but YXS"),
-    ("ZYX", {"Y": 0}, "but must be 2 letters, each once, Y and X among them"),
-    ("TZYX", {}, "but must be 3 letters"),
-    ("YYX", {}, "each once"),
-]
-
-
-@pytest.mark.parametrize("axes, chosen, says", REFUSED)
-def test_axes_that_do_not_fit_are_refused(axes, chosen, says):
-    with pytest.raises(ValueError, match=says):
-        image_of(np.zeros((3, 3, 3)), axes).tczyx(**chosen)
+def test_axes_that_do_not_fit_are_refused():
+    for axes, chosen, says in [
+        ("QYX", {}, r"tczyx\(Q=0\)"),
+        ("YXS", {"S": 3}, "S is 3, but must be a whole number from 0 to 2"),
+        ("YXS", {"Z": 0}, "no axis Z, but YXS"),
+        ("ZYX", {"Y": 0}, "but must be 2 letters, each once, Y and X among them"),
+        ("TZYX", {}, "but must be 3 letters"),
+        ("YYX", {}, "each once"),
+    ]:
+        with pytest.raises(ValueError, match=says):
+            image_of(np.zeros((3, 3, 3)), axes).tczyx(**chosen)
 
 
 def test_spacing_is_known_or_refused():
@@ -151,10 +148,9 @@ def run_core(path):
     return values
 
 
-PARTS = [("CZYX", np.s_[0], "u1"), ("TYX", np.s_[:, 0, 8], "u2"), ("YX", np.s_[0, 0, 8], "f4")]
-
-
-@pytest.mark.parametrize("axes, part, dtype", PARTS)
+@pytest.mark.parametrize(
+    "axes, part, dtype", [("CZYX", np.s_[0], "u1"), ("TYX", np.s_[:, 0, 8], "u2"), ("YX", np.s_[0, 0, 8], "f4")]
+)
 def test_the_lesson_measures_ones_own_file(axes, part, dtype, tmp_path, monkeypatch):
     """Labels, table and record agree."""
     pixels = nuclei_stack((2, 2, 20, 130, 170))[part].compute() // 6
