@@ -8,20 +8,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from course_helpers import objects
 from course_helpers._arguments import bounds_of, per_axis, plain, real_number, whole_number
 from course_helpers.background import remove_background
 from course_helpers.lazy_recording import open_recording
 from course_helpers.mandelbrot import DEEPEST_LEVEL, mandelbrot_array, render_level
 from course_helpers.memory import SMALLEST_LIMIT, measure
 from course_helpers.nuclei import count_nuclei, seed_nuclei, segment_blobs, segment_nuclei
-from course_helpers.objects import (
-    changed_in_tiles,
-    count_in_tiles,
-    cut_in_tiles,
-    label_in_tiles,
-    measure_in_tiles,
-    stitch_labels,
-)
 from course_helpers.own_image import mean_in_objects, summed_histogram
 from course_helpers.pyramids import create_pyramid, view_window, write_pyramid
 from course_helpers.recording import FRAMES, load_time_point
@@ -71,23 +64,8 @@ def test_windows_mean_what_they_mean_in_numpy():
 
 DTYPES = ["?", "u1", ">u2", "u4", "u8", ">u8", "i1", ">i2", "i4", "i8", "f2", ">f4", "f4", "f8"]
 POWERS = [sign * 2**bits + step for sign in (-1, 1) for bits in (7, 8, 15, 16, 24, 31, 53, 63) for step in (-1, 0, 1)]
-LIMITS = [
-    0,
-    1,
-    *POWERS,
-    2**64 - 1,
-    2.0**63,
-    2.0**64,
-    -(2.0**63),
-    0.5,
-    1e-300,
-    6e4,
-    1e39,
-    1e308,
-    np.inf,
-    -np.inf,
-    np.nan,
-]
+FLOATS = [2.0**63, 2.0**64, -(2.0**63), 0.5, 1e-300, 6e4, 1e39, 1e308, np.inf, -np.inf, np.nan]
+LIMITS = [0, 1, *POWERS, 2**64 - 1, *FLOATS]
 
 
 def fits(number, dtype):
@@ -118,6 +96,7 @@ def never(*_):
 
 
 PLANE, TILES = np.zeros((9, 9)), da.zeros((20, 20), chunks=10)
+LABELS = TILES.astype(int)
 NO_PLANES = [TILES, PLANE > 0, np.zeros((3, 3, 3)), PLANE + np.nan, PLANE - np.inf, np.ma.zeros((3, 3))]
 NO_TILES = [PLANE, TILES[TILES[:, 0] > 0], da.ma.masked_equal(TILES, 7)]
 NO_WINDOWS = [np.s_[0:10:2, 0:10], np.s_[0:10]]
@@ -155,21 +134,21 @@ REFUSED = [
     ([lambda length: overlap_needed(("gaussian", length))], {}, {"length": [-1]}),
     ([compute_in_patches], {"array": TILES}, {"array": NO_TILES, "size": [0], "out": [np.ones(5)]}),
     (
-        [count_in_tiles, cut_in_tiles, label_in_tiles, measure_in_tiles],
+        [objects.count_in_tiles, objects.cut_in_tiles, objects.label_in_tiles, objects.measure_in_tiles],
         IN_TILES | {"reach": 2},
         {"image": NO_TILES, "overlap": [-1, (3, 3, 3), 1], "reach": [-1]},
     ),
-    ([changed_in_tiles], IN_TILES, {"image": NO_TILES, "overlap": [-1]}),
-    ([label_in_tiles], IN_TILES, {"dtype": ["u1"], "renumber": [[1.0, 2.5], [2, 1], [[1, 2]], [0, 1], [1, 1], "yes"]}),
-    ([partial(label_in_tiles, renumber=range(1, 301))], IN_TILES, {"dtype": ["u1"]}),
-    ([measure_in_tiles], IN_TILES, {"image": [TILES[0]], "spacing": [(1, 0)], "properties": [["size"]]}),
+    ([objects.changed_in_tiles], IN_TILES, {"image": NO_TILES, "overlap": [-1]}),
     (
-        [stitch_labels],
-        {"labels": TILES.astype(int)},
-        {"labels": [PLANE.astype(int), TILES > 0], "connectivity": [3]},
+        [objects.label_in_tiles],
+        IN_TILES,
+        {"dtype": ["u1"], "renumber": [[1.0, 2.5], [2, 1], [[1, 2]], [0, 1], [1, 1], "yes"]},
     ),
+    ([partial(objects.label_in_tiles, renumber=range(1, 301))], IN_TILES, {"dtype": ["u1"]}),
+    ([objects.measure_in_tiles], IN_TILES, {"image": [TILES[0]], "spacing": [(1, 0)], "properties": [["size"]]}),
+    ([objects.stitch_labels], {"labels": LABELS}, {"labels": [PLANE.astype(int), TILES > 0], "connectivity": [3]}),
     ([summed_histogram], {}, {"image": [TILES > 0, TILES * 1j, TILES[:0], TILES + np.nan, TILES - np.inf]}),
-    ([mean_in_objects], {"labels": TILES.astype(int), "image": TILES}, {"image": [TILES[None], TILES[:9]]}),
+    ([mean_in_objects], {"labels": LABELS, "image": TILES}, {"image": [TILES[None], TILES[:9]]}),
     ([write_verified], {"image": TILES, "path": "a"}, {"image": [NO_TILES[1]], "chunks": [0, (10,), (2.5, 1)]}),
     ([partial(create_pyramid, dtype="u1", pixel_size=1)], {"path": "a"}, {"shape": [(3, 4, 5), (0, 4)]}),
     (

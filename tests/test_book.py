@@ -42,9 +42,6 @@ def one_line(text):
     return " ".join(text.split())
 
 
-# ---------------------------------------------------------------------------------------- figures in the notebooks
-
-
 def pictures(cell):
     """The alternative texts of the pictures that a stored cell shows."""
     for output in cell.outputs:
@@ -76,9 +73,6 @@ def test_builder_describes_pictures():
     for _ in range(2):
         builder.describe(cell)
         assert list(pictures(cell)) == ['A "bright" island.'] * 3
-
-
-# --------------------------------------------------------------------------------------------- what is on the pages
 
 
 def test_contents_list_every_page(parsed):
@@ -153,9 +147,6 @@ def test_what_a_cell_shows_is_there_or_replaced_by_a_note(parsed, path):
 def test_terms_lead_to_the_glossary(parsed):
     places = {link["href"] for path in SOLVED for link in parsed[path.stem].article.select("a[href^='glossary.html#']")}
     assert len(places) > 20 and "glossary.html#term-lazy" in places
-
-
-# ------------------------------------------------------------------------------------------------- in a real browser
 
 
 @pytest.fixture(scope="module")

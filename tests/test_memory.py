@@ -156,16 +156,12 @@ def test_a_result_may_take_as_much_as_the_limit_on_its_way_back():
         (partial(sys.exit, 3), "SystemExit: 3"),
         (partial(os._exit, 3), "ended its process with exit code 3 before it returned"),
         pytest.param(partial(ctypes.string_at, 0), "crashed (SIGSEGV), which Python cannot catch", marks=posix),
-        pytest.param(
-            lambda: os.kill(os.getpid(), signal.SIGKILL),
-            "killed from outside (SIGKILL), as by an operating system that runs out of memory",
-            marks=posix,
-        ),
+        pytest.param(lambda: os.kill(os.getpid(), signal.SIGKILL), "killed from outside (SIGKILL)", marks=posix),
     ],
 )
 def test_how_it_died(work, sentence):
     measurement = measure(work)
-    assert measurement.died == sentence and measurement.result is None
+    assert measurement.died.startswith(sentence) and measurement.result is None
 
 
 def test_what_is_printed_appears(capfd, monkeypatch):

@@ -43,9 +43,6 @@ def shown(capsys):
     return "\n".join(printed.out.splitlines()[6:7] + printed.out.splitlines()[len(LESSONS) :])
 
 
-# ------------------------------------------------------------------------------------------------ a learner's record
-
-
 def test_titles_of_lessons_are_those_of_the_notebooks():
     found = {int(source.stem[:2]): re.search(r"^# (.+)$", source.read_text("utf-8"), re.M)[1] for source in lessons()}
     assert {number: title for number, (title, _) in LESSONS.items()} == found
@@ -89,9 +86,6 @@ def test_where_checks_do_not_count(folder, capsys, right, tmp_path, monkeypatch)
         exercise("6.1").check(*right)
         assert "○ 6.1" in shown(capsys) and reason in shown(capsys)
     assert not folder.exists()
-
-
-# ---------------------------------------------------------------------------------------------- the table of a class
 
 
 def notebook(lines):

@@ -26,9 +26,6 @@ def section(title):
     return match[2]
 
 
-# --------------------------------------------------------------------------------------------------------- the guide
-
-
 @pytest.mark.parametrize(
     "plan, total", [("90 minutes", 90), ("Half a day: 240 minutes", 240), ("A day: 480 minutes", 480)]
 )
@@ -80,15 +77,8 @@ def test_messages_that_the_guide_quotes_are_those_of_the_checks():
 
 def test_the_guide_names_what_pip_is_told():
     """course.py tells uv the same."""
-    names = set(re.findall(r"\bPIP_[A-Z_]+\b", PROSE))
-    assert (
-        {"PIP_NO_INDEX", "PIP_FIND_LINKS"}
-        <= names
-        <= {"PIP_" + option.upper().replace("-", "_") for option in environment.SETTINGS}
-    )
-
-
-# ------------------------------------------------------------------------------------------- a lesson in ten minutes
+    named = {name.lower().replace("_", "-") for name in re.findall(r"\bPIP_([A-Z_]+)\b", PROSE)}
+    assert {"no-index", "find-links"} <= named <= set(environment.SETTINGS)
 
 
 @pytest.fixture(scope="module")
@@ -140,9 +130,6 @@ def test_the_example_keeps_the_rules_for_lessons(example):
     assert int(re.search(r"^(\d+) passed", printed, re.M)[1]) >= 6
 
 
-# ------------------------------------------------------------------------------------------------------------ slides
-
-
 @pytest.mark.parametrize("source", SOURCES.values(), ids=lambda path: path.stem)
 def test_slides_begin_at_headings_and_are_short(source):
     """Every section begins a slide, and no page has more than a few cells."""
@@ -182,9 +169,6 @@ def test_slides_run_in_a_browser_without_asking_other_servers(browser, tmp_path)
         assert not cell.locator(".jp-OutputArea-output").count(), cell.inner_text()
         page.close()
     assert not [url for url in asked if not re.match(r"http://127\.0\.0\.1:|data:|blob:", url)]
-
-
-# ----------------------------------------------------------------------------------------------------- first contact
 
 
 def test_what_is_imported_is_what_is_used():

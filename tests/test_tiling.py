@@ -44,12 +44,9 @@ PIPELINES = [
 def test_the_overlap_is_enough_and_one_pixel_less_is_not(steps, procedure):
     random = np.random.default_rng(5).integers(0, 256, (75, 101), dtype=np.uint8)
     disks, (rows, columns) = np.full((96, 96), 10, np.uint8), np.indices((96, 96))
-    for center in (
-        TILE - 1 + 6,
-        TILE - 6,
-    ):  # of one disk, the last pixel that a tile needs is missing: an opening sees it
+    for center in (TILE - 1 + 6, TILE - 6):
         disks[(rows - center) ** 2 + (columns - center - 20) ** 2 <= 6**2] = 200
-    disks[TILE - 1 + 2 * 6, TILE + 19 + 6] = 10
+    disks[TILE - 1 + 2 * 6, TILE + 19 + 6] = 10  # the last pixel of a disk that a tile needs: an opening misses it
     overlap = overlap_needed(*steps)
     for image in (random, disks):
         for tile in (TILE, (27, 40)):
@@ -150,9 +147,6 @@ def bin_in_pairs(pixels):
 def test_the_search_steps_down_until_an_overlap_fails(procedure, tile, most, expected):
     image = np.random.default_rng(1).integers(0, 256, (60, 60), dtype=np.uint8)
     assert smallest_overlap(procedure, image, tile, most) == expected
-
-
-# Patches.
 
 
 @for_any_seed(60)
