@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from course_helpers import objects
-from course_helpers._arguments import bounds_of, per_axis, plain, real_number, whole_number
+from course_helpers._arguments import plain, real_number, whole_number
 from course_helpers.background import remove_background
 from course_helpers.lazy_recording import open_recording
 from course_helpers.mandelbrot import DEEPEST_LEVEL, mandelbrot_array, render_level
@@ -40,26 +40,6 @@ def test_real_numbers():
         for value in wrong:
             with pytest.raises(error, match="^sigma is .*, but must be a finite number from 0.$"):
                 real_number(value, "sigma", 0)
-
-
-def test_one_number_stands_for_all_axes():
-    assert per_axis(3, "tile", 2, 1) == (3, 3) and per_axis([3, 4], "tile", 2, 1) == (3, 4)
-    for wrong in ((3,), (1, 2, 3), ()):
-        with pytest.raises(ValueError, match="tile is .*, but must be one number, or 2: one for every axis"):
-            per_axis(wrong, "tile", 2, 1)
-    positive = partial(real_number, above=0)
-    assert per_axis(0.5, "spacing", 3, -np.inf, positive) == (0.5, 0.5, 0.5)
-    with pytest.raises(ValueError, match="spacing is 0, but must be a finite number above 0"):
-        per_axis((1, 0), "spacing", 2, -np.inf, positive)
-
-
-def test_windows_mean_what_they_mean_in_numpy():
-    image = np.zeros((20, 30))
-    for window in (np.s_[2:5, :], np.s_[-4:, 10:99], np.s_[7:7, 9:3], np.s_[40:50, ::1]):
-        assert tuple(stop - start for start, stop in bounds_of(window, image.shape)) == image[window].shape
-    for wrong in (np.s_[0:9:2, :], np.s_[5, :], np.s_[0:9], (0, 9, 0, 9), np.s_[:, :, :]):
-        with pytest.raises(ValueError, match="window is .*, but must be 2 slices with step 1, such as np.s_"):
-            bounds_of(wrong, image.shape)
 
 
 DTYPES = ["?", "u1", ">u2", "u4", "u8", ">u8", "i1", ">i2", "i4", "i8", "f2", ">f4", "f4", "f8"]
@@ -99,7 +79,7 @@ PLANE, TILES = np.zeros((9, 9)), da.zeros((20, 20), chunks=10)
 LABELS = TILES.astype(int)
 NO_PLANES = [TILES, PLANE > 0, np.zeros((3, 3, 3)), PLANE + np.nan, PLANE - np.inf, np.ma.zeros((3, 3))]
 NO_TILES = [PLANE, TILES[TILES[:, 0] > 0], da.ma.masked_equal(TILES, 7)]
-NO_WINDOWS = [np.s_[0:10:2, 0:10], np.s_[0:10]]
+NO_WINDOWS = [np.s_[0:10:2, 0:10], np.s_[0:10], np.s_[5, :], (0, 9, 0, 9), np.s_[:, :, :, :]]
 IN_TILES = {"segment": never, "image": TILES, "overlap": 3}
 # Functions, arguments that they take, and of some of these values that they refuse.
 REFUSED = [
@@ -109,7 +89,7 @@ REFUSED = [
     ([nuclei_stack], {}, {"shape": [(4, 4, 4), (1, 1, 0, 4, 4), "x"]}),
     ([render_level], {}, {"level": [-1, DEEPEST_LEVEL + 1]}),
     ([mandelbrot_array], {}, {"scale": [0]}),
-    ([load_time_point], {"t": 0}, {"t": [FRAMES, -1], "window": [*NO_WINDOWS, np.s_[:, :, ::-1]]}),
+    ([load_time_point], {"t": 0}, {"t": [FRAMES, -1], "window": [*NO_WINDOWS, np.s_[:, :, ::-1], np.s_[5, :, :]]}),
     ([open_recording], {}, {"rows": [0, 100, 1024, 2.5, "all"]}),
     ([remove_background], {"image": PLANE}, {"image": NO_PLANES, "radius": [0]}),
     (

@@ -152,19 +152,15 @@ def test_wrong_arguments_start_nothing(script, tmp_path, recording, arguments, m
     assert sorted(tmp_path.iterdir()) == before
 
 
-JOB_SCRIPT = f"""
-import runpy, signal
-
-before = signal.getsignal(signal.SIGINT)
-runpy.run_path({str(SCRIPT)!r}, run_name="__main__")
-assert signal.getsignal(signal.SIGINT) is before, "dask-jobqueue takes it for itself when it is imported"
-"""
-
-
 def test_the_job_script_says_what_was_asked_for(tmp_path):
-    """In a new process, in which Ctrl+C stays what it was."""
+    """In a new process, in which Ctrl+C stays what it was; dask-jobqueue takes it for itself when it is imported."""
+    script = f"""if True:
+        import runpy, signal
+        before = signal.getsignal(signal.SIGINT)
+        runpy.run_path({str(SCRIPT)!r}, run_name="__main__")
+        assert signal.getsignal(signal.SIGINT) is before"""
     options = ["--job-script", "--queue", "long", "--account", "lab", "--memory", "3GiB", "--walltime", "07:00:00"]
-    text = printed_by("-c", JOB_SCRIPT, tmp_path / "counts.zarr", *options)
+    text = printed_by("-c", script, tmp_path / "counts.zarr", *options)
     for line in ("#SBATCH -p long", "#SBATCH -A lab", "#SBATCH --mem=3G", "#SBATCH -t 07:00:00"):
         assert line in text.splitlines()
     assert re.search(r"distributed\.cli\.dask_worker tls://\S+ .*--nthreads 1 --memory-limit 3\.00GiB --nanny", text)

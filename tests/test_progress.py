@@ -7,15 +7,15 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from every_exercise import answers_of
 from processes import ROOT, python
 
 from course_helpers.exercises import LESSONS, _progress, exercise, progress
-from course_helpers.exercises.lesson_6 import counts_of_mask
 from tools.build import lessons
 from tools.progress import collect, main
 
 NOTEBOOKS = ROOT / "notebooks"
-WRONG = (1, 1, 1)  # answers to exercise 6.1
+RIGHT, WRONG = answers_of("6.1", "solution"), (1, 1, 1)
 
 
 @pytest.fixture
@@ -25,13 +25,6 @@ def folder(tmp_path, monkeypatch):
     monkeypatch.delenv("COURSE_PROGRESS")
     monkeypatch.setattr(_progress, "_this_session", set())
     return tmp_path / "progress"
-
-
-@pytest.fixture
-def right():
-    """Right answers to exercise 6.1, from its check."""
-    pieces, objects = counts_of_mask()
-    return sum(pieces), max(pieces), objects
 
 
 def shown(capsys):
@@ -48,12 +41,12 @@ def test_titles_of_lessons_are_those_of_the_notebooks():
     assert {number: title for number, (title, _) in LESSONS.items()} == found
 
 
-def test_progress_shows_solved_tried_and_open(folder, capsys, line_of, right):
+def test_progress_shows_solved_tried_and_open(folder, capsys, line_of):
     exercise("6.2").check(...)
     assert "○ 6.1  ○ 6.2" in shown(capsys) and "✓ solved: 0 of" in shown(capsys) and not folder.exists()
     exercise("6.1").check(*WRONG)
     assert "✗ 6.1  ○ 6.2" in shown(capsys) and "✗ tried, not solved yet: 1 " in shown(capsys)
-    assert line_of("6.1", *right).startswith("✓")  # line_of wants exactly one line, and nothing on stderr
+    assert line_of("6.1", *RIGHT).startswith("✓")  # line_of wants exactly one line, and nothing on stderr
     exercise("6.1").check(*WRONG)  # solved stays solved
     _progress._this_session.clear()  # the record outlives the session
     (folder / "notes.txt").write_bytes(b"\xff\x00")
@@ -61,12 +54,12 @@ def test_progress_shows_solved_tried_and_open(folder, capsys, line_of, right):
     assert re.match("6. Follow objects across tiles +✓ 6.1  ○ 6.2", line) and counts.startswith("✓ solved: 1 of")
 
 
-def test_a_record_that_cannot_be_kept_disturbs_nobody_and_is_written_later(folder, capsys, line_of, right, monkeypatch):
+def test_a_record_that_cannot_be_kept_disturbs_nobody_and_is_written_later(folder, capsys, line_of, monkeypatch):
     def refuse(*arguments, **options):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     def refused(reason):
-        assert line_of("6.1", *right)[0] == "✓"
+        assert line_of("6.1", *RIGHT)[0] == "✓"
         return re.search(rf"✓ 6.1.*\n.*\n.* cannot be kept on this computer.*{reason}", shown(capsys))
 
     monkeypatch.setenv("COURSE_DATA", "relative")
@@ -78,12 +71,12 @@ def test_a_record_that_cannot_be_kept_disturbs_nobody_and_is_written_later(folde
     assert "✓ 6.1" in shown(capsys) and "cannot be kept" not in shown(capsys) and (folder / "6.1.solved").exists()
 
 
-def test_where_checks_do_not_count(folder, capsys, right, tmp_path, monkeypatch):
+def test_where_checks_do_not_count(folder, capsys, tmp_path, monkeypatch):
     (tmp_path / "solutions").mkdir()
     for place, counts, reason in [("solutions", "on", "a solved notebook"), ("", "off", "COURSE_PROGRESS is off")]:
         monkeypatch.chdir(tmp_path / place)
         monkeypatch.setenv("COURSE_PROGRESS", counts)
-        exercise("6.1").check(*right)
+        exercise("6.1").check(*RIGHT)
         assert "○ 6.1" in shown(capsys) and reason in shown(capsys)
     assert not folder.exists()
 
