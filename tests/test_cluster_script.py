@@ -249,21 +249,16 @@ def check_result(output):
     assert counts_in(output).sum() == len(table)
 
 
-FINDER = """
-import sys
-from course_helpers.nuclei import segment_blobs
-
-sys.path[:] = [folder for folder in sys.path if not folder.endswith("mine")]
-
-def find(window, **numbers):
-    return segment_blobs(window, **numbers)
-"""
-
-
 def test_a_recording_is_labelled_and_measured_with_a_function_in_a_file(recording, tmp_path):
     """By workers that cannot import the file: it takes its folder out of the paths that they get."""
-    (folder := tmp_path / "mine").mkdir()
-    (folder / "finder.py").write_text(FINDER)
+    finder = """if True:
+        import sys
+        from course_helpers.nuclei import segment_blobs
+        sys.path[:] = [folder for folder in sys.path if not folder.endswith("mine")]
+        def find(window, **numbers):
+            return segment_blobs(window, **numbers)"""
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "finder.py").write_text(finder)
     numbers = [f"{name}={json.dumps(number)}" for name, number in BLURS.items()]
     arguments = [*recording, "--segment", "mine/finder.py:find", "--workers", "1", "--with", *numbers]
     printed_by(SCRIPT, "result", *arguments, cwd=tmp_path)

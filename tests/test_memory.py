@@ -86,19 +86,16 @@ def test_time_and_curve():
     assert 60 * MIB < memory.max() <= measurement.peak and memory[-1] < 8 * MIB
 
 
-SCRIPT = """
-import numpy as np
-from course_helpers.memory import measure
-offset = 5
-def work(): return np.arange(5_000_000) + offset
-assert np.array_equal(measure(work).result, work())
-print('fine', __file__)
-"""
-
-
 def test_functions_of_a_script_and_large_results(tmp_path):
     """What is defined in __main__, as in a notebook, cannot be imported elsewhere; and a script runs once."""
-    (tmp_path / "script.py").write_text(SCRIPT)
+    script = """if True:
+        import numpy as np
+        from course_helpers.memory import measure
+        offset = 5
+        def work(): return np.arange(5_000_000) + offset
+        assert np.array_equal(measure(work).result, work())
+        print('fine', __file__)"""
+    (tmp_path / "script.py").write_text(script)
     assert printed_by("script.py", cwd=tmp_path) == f"fine {tmp_path / 'script.py'}\n"
 
 
