@@ -24,8 +24,6 @@ REGION = np.s_[1400:1912, 4300:4812]
 TILE = 128
 RADIUS = 10
 
-COST_TILE, COST_MARGIN, COST_LIMIT = 64, 12, 1.25
-
 NUCLEUS_RADIUS = 6
 
 
@@ -211,32 +209,35 @@ EXERCISES["3.2"] = InTiles(
 
 # --- 3.3: predict the cost ---
 
+COST_TILE, COST_MARGIN, COST_LIMIT = 64, 12, 1.25
+
 
 def close(found, right):
     """Equal as far as two decimals tell."""
     return bool(np.isclose(found, right, rtol=0.005))
 
 
+def cost(axes):
+    """How many times as many pixels are processed in tiles with this many axes."""
+    return tile_cost((COST_TILE,) * axes, COST_MARGIN)
+
+
 def cost_of(axes):
-    """A part of the answer: how many times as many pixels are processed in tiles with this many axes."""
-    factor, right = 1 + 2 * COST_MARGIN / COST_TILE, tile_cost((COST_TILE,) * axes, COST_MARGIN)
+    """A part of the answer: the cost with this many axes."""
     return Value(
-        right=right,
+        right=cost(axes),
         reads=number,
         same=close,
         mistakes={
-            "this is the cost with another number of axes.": seen(
-                factor, lambda found: any(close(found, factor**number) for number in (1, 2, 3))
+            **{f"this would be right if the number of axes were {n}.": cost(n) for n in (1, 2, 3) if n != axes},
+            "this counts the extra pixels alone. How many are processed in all, per useful pixel?": cost(axes) - 1,
+            "with a margin you process more than 1 pixel for a useful one, and here fewer than 20. Is it a number of pixels, a percentage, "
+            "or a quotient that is turned round or without its parentheses?": seen(
+                100 * cost(axes), lambda found: not 1 <= found <= 20
             ),
-            "this counts the extra pixels alone. How many are processed in all, per useful pixel?": right - 1,
-            "so many times the useful pixels it cannot be. Is it a number of pixels, a percentage, or a quotient that is turned round or "
-            "without its parentheses?": seen(100 * right, lambda found: found > 20),
             "this is near, but rounded too coarsely, rounded on the way, or of a tile at the border, which has fewer margins. Give two "
             "decimals for a tile inside.": seen(
-                round(right), lambda found: found == round(right) or abs(found / right - 1) < 0.07
-            ),
-            "a margin cannot make you process fewer pixels than the tile has.": seen(
-                1 / right, lambda found: found < 1
+                round(cost(axes)), lambda found: found == round(cost(axes)) or abs(found / cost(axes) - 1) < 0.07
             ),
         },
         otherwise=lambda found: (
@@ -244,15 +245,6 @@ def cost_of(axes):
             f"margin, along each of {axes} axes. How long is it? (The factors of the axes are multiplied.)"
         ),
     )
-
-
-def too_expensive(found):
-    cost = tile_cost(int(found), COST_MARGIN)
-    return {"cost": cost} if cost > COST_LIMIT else None
-
-
-def is_no_power_of_two(found):
-    return found < 1 or found != int(found) or int(found) & (int(found) - 1)
 
 
 EXERCISES["3.3"] = Parts(
@@ -263,28 +255,22 @@ EXERCISES["3.3"] = Parts(
             right=256,
             reads=number,
             mistakes={
-                "a power of two, such as 32, 64 or 128, is asked for.": seen(204, is_no_power_of_two),
-                "with this tile both axes together cost {cost:.2f}, more than " + f"{COST_LIMIT}.": seen(
-                    128, too_expensive
+                "a power of two, such as 32, 64 or 128, is asked for.": seen(
+                    204, lambda found: found not in 2.0 ** np.arange(64)
+                ),
+                f"with this tile both axes together cost {{cost:.2f}}, more than {COST_LIMIT}.": seen(
+                    128, lambda found: found < 256 and {"cost": tile_cost(int(found), COST_MARGIN)}
                 ),
             },
             otherwise="the cost is low enough, but so it is with a smaller tile.",
         ),
     },
-    mistakes={
-        "cost_2d and cost_3d are swapped: a third axis makes it more expensive.": seen(
-            {"cost_2d": 2.6, "cost_3d": 1.89, "tile_size": 256},
-            lambda cost_2d, cost_3d: close(cost_2d, (88 / 64) ** 3) and close(cost_3d, (88 / 64) ** 2),
-        ),
-    },
     also_right=(
-        (1.89, 2.6, np.int64(256)),
-        (Fraction(121, 64), Decimal("2.6"), 256.0),
-        (np.float32((88 / 64) ** 2), np.array(2.6), 256.0),
+        (Fraction(121, 64), Decimal("2.6"), np.int64(256)),
+        (np.float32(1.89), np.array(2.6), 256.0),
     ),
-    praise="{:.2f} times the pixels in 2D and {:.2f} in 3D; with tiles of 256 it is {:.2f}.".format(
-        *(tile_cost(tile, COST_MARGIN) for tile in ((COST_TILE,) * 2, (COST_TILE,) * 3, 256))
-    ),
+    praise=f"{cost(2):.2f} times the pixels in 2D and {cost(3):.2f} in 3D; with tiles of 256 it is "
+    f"{tile_cost(256, COST_MARGIN):.2f}.",
     hints=[
         "begin with one axis: how many pixels long is the tile with its margin, and how many without?",
         "there is a margin at both ends of each axis. Each axis contributes the same factor; multiply as many of them "
