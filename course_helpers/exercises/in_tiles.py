@@ -90,7 +90,8 @@ class InTiles(Function):
 
     A row ``seen(example, when)`` is looked at as soon as all facts are known that ``when`` names: first ``returned``
     (what came back) and ``running`` (the `Watch` over the call), then ``pixels`` (computed, not yet compared) with their
-    ``plan``, then ``watched`` (the `Watch` over the computation of right pixels) or ``found`` (wrong pixels).
+    ``plan``, then ``watched`` (the `Watch` over the computation of right pixels) or ``found`` with masks of the ``wrong``
+    pixels, of those ``inside`` (beyond reach of the border of the image), and of those ``far`` from all cuts as well.
     """
 
     dtype: object
@@ -140,11 +141,12 @@ class InTiles(Function):
         return read(self.reads, pixels, f"for {given} computing your result gives")
 
     def fault(self, answer, first, answered):
-        wrong = np.argwhere(~np.isclose(first.found, first.expected, rtol=0, atol=1e-9))
-        values = (shown(pixels[tuple(wrong[0])].item()) for pixels in (first.found, first.expected))
-        where = "{} pixels differ from the whole, the first in row {}, column {}: {} instead of {}. ".format(
-            len(wrong), *wrong[0], *values
-        )
+        wrong = ~np.isclose(first.found, first.expected, rtol=0, atol=1e-9)
+        row, column = np.argwhere(wrong)[0]
+        one, other = (shown(pixels[row, column].item()) for pixels in (first.found, first.expected))
+        where = f"{wrong.sum()} pixels differ from the whole, the first in row {row}, column {column}: {one} instead of {other}. "
+        inside, far = away(first.arguments["tiles"].chunks, self.reach)
+        first.own.update(wrong=wrong, inside=inside, far=far)
         says = super().fault(answer, first, answered)
         return where + says[0].upper() + says[1:]
 
@@ -266,17 +268,12 @@ def about_map_overlap(right):
     }
 
 
-def near_cuts(chunks, distance):
-    """A mask of the pixels that lie within a distance of a cut between chunks."""
-    near = [np.zeros(sum(sizes), dtype=bool) for sizes in chunks]
-    for axis, sizes in zip(near, chunks):
-        for cut in np.cumsum(sizes)[:-1]:
-            axis[max(cut - distance, 0) : cut + distance] = True
-    return np.logical_or.outer(*near)
-
-
-def near_border(shape, distance):
-    """A mask of the pixels that lie within a distance of the border of the image."""
-    mask = np.ones(shape, dtype=bool)
-    mask[distance:-distance, distance:-distance] = False
-    return mask
+def away(chunks, reach):
+    """Masks of the pixels that are farther than this from the border of the image, and of those that are from all cuts."""
+    inside, far = [], []
+    for sizes in chunks:
+        edges = np.cumsum((0, *sizes))
+        beyond = np.abs(np.arange(edges[-1]) + 0.5 - edges[:, np.newaxis]) > reach
+        inside.append(beyond[0] & beyond[-1])
+        far.append(beyond.all(axis=0))
+    return np.logical_and.outer(*inside), np.logical_and.outer(*far)

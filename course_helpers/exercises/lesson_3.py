@@ -1,6 +1,5 @@
 """Exercises of lesson 3, "Give tiles a margin"."""
 
-import functools
 from decimal import Decimal
 from fractions import Fraction
 
@@ -14,23 +13,19 @@ from skimage.morphology import disk
 from course_helpers._engine.tiled import tiled
 from course_helpers.background import remove_background
 from course_helpers.exercises.form import Parts, Value, number, seen, whole_number
-from course_helpers.exercises.in_tiles import InTiles, lazy_tiles, near_border, near_cuts
+from course_helpers.exercises.in_tiles import InTiles, lazy_tiles
 from course_helpers.slide import nuclei_slide
 from course_helpers.tiling import overlap_needed, tile_cost
 
 EXERCISES = {}
 
-REGION = np.s_[1400:1912, 4300:4812]
-TILE = 128
-RADIUS = 10
-
-NUCLEUS_RADIUS = 6
-
-
 # --- 3.1: how wide a margin is enough? ---
 
+REGION, TILE, RADIUS = np.s_[1400:1912, 4300:4812], 128, 10
+PASSES_HERE, ALWAYS_ENOUGH = 18, overlap_needed(("top-hat", RADIUS))
+NEGATIVE = "a margin is a number of pixels, 0 or more."
 
-@functools.cache
+
 def lesson_image():
     """The image of the lesson."""
     return nuclei_slide()[REGION].compute()
@@ -40,34 +35,29 @@ def top_hat(pixels):
     return remove_background(pixels, RADIUS)
 
 
-def broken_disks(radius, tile):
+def broken_disks(radius=RADIUS, tile=TILE):
     """An image on which a top-hat in tiles needs all of its reach: disks at the cuts, each without its farthest pixel.
 
     A disk begins at the last pixel before a cut. Whether it is whole, and so removed as background, is decided by its
     pixel at the other end, which lies 2 * radius away from that pixel: in columns in one half, in rows in the other.
     """
-    image = np.zeros((4 * tile, 2 * tile), dtype=np.uint8)
-    top, left = tile // 2 - radius, tile - 1
-    image[top : top + 2 * radius + 1, left : left + 2 * radius + 1] = 200 * disk(radius)
-    image[tile // 2, left + 2 * radius] = 0
-    image[2 * tile :] = image[: 2 * tile].T
-    return image
+    broken = 255 * disk(radius)
+    broken[radius, -1] = 0
+    half = np.zeros((3 * tile, 3 * tile), dtype=np.uint8)
+    half[tile // 2 - radius :, tile - 1 :][: 2 * radius + 1, : 2 * radius + 1] = broken
+    return np.vstack([half, half.T])
 
 
 def fails_on(image):
     """Recognises margins with which a top-hat in tiles gets pixels of an image wrong: how many, and by how much at most."""
 
     def when(found):
-        if not 0 <= found < ALWAYS_ENOUGH:
-            return None
-        differences = np.abs(np.subtract(tiled(top_hat, image(), TILE, found), top_hat(image()), dtype=int))
-        return {"count": np.count_nonzero(differences), "most": differences.max()} if differences.any() else None
+        in_tiles = tiled(top_hat, image(), TILE, min(found, ALWAYS_ENOUGH))
+        differences = np.abs(np.subtract(in_tiles, top_hat(image()), dtype=int))
+        return differences.any() and {"count": np.count_nonzero(differences), "most": differences.max()}
 
     return when
 
-
-PASSES_HERE, ALWAYS_ENOUGH = 18, overlap_needed(("top-hat", RADIUS))
-NEGATIVE = "a margin is a number of pixels, 0 or more."
 
 EXERCISES["3.1"] = Parts(
     parts={
@@ -75,9 +65,9 @@ EXERCISES["3.1"] = Parts(
             right=PASSES_HERE,
             reads=whole_number,
             mistakes={
+                NEGATIVE: seen(-1, lambda found: found < 0),
                 "{count} pixels of the image still differ, by up to {most}. None may. If a search found this number: did it use "
                 f"radius={RADIUS}, image and tile={TILE}?": seen(8, fails_on(lesson_image)),
-                NEGATIVE: seen(-1, lambda found: found < 0),
             },
             otherwise="with this margin no pixel differs, but is it the smallest one that passes? Try less.",
         ),
@@ -85,17 +75,14 @@ EXERCISES["3.1"] = Parts(
             right=ALWAYS_ENOUGH,
             reads=whole_number,
             mistakes={
+                NEGATIVE: seen(-1, lambda found: found < 0),
                 "this is the radius of one filter. How many filters make a top-hat?": RADIUS,
-                "a margin is counted on one side of a tile; the other side gets as many pixels again.": 2
-                * ALWAYS_ENOUGH,
+                "a margin is counted on one side of a tile; the other side gets as many pixels again.": 4 * RADIUS,
                 "not even enough for the image of this lesson: {count} of its pixels differ.": seen(
                     15, fails_on(lesson_image)
                 ),
                 "it passes on the image of this lesson, but an image with a disk on two of its cuts has {count} wrong "
-                "pixels with it. A search proves nothing.": seen(
-                    PASSES_HERE, fails_on(lambda: broken_disks(RADIUS, TILE))
-                ),
-                NEGATIVE: seen(-1, lambda found: found < 0),
+                "pixels with it. A search proves nothing.": seen(PASSES_HERE, fails_on(broken_disks)),
             },
             otherwise="enough for every image, but so is less. Go backwards from one pixel of the result: how far does it see? "
             f"(A disk reaches {RADIUS} pixels beyond the one in its middle.)",
@@ -133,39 +120,11 @@ def in_tiles(tiles, depth=11, boundary="none", **other_sizes):
     return tiles.map_overlap(smooth_and_widen, depth=depth, boundary=boundary, dtype=float, **other_sizes)
 
 
-def in_two_steps(boundary):
-    """The answer in two steps, each with a margin of its own."""
-    return lambda tiles: in_tiles(in_tiles(tiles, 6, boundary, size=1), 5, boundary, sigma=0)
-
-
-def trimmed_after_each_step(tiles):
-    """One margin for both filters, of which each filter uses up its own part."""
-    pieces = da.overlap.overlap(tiles, depth=11, boundary="none").map_blocks(smooth_and_widen, size=1, dtype=float)
-    smoothed = da.overlap.trim_internal(pieces, {0: 6, 1: 6}, boundary="none")
-    widened = smoothed.map_blocks(smooth_and_widen, sigma=0, dtype=float)
-    return da.overlap.trim_internal(widened, {0: 5, 1: 5}, boundary="none")
-
-
 def noise():
     """Images in which the result depends on every pixel within reach. No chunk is so narrow that dask enlarges it."""
     random = np.random.default_rng(3)
     for shape, side, dtype in (((150, 170), 60, "u1"), ((190, 121), (40, 50), "u2"), ((36, 200), (36, 45), "u1")):
         yield (lazy_tiles(random.integers(0, 256, shape, dtype), side),)
-
-
-def far_from_cuts(found, expected, tiles):
-    far = ~near_cuts(tiles.chunks, 11) & ~near_border(tiles.shape, 11)
-    return not np.allclose(found[far], expected[far])
-
-
-def only_at_border(found, expected, tiles):
-    wrong = np.abs(found - expected) > 1e-9
-    return (wrong <= near_border(tiles.shape, 11)).all() and (wrong & ~near_cuts(tiles.chunks, 11)).any()
-
-
-def wide(watched):
-    more = max(watched.margins)
-    return {"more": more} if more > 2 * 11 else None
 
 
 EXERCISES["3.2"] = InTiles(
@@ -175,14 +134,14 @@ EXERCISES["3.2"] = InTiles(
     reach=11,
     mistakes={
         "Some lie far from any cut. Does your function apply smooth_and_widen as it is, and nothing else?": (
-            seen({"size": 1}, far_from_cuts)
+            seen({"size": 1}, lambda wrong, far: (wrong & far).any())
         ),
         "All of them lie at the outer border. What does your boundary put there, and what do both filters make of it?": seen(
-            {"boundary": "nearest"}, only_at_border
+            {"boundary": "nearest"}, lambda wrong, inside: not (wrong & inside).any()
         ),
         "your pieces are up to {more} pixels longer than a tile, along one axis, all steps together. Less is always enough: the radii "
         "of both filters, once on each side. (size=11 is a width, and depth counts one side.)": (
-            seen({"depth": (11, 13)}, wide)
+            seen({"depth": (11, 13)}, lambda watched: (more := max(watched.margins)) > 2 * 11 and {"more": more})
         ),
     },
     otherwise="They lie near the cuts. What do your tiles see there?",
@@ -190,9 +149,10 @@ EXERCISES["3.2"] = InTiles(
         lambda tiles: in_tiles(tiles, {0: 11, 1: 11}),
         lambda tiles: tiles.map_overlap(smooth_and_widen, (11, 11), boundary="none", meta=np.empty((0, 0))),
         lambda tiles: da.map_overlap(smooth_and_widen, tiles, depth=11, boundary=None, allow_rechunk=False),
-        in_two_steps("nearest"),
-        in_two_steps("none"),
-        trimmed_after_each_step,
+        lambda tiles: in_tiles(in_tiles(tiles, 6, "nearest", size=1), 5, "nearest", sigma=0),
+        lambda tiles: da.overlap.trim_internal(
+            da.overlap.overlap(tiles, 11, "none").map_blocks(smooth_and_widen, dtype=float), {0: 11, 1: 11}, "none"
+        ),
     ),
     praise="Tiled equals whole in every pixel, with no more than 11 pixels of margin.",
     hints=[
@@ -282,6 +242,8 @@ EXERCISES["3.3"] = Parts(
 
 # --- 3.4: repair a pipeline ---
 
+NUCLEUS_RADIUS = 6
+
 
 def otsu_of(pixels):
     """Otsu's threshold of lazy pixels, from summed histograms: lazy as well, so that pixels are computed once."""
@@ -306,49 +268,27 @@ def threshold_by_loop(flat):
     )
 
 
-@functools.cache
 def images_for_nuclei():
-    """Two parts of the slide with different thresholds, and disks that need the whole margin; with sides of tiles.
+    """Two parts of the slide with different thresholds, and disks that need the whole margin.
 
     The first part has another threshold if pixels are left out, or counted twice.
     """
     slide = nuclei_slide()
-    crowded, sparse = slide[1475:1625, 4725:4855].compute(), slide[300:490, 300:460].compute()
-    disks = np.pad(broken_disks(NUCLEUS_RADIUS, 64), ((0, 0), (0, 64)))  # some tiles have neighbours on all sides
-    disks[disks > 0] = 255  # the last grey value has a bin, too
-    return (crowded, (40, 50)), (sparse // 2 + np.uint8(30), (70, 60)), (disks, 64)
+    yield (lazy_tiles(slide[1475:1625, 4725:4855].compute(), (40, 50)),)
+    yield (lazy_tiles(slide[300:490, 300:460].compute() // 2 + np.uint8(30), (70, 60)),)
+    yield (lazy_tiles(broken_disks(NUCLEUS_RADIUS, 64), 64),)
 
 
-def threshold_of(pixels, mask):
-    """The grey value that divides these pixels as the mask does, and how many pixels it divides in another way."""
-    wrong = [np.count_nonzero((pixels > level) != mask) for level in range(-1, 256)]
-    return int(np.argmin(wrong)) - 1, min(wrong)
-
-
-def fault_in_mask(found, tiles):
-    """What is wrong with a mask: the threshold, what is compared with it, or the pixels at the border or the cuts."""
+def one_threshold(found, tiles, where=True):
+    """The grey value that divides these pixels of the image without its background as the mask does, and Otsu's; or None."""
     flat = remove_background(tiles.compute(scheduler="synchronous"), NUCLEUS_RADIUS).astype(int)
-    level, wrong = threshold_of(flat, found)
-    if not wrong:
-        return {"fault": "one threshold", "level": level, "otsu": threshold_otsu(flat)}
-    border = near_border(tiles.shape, 12)
-    far = ~near_cuts(tiles.chunks, 12) & ~border
-    parts = [(flat[tile][far[tile]], found[tile][far[tile]]) for tile in slices_from_chunks(tiles.chunks)]
-    if any(threshold_of(*part)[1] for part in parts):
-        return {"fault": "no threshold"}
-    level, wrong = threshold_of(flat[far], found[far])
-    if wrong:
-        return {"fault": "own thresholds"}
-    return {"fault": "cuts" if (((flat > level) != found) & ~border).any() else "border"}
-
-
-def fault(kind):
-    return lambda found, tiles: (facts := fault_in_mask(found, tiles))["fault"] == kind and facts
+    level = flat[where & ~found].max(initial=-1)
+    return {"level": level, "otsu": threshold_otsu(flat)} if level < flat[where & found].min(initial=256) else None
 
 
 EXERCISES["3.4"] = InTiles(
     right=find_nuclei,
-    cases=lambda: ((lazy_tiles(image, side),) for image, side in images_for_nuclei()),
+    cases=images_for_nuclei,
     dtype=bool,
     reach=2 * NUCLEUS_RADIUS,
     mistakes={
@@ -363,13 +303,19 @@ EXERCISES["3.4"] = InTiles(
         ),
         "All tiles use one threshold, about {level}, where Otsu's is {otsu}. Is yours computed anew for every image, from all "
         "pixels without their background, each once, with a bin for each grey value, and compared by >?": seen(
-            {"threshold": lambda: lambda flat: 20}, fault("one threshold")
-        ),
-        "Not all tiles use the same threshold: what is bright enough in one tile is not in another.": seen(
-            lambda tiles: tiles.map_overlap(one_tile, depth=6, boundary=0, dtype=bool), fault("own thresholds")
+            {"threshold": lambda: lambda flat: 20}, lambda found, tiles: one_threshold(found, tiles)
         ),
         "Some lie in the middle of tiles, where no threshold of the image without its background (radius=6) gives your mask. What "
-        "do you compare with the threshold?": seen(lambda tiles: tiles > otsu_of(tiles), fault("no threshold")),
+        "do you compare with the threshold?": seen(
+            lambda tiles: tiles > otsu_of(tiles),
+            lambda found, tiles, far: (
+                not all(one_threshold(found[tile], tiles[tile], far[tile]) for tile in slices_from_chunks(tiles.chunks))
+            ),
+        ),
+        "Not all tiles use the same threshold: what is bright enough in one tile is not in another.": seen(
+            lambda tiles: tiles.map_overlap(one_tile, depth=6, boundary=0, dtype=bool),
+            lambda found, tiles, far: not one_threshold(found, tiles, far),
+        ),
         "da.histogram returns counts and edges. Call .compute() on the counts alone.": seen(
             lambda tiles: find_nuclei(tiles, lambda flat: da.histogram(flat, 256, (0, 256)).compute()),
             lambda error: "'tuple' object has no attribute 'compute'" in error,
@@ -378,7 +324,7 @@ EXERCISES["3.4"] = InTiles(
             lambda tiles: remove_background(tiles) > 20, lambda error: "image is of type Array" in error
         ),
         "Some lie at the outer border of the image. What does your boundary put there?": seen(
-            {"boundary": 0}, fault("border")
+            {"boundary": 0}, lambda found, tiles, inside: one_threshold(found, tiles, inside)
         ),
     },
     otherwise="Some lie at the cuts. What do your tiles see there?",
