@@ -20,7 +20,7 @@ from course_helpers.mandelbrot import MAX_ITER, render_level
 EXERCISES = {}
 
 NUMBER_OF_IMAGES, FIRST, NEARLY, MOST_RENDERED = 200_000, 139_845, 5_000, 20
-LAST = NUMBER_OF_IMAGES - 1
+LAST, ACCEPTED = NUMBER_OF_IMAGES - 1, range(FIRST, FIRST + NEARLY + 1)
 
 
 def counts_of(level):
@@ -171,36 +171,19 @@ def levels_of_record(answer):
     return [whole_number(level) for level in answer]
 
 
-def may_be_right(first_uniform):
-    return FIRST <= first_uniform <= FIRST + NEARLY
-
-
 def none_near(first_uniform, rendered):
     """Whether no uniform image was rendered that may have shown this answer."""
     near = any(FIRST <= level <= first_uniform + NEARLY for level in rendered)
-    return may_be_right(first_uniform) and not near and {"count": len(rendered)}
+    return first_uniform in ACCEPTED and not near and {"count": len(rendered)}
 
 
-def wrong_turn(first_uniform, rendered):
-    """The first image of a search after which it went the wrong way, with its counts, if it found another one."""
-    if first_uniform == FIRST - 1 or may_be_right(first_uniform):
-        return None
-    for at, after in zip(rendered, rendered[1:]):
-        if 0 <= at <= LAST and (FIRST <= at < after or after < at < FIRST):
-            return {"at": at, "way": "behind" if at < after else "before", **counts_of(at)}
-    return None
-
-
-def ended_early(first_uniform, rendered):
-    """The lowest uniform image of a search that ended between it and the highest one that is not, and gave no uniform one."""
-    uniform = [level for level in rendered if FIRST <= level <= LAST]
-    others = [level for level in rendered if level < FIRST]
-    return uniform and others and max(others) <= first_uniform < FIRST - 1 and {"uniform": min(uniform)}
-
-
-def in_small_stack(rendered):
-    """The last image that was rendered, if a search among the first 2,000 ends there."""
-    return rendered and 1_000 <= max(rendered) < 2_000 and {"last": max(rendered)}
+def off_the_record(first_uniform, rendered):
+    """The closest rendered images before and behind the first uniform one, if a search that gave another one is at odds with them."""
+    low = max((at for at in rendered if 0 <= at < FIRST), default=0)
+    high = min((at for at in rendered if FIRST <= at <= LAST), default=LAST)
+    is_wrong = 0 <= first_uniform < FIRST - 1 or ACCEPTED.stop <= first_uniform <= LAST
+    at_odds = rendered and (first_uniform <= low or first_uniform >= high or 0 < low and high < LAST)
+    return is_wrong and at_odds and high - low > 1 and {"low": low, "high": high, **counts_of(low)}
 
 
 def too_many(first_uniform, rendered):
@@ -208,7 +191,7 @@ def too_many(first_uniform, rendered):
     different = len(set(rendered))
     again = f", of {different} different levels. Dask keeps no image: asking twice renders twice"
     facts = {"count": len(rendered), "again": again * (different < len(rendered))}
-    return facts if len(rendered) > MOST_RENDERED and may_be_right(first_uniform) else None
+    return facts if len(rendered) > MOST_RENDERED and first_uniform in ACCEPTED else None
 
 
 EXERCISES["1.2"] = Parts(
@@ -218,9 +201,7 @@ EXERCISES["1.2"] = Parts(
             reads=level,
             same=lambda found, known: found in known if isinstance(known, range) else found == known,
             nearly={
-                "Image {found} is uniform, but so is the one before it. Can you find the very first?": range(
-                    FIRST + 1, FIRST + NEARLY + 1
-                ),
+                "Image {found} is uniform, but so is the one before it. Can you find the very first?": ACCEPTED[1:],
             },
             mistakes={
                 "this image is not uniform yet, but its neighbour is. You are off by one.": FIRST - 1,
@@ -242,22 +223,18 @@ EXERCISES["1.2"] = Parts(
     },
     mistakes={
         "your search looked at no image beyond {last}: small_stack has only the first 2,000. Search in stack.": seen(
-            {"first_uniform": None, "rendered": [999, 1_499, 1_749]}, in_small_stack
+            {"first_uniform": None, "rendered": [999, 1_499, 1_749]},
+            lambda rendered: rendered and 1_000 <= max(rendered) < 2_000 and {"last": max(rendered)},
         ),
         "first_uniform = {first_uniform} may be right, but none of the {count} images in the list of rendered ones is uniform and near it. "
         f"Let your search find it with stack[level].compute(), in at most {MOST_RENDERED} images: what render_level renders "
         "when you call it yourself is not in the list, nor what was found before rendered.clear().": seen(
             {"first_uniform": FIRST, "rendered": [139_000]}, none_near
         ),
-        "first_uniform = {first_uniform}: your search rendered image {at}, whose counts range from {smallest} to {largest}, and "
-        "then one {way} it. In a uniform image all pixels have the same count, whichever. The first one does not lie behind a "
-        "uniform image, nor before one that is not.": seen(
-            {"first_uniform": 1, "rendered": [99_999, 49_999, 24_999]}, wrong_turn
-        ),
-        "first_uniform = {first_uniform} is not uniform, but image {uniform}, which your search rendered, is. The first one lies "
-        "between the two. Go on until they are neighbours; the uniform one is the answer.": seen(
-            {"first_uniform": 139_062, "rendered": [100_000, 150_000, 125_000, 137_500, 143_750, 140_625]},
-            ended_early,
+        "first_uniform = {first_uniform} does not go with what your search rendered. Image {low} is not uniform: its counts range from "
+        "{smallest} to {largest}. Image {high} is: all its pixels have the same count, whichever. The first uniform one lies between "
+        "the two. Go on there until they are neighbours; the uniform one is the answer.": seen(
+            {"first_uniform": 1, "rendered": [99_999, 49_999, 24_999]}, off_the_record
         ),
         f"the answer may be right, but you rendered {{count}} images{{again}}. Can you do with {MOST_RENDERED}? An "
         "image in the middle tells in which half to go on. (Other cells "
