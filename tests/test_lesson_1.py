@@ -4,17 +4,7 @@ import dask
 import numpy as np
 import pytest
 
-from course_helpers.exercises.lesson_1 import (
-    FIRST,
-    LAST,
-    LEVELS,
-    NEARLY,
-    images,
-    in_one_piece,
-    mean_counts,
-    means,
-    spread_of,
-)
+from course_helpers.exercises.lesson_1 import FIRST, LAST, LEVELS, NEARLY, images, in_one_piece, mean_counts, spread_of
 from course_helpers.mandelbrot import render_level
 
 
@@ -34,6 +24,13 @@ def test_1_2_expects_what_is_rendered():
         (FIRST, [FIRST, *range(20)], "you rendered 21 images. Can you do with 20?"),
         (FIRST, [139_000], "none of the 1 images in the list"),
         (100_000, [49_999, 99_999], "there the counts still range from"),
+        (
+            139_062,
+            [100_000, 150_000, 137_500, 140_625],
+            "Image 137500 is not uniform: its counts range from 250 to 251. Image 140625 is",
+        ),
+        (199_998, [149_999, 174_999, 187_499], "Image 149999 is: all its pixels have the same count"),
+        (150_000, [FIRST - 1, FIRST], "Where do the uniform images begin?"),  # the record would tell the answer
         (FIRST, ..., "Right so far: first_uniform. Still open: rendered."),
     ],
 )
@@ -54,6 +51,7 @@ def not_written(level): ...
         (dask.delayed(lambda level: render_level(level)[0].max() - 200), "range from 218 to 256"),
         (dask.delayed(lambda level: numpy.ptp(render_level(level))), "your function raises NameError"),  # noqa: F821
         (dask.delayed(lambda: 3), "your function takes 0 arguments"),
+        (dask.delayed(lambda level: dask.delayed(spread_of)(level).compute()), "another plan within your plan"),
         (lambda level: [dask.delayed(spread_of)(level)], "at once"),
         (dask.delayed(not_written), "○ Exercise 1.1: your function returns nothing yet."),
     ],
@@ -67,9 +65,13 @@ def test_1_1_looks_at_the_plan_and_at_what_it_gives(line_of, answer, feedback):
     "answer, feedback",
     [
         (images().mean(), "a dask array of shape ()"),
-        (means(images(range(9, 150_000, 5_000))), "number 0 is"),
-        (means(images()[:, ::8, ::8]), "but the mean count of all pixels of image 0 is"),
-        (in_one_piece(lambda: means(np.stack([render_level(level) for level in LEVELS]))), "30 images were in memory"),
+        (images(range(9, 150_000, 5_000)).mean(axis=(1, 2)), "number 0 is"),
+        (images()[:, ::8, ::8].mean(axis=(1, 2)), "but the mean count of all pixels of image 0 is"),
+        (
+            in_one_piece(lambda: np.stack([render_level(level) for level in LEVELS]).mean(axis=(1, 2))),
+            "30 images were in memory",
+        ),
+        (images().astype(float).rechunk((3, 512, 512)).mean(axis=(1, 2)), "3 images were in memory"),
         (in_one_piece(lambda: mean_counts()[np.newaxis]), "which is not what it declares"),
     ],
 )

@@ -4,7 +4,7 @@ import contextlib
 import functools
 import unittest.mock
 import weakref
-from typing import NamedTuple
+from types import SimpleNamespace
 
 import dask
 import dask.array as da
@@ -32,20 +32,16 @@ def counts_of(level):
 # --- 1.1: a delayed function of your own ---
 
 
-class Renders(list):
-    most = 0
-
-
 @contextlib.contextmanager
 def counted_renders():
-    """A list that grows by one entry whenever an image is rendered; `most` is how many there were at the same time."""
-    renders = Renders()
+    """A list that grows with every image that is rendered: by how many of them are in memory then."""
+    renders, images = [], []
     original = mandelbrot.mandelbrot_array
 
     def noting(*arguments, **options):
         image = original(*arguments, **options)
-        renders.append(weakref.ref(image))
-        renders.most = max(renders.most, sum(known() is not None for known in renders))
+        images.append(weakref.ref(image))
+        renders.append(sum(known() is not None for known in images))
         return image
 
     # render_level looks this name up in its module, however the learner has imported render_level.
@@ -80,16 +76,8 @@ class DelayedFunction(Function):
         return read(self.reads, value, f"for {given} computing your plan gives")
 
 
-picture = functools.lru_cache(8)(render_level)  # known mistakes are tried on the same images
-
-
-def spread_of(level, lowest=np.min, highest=np.max):
-    image = picture(level)
-    return int(highest(image)) - int(lowest(image))
-
-
-def delays(function, **others):
-    return dask.delayed(functools.partial(function, **others))
+def spread_of(level):
+    return int(np.ptp(render_level(level)))
 
 
 EXERCISES["1.1"] = DelayedFunction(
@@ -100,7 +88,7 @@ EXERCISES["1.1"] = DelayedFunction(
     reads=number,
     mistakes={
         "a spread is not below zero. Mind the order of the subtraction, and that unsigned numbers begin again at the top.": seen(
-            delays(spread_of, lowest=np.max, highest=np.min), lambda found: found < 0 or 65_000 < found < 66_000
+            dask.delayed(lambda level: -spread_of(level)), lambda found: found < 0 or 65_000 < found < 66_000
         ),
         "there it works on a plan. Call a method of it, such as image.max(), or delay the whole function.": seen(
             lambda level: max(dask.delayed(render_level)(level)), lambda error: "Delayed" in error
@@ -110,10 +98,10 @@ EXERCISES["1.1"] = DelayedFunction(
             lambda error: "'int' object has no attribute" in error,
         ),
         "Python's own max and min compare whole rows with each other. Write image.max() and image.min().": seen(
-            dask.delayed(lambda level: max(picture(level)) - min(picture(level))), lambda error: "truth value" in error
+            dask.delayed(lambda level: max(render_level(level))), lambda error: "truth value" in error
         ),
         "a method is called only with () behind it, as in image.max().": seen(
-            dask.delayed(lambda level: picture(level).max - picture(level).min),
+            dask.delayed(lambda level: render_level(level).max - 0),
             lambda error: "builtin_function" in error,
         ),
         "this is the plan of one call. Hand over the function itself, spread, without parentheses behind it.": seen(
@@ -129,12 +117,9 @@ EXERCISES["1.1"] = DelayedFunction(
         "your function gives a plan, but by then it has rendered an image. Delay the rendering as well.": seen(
             lambda level: dask.delayed(np.ptp)(render_level(level)), lambda renders: renders
         ),
-        "computing your plan gives one more plan. Inside a delayed function, work directly.": seen(
-            dask.delayed(lambda level: dask.delayed(spread_of)(level)), lambda value: is_lazy(value)
-        ),
-        "computing your plan computes another plan within. Inside a delayed function, work directly, with "
-        "render_level(level).": seen(
-            dask.delayed(lambda level: dask.delayed(spread_of)(level).compute()), lambda value, computes: computes
+        "there is another plan within your plan. Inside a delayed function, work directly, with render_level(level).": seen(
+            dask.delayed(lambda level: dask.delayed(spread_of)(level)),
+            lambda value, computes: computes or is_lazy(value),
         ),
     },
     otherwise=lambda level: (
@@ -143,7 +128,7 @@ EXERCISES["1.1"] = DelayedFunction(
         )
     ),
     also_right=(dask.delayed(lambda level: np.ptp(render_level(level))), lambda level: dask.delayed(spread_of)(level)),
-    praise="Four plans cost nothing, and computing them gave four numbers.",
+    praise="{count} plans cost nothing, and computing them gave {count} numbers.",
     hints=[
         "write it as a normal function first and call it: does spread(0) give a number? Then delay it, as delayed_render "
         "above.",
@@ -274,45 +259,26 @@ def images(levels=LEVELS):
     )
 
 
-def means(stack):
-    return stack.mean(axis=(1, 2))
-
-
 @functools.cache
 def mean_counts():
     """The mean count of each of these images, in the order of the levels."""
-    return means(images()).compute(scheduler="threads")
-
-
-class LargestResults(Callback):
-    """Watches a computation and remembers the most pixels that finished tasks held at the same time."""
-
-    def __init__(self):
-        self.most_pixels = 0
-        super().__init__(posttask=self.look)
-
-    def look(self, key, result, graph, state, worker):
-        held = sum(value.size for value in state["cache"].values() if isinstance(value, np.ndarray))
-        self.most_pixels = max(self.most_pixels, held)
-
-
-class Brightness(NamedTuple):
-    """The numbers of an array, how many images were rendered for them, and how many were in memory at once."""
-
-    values: np.ndarray
-    renders: int
-    held: float
+    return images().mean(axis=(1, 2)).compute(scheduler="threads")
 
 
 def brightness(answer):
-    """What computing a lazy array of so many numbers gives, and how; any other answer as it is."""
+    """What computing a lazy array of so many numbers gives, images rendered for it and held at once; other answers as they are."""
     if not isinstance(answer, da.Array) or answer.shape != (len(LEVELS),) or answer.dtype.kind not in "iuf":
         return answer
     begin("computing the right numbers", limited=False)
     mean_counts()  # before renders are counted
     begin("computing your array")
+    pixels = []  # held by finished tasks, after each of them
+
+    def look(key, result, graph, state, worker):
+        pixels.append(sum(value.size for value in state["cache"].values() if isinstance(value, np.ndarray)))
+
     try:
-        with LargestResults() as memory, counted_renders() as renders:
+        with Callback(posttask=look), counted_renders() as renders:
             values = answer.compute(scheduler="synchronous")
     except (ArithmeticError, ValueError, TypeError) as error:
         remedy = " Leave dtype out of .mean: sums are large, and a mean has decimals." * isinstance(
@@ -321,12 +287,13 @@ def brightness(answer):
         raise Wrong(f"computing it raises {described(error)}.{remedy}") from None
     if np.shape(values) != answer.shape:
         raise Wrong(f"computing it gives {shown(values)}, which is not what it declares.")
-    return Brightness(values, len(renders), max(memory.most_pixels / render_level(0).size, renders.most))
+    held = max(max(pixels, default=0) / 512**2, *renders, 0)
+    return SimpleNamespace(values=values, renders=len(renders), held=held)
 
 
 def kind(when):
     """A recogniser of answers that are no lazy array of so many numbers; tells what they are."""
-    return lambda found: not isinstance(found, Brightness) and when(found) and {"what": shown(found)}
+    return lambda found: not isinstance(found, SimpleNamespace) and when(found) and {"what": shown(found)}
 
 
 def first_wrong_mean(found):
@@ -345,7 +312,6 @@ def in_one_piece(numbers):
 ONE_EACH = (
     f"the answer is {{what}}, but one number for each of {len(LEVELS)} images is asked for, shape ({len(LEVELS)},). "
 )
-ASKED = f"{LEVELS[0]}, {LEVELS[1]}, {LEVELS[2]}, ..., {LEVELS[-1]}"
 EXERCISES["1.3"] = Value(
     reads=brightness,
     lazy=True,
@@ -359,22 +325,20 @@ EXERCISES["1.3"] = Value(
             np.ones(len(LEVELS)), kind(lambda found: isinstance(found, (np.ndarray, list, tuple, float, np.number)))
         ),
         f"the answer is {{what}}, but a dask array of {len(LEVELS)} numbers is asked for.": seen(
-            dask.delayed(np.ones)(len(LEVELS)), kind(lambda found: not isinstance(found, da.Array))
+            dask.delayed(np.ones)(len(LEVELS)),
+            kind(lambda found: not isinstance(found, da.Array) or found.dtype.kind not in "iuf"),
         ),
         f"{ONE_EACH}A slice start:stop:step ends before its stop. Which are the first, the second and the last of your images?": seen(
-            means(images(range(0, 200_000, 5_000))),
+            images(range(0, 200_000, 5_000)).mean(axis=(1, 2)),
             kind(lambda found: found.ndim == 1 and len(found) not in (512, len(LEVELS))),
         ),
         f"{ONE_EACH}Axes of length 1 are left over.": seen(
             images().mean(axis=(1, 2), keepdims=True), kind(lambda found: found.size == len(LEVELS) != found.shape[-1])
         ),
-        f"{ONE_EACH}Over which axes is the mean taken?": seen(
-            images().mean(axis=0), kind(lambda found: found.shape != (len(LEVELS),))
-        ),
-        "the answer is {what}, but numbers are asked for.": seen(means(images()) > 100, kind(lambda found: True)),
+        f"{ONE_EACH}Over which axes is the mean taken?": seen(images().mean(axis=0), kind(lambda found: True)),
         "number {position} is {value:.3f}, but the mean count of all pixels of image {level} is {right:.3f}. The images are "
-        f"those of level {ASKED}, and a mean is a sum divided by the number of pixels.": seen(
-            means(images(range(7, 150_000, 5_000))), first_wrong_mean
+        "those of level 0, 5000, 10000, ..., 145000, and a mean is a sum divided by the number of pixels.": seen(
+            images(range(7, 150_000, 5_000)).mean(axis=(1, 2)), first_wrong_mean
         ),
         f"the numbers are right, but computing the array rendered {{found.renders}} of the {len(LEVELS)} images: what is missing was "
         "done before. Leave all work to the moment of computing.": seen(
@@ -382,13 +346,13 @@ EXERCISES["1.3"] = Value(
         ),
         "the numbers are right, but while one worker computed them {found.held:.0f} images were in memory at once. Keep one image "
         "per chunk, and per task.": seen(
-            means(images().rechunk((5, 512, 512))), lambda found: round(found.held) > MOST_IN_MEMORY
+            images().rechunk((5, 512, 512)).mean(axis=(1, 2)), lambda found: round(found.held) > MOST_IN_MEMORY
         ),
     },
     also_right=(
-        means(images()),
-        means(images().astype(float).rechunk((1, 256, 256))),
-        da.stack([da.from_delayed(delays(np.mean)(dask.delayed(render_level)(at)), (), float) for at in LEVELS]),
+        images().mean(axis=(1, 2)),
+        images().astype(float).rechunk((1, 256, 256)).mean(axis=(1, 2)),
+        da.stack([da.from_delayed(dask.delayed(np.mean)(dask.delayed(render_level)(at)), (), float) for at in LEVELS]),
     ),
     praise=f"{len(LEVELS)} numbers of {len(LEVELS)} images, and each image is forgotten once it has its mean.",
     hints=[
