@@ -6,6 +6,7 @@ import gc
 import math
 import operator
 import threading
+from itertools import product
 
 import numpy as np
 
@@ -61,15 +62,7 @@ EXERCISES["0.3"] = Value(
         ),
     },
     otherwise=what_speaks_against,
-    also_right=(
-        "hec",
-        "C, E, H",
-        ["C", "E", "H"],
-        {"H", "C", "E"},
-        " c e h ",
-        np.array(["C", "E", "H"]),
-        "C/E\nand H!",
-    ),
+    also_right=("hec", "C, E, H", ["C", "E", "H"], {"H", "C", "E"}, np.array(["C", "E", "H"]), "C/E\nand H!"),
     praise="These three bound what is in memory at the same time, whatever the length of the recording. A and B move the "
     "limit a little, D saves disk, F saves time and costs memory, G replaces memory by something much slower.",
     hints=[
@@ -103,10 +96,14 @@ def close(found, wanted):
     return low < found <= high
 
 
-def in_millions(found):
-    """The bytes per pixel that somebody counted who divided by a million."""
-    if found * MIB % PIXELS:  # not a whole number in MiB
-        return next(({"count": count} for count in range(1, 36) if close(found, count * PIXELS / 1e6)), None)
+def counted_otherwise(found):
+    """The bytes per pixel that somebody counted in another way, and in which; None if in none of these."""
+    ways = {
+        "in MB, of a million bytes. Divide by 2**20, and count once more": PIXELS / 1e6,
+        "of a time point of the real recording, which is 64 times as large as this one": 64 * PIXELS / MIB,
+    }
+    counts = product(ways.items(), range(1, 36))
+    return next(({"count": count, "how": how} for (how, size), count in counts if close(found, count * size)), None)
 
 
 def in_another_unit(found):
@@ -120,8 +117,6 @@ def less_or_more(found):
         f"{found:.5g} MiB are {found * MIB / PIXELS:.4g} bytes per pixel, which is {'less' if found < PEAK else 'more'} than "
         "there is at the peak. Which arrays exist at the same time, and which dtype has each? Print "
         "(frame - frame.min()).dtype and (frame / 255).dtype."
-        + " (frame.nbytes holds the 2 bytes of each pixel already.)"
-        * math.isclose(found, 2 * PEAK, rel_tol=0.02)
     )
 
 
@@ -151,20 +146,14 @@ EXERCISES["0.1"] = Value(
         "this is the number of pixels. How many bytes does each of them need, in all arrays together?": PIXELS,
         "this looks like bits. A byte has 8 of them.": 8 * PEAK,
         "these are frame, scaled and mask, while mask is made. One line before, more exists.": 11 * PIXELS / MIB,
-        "so much would {count} bytes per pixel of a time point of the real recording be, which is 64 times as large as this one.": seen(
-            64 * PEAK,
-            lambda found: next(
-                ({"count": count} for count in range(1, 36) if close(found / 64, count * PIXELS / MIB)), None
-            ),
-        ),
+        "these are 24 bytes per pixel, more than there are at the peak. Which arrays exist at the same time? (frame.nbytes "
+        "holds the 2 bytes of each pixel already.)": 24 * PIXELS / MIB,
         "so much would all time points together need. The function has one.": FRAMES * PEAK,
         "the answer is {found:g}, but the function needs some memory.": seen(0, lambda found: found <= 0),
         "{found:g} looks like bytes per pixel. MiB are asked for: multiply by the number of pixels, divide by 2**20.": seen(
             BYTES_AT_PEAK, lambda found: found in range(1, 22)
         ),
-        "{found:.5g} would be {count} bytes per pixel in MB, of a million bytes. Divide by 2**20, and count once more.": seen(
-            11 * PIXELS / 1e6, in_millions
-        ),
+        "{found:.5g} would be {count} bytes per pixel {how}.": seen(11 * PIXELS / 1e6, counted_otherwise),
         "this looks like {unit}. MiB are asked for, of 2**20 bytes.": seen(PEAK / 1024, in_another_unit),
     },
     otherwise=less_or_more,
