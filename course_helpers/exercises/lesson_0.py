@@ -173,51 +173,42 @@ EXERCISES["0.1"] = Value(
 # --- 0.4: choose a strategy ---
 
 FREE, BYTES_PER_PIXEL = 10 * GIB, 7
-TIME_POINT = 1024 * 2048 * 100 * BYTES_PER_PIXEL
-WORKERS, DAYS = FREE // TIME_POINT, 3700 * 40 / 60 / 24  # days of one core
-
-SCREEN, ALL_TIME_POINTS, BRAIN = (
-    size * BYTES_PER_PIXEL / GIB for size in (96 * 2048 * 2048, 3700 * 1024 * 2048 * 100, 20_000 * 10_000 * 2_000)
+SCREEN, TIME_POINT, BRAIN = (
+    BYTES_PER_PIXEL * pixels for pixels in (96 * 2048 * 2048, 1024 * 2048 * 100, 20_000 * 10_000 * 2_000)
 )
-TOO_MUCH = f"all at once these take {ALL_TIME_POINTS:,.0f} GiB, and 10 are free."
-
-
-def earlier(way, fits):
-    return f"{fits}, so an earlier one of the ways works as well as {way}."
-
-
-def take(count):
-    return f"{count} take {count * TIME_POINT / GIB:,.1f} GiB"
-
-
-def way(right, **mistakes):
-    """A part of the answer: the letter of the first way that works, and what is said to the other letters."""
-    return Value(
-        right=right, reads=choice("A", "B", "C", "D"), mistakes={says: letter for letter, says in mistakes.items()}
-    )
-
-
+WORKERS, DAYS = FREE // TIME_POINT, 3700 * 40 / 60 / 24  # days of one core
 WAYS = {"B": "one after the other", "C": "tile by tile", "D": "several computers"}
+
+
+def take(size, verb="takes"):
+    return f"{verb} {size / GIB:,.1f} GiB"
+
+
+def way(right, fits="", **others):
+    """A part of the answer: the first way that works, why no later one is needed, and what is said to other letters."""
+    later = {
+        letter: f"{fits}, so an earlier one of the ways works as well as {name}."
+        for letter, name in WAYS.items()
+        if letter > right
+    }
+    says = {says: letter for letter, says in (later | others).items()}
+    return Value(right=right, reads=choice("A", "B", "C", "D"), mistakes=says)
+
+
+TOO_LARGE = f"all at once it {take(3700 * TIME_POINT)}, and 10 are free."
 EXERCISES["0.4"] = Parts(
     parts={
-        "screen": way(
-            "A", **{letter: earlier(name, f"all at once take {SCREEN:.1f} GiB") for letter, name in WAYS.items()}
-        ),
-        "recording": way(
-            "B",
-            A=TOO_MUCH,
-            C=earlier("tile by tile", f"one time point takes {TIME_POINT / GIB:.1f} GiB"),
-            D=earlier("several computers", f"one time point takes {TIME_POINT / GIB:.1f} GiB"),
-        ),
+        "screen": way("A", f"all at once it {take(SCREEN)}"),
+        "recording": way("B", f"one time point {take(TIME_POINT)}", A=TOO_LARGE),
         "brain": way(
             "C",
-            A=f"all of it at once takes {BRAIN:,.0f} GiB, and 10 are free.",
-            B=f"there is a single image, and it takes {BRAIN:,.0f} GiB.",
+            A=f"all at once it {take(BRAIN)}, and 10 are free.",
+            B=f"there is a single image, and it {take(BRAIN)}.",
             D="one image cannot be shared out image by image. Is there a way that works on this laptop?",
         ),
         "deadline": way(
             "D",
-            A=TOO_MUCH,
+            A=TOO_LARGE,
             B="memory is not what is short here. With as many workers as fit, how many days does it take?",
             C="tiles need less memory, and as much time. With as many workers as fit, how many days does it take?",
         ),
@@ -225,12 +216,13 @@ EXERCISES["0.4"] = Parts(
             right=WORKERS,
             reads=whole_number,
             mistakes={
-                f"{take(WORKERS + 1)}, one more than fits: round down. That there is a core for it does not help.": WORKERS
-                + 1,
+                f"{WORKERS + 1} {take((WORKERS + 1) * TIME_POINT, 'take')}, one more than fits: round down. That there is a core "
+                "for it does not help.": WORKERS + 1,
                 "one time point fits, and more than one.": seen(1, lambda found: found <= 1),
             },
             otherwise=lambda found, expected: (
-                f"{take(found)}, {'which is more than the 10 that are free' if found > expected else 'and more fit'}."
+                f"{found} {take(found * TIME_POINT, 'take')}, "
+                f"{'which is more than the 10 that are free' if found > expected else 'and more fit'}."
             ),
         ),
     },
