@@ -88,7 +88,7 @@ def test_0_2_tells_which_time_points_were_added(seed):
     facts = lesson_0.recipe(range(5), planes, np.zeros(SHAPE))
     assert facts["parts"].startswith(f"time points {first} to {last}, each divided by {divisor}")
     assert (f", and {more} in each pixel" in facts["parts"]) == (more > 0)
-    assert ("zeros" in facts["zeros"]) == (more == 1)
+    assert ("np.empty" in facts["parts"]) == (more > 0)
     for found in (np.sqrt(planes), planes):
         assert lesson_0.recipe(range(5), found, planes) is None
 
@@ -124,7 +124,8 @@ def mean_with_dask(times):
 def batches_of_four(times):
     total = np.zeros(SHAPE, np.float32)
     for first in range(0, len(times), 4):
-        for frame in [load_time_point(t) for t in times[first : first + 4]]:
+        batch = [load_time_point(t) for t in times[first : first + 4]]  # while the one before is still there
+        for frame in batch:
             total += frame
     return total / len(times)
 
@@ -179,13 +180,13 @@ def stops_tracemalloc(times):
     [
         (stack_of_each_part, " MiB of each time point stay in memory"),
         (large_batches, "its arrays took 7 MiB when it loaded the first of 7 time points, and 132 MiB at number 5."),
-        (lambda times: np.zeros((len(times) * 4, *SHAPE)), "These are several arrays of this shape."),
+        (lambda times: np.zeros((len(times) * 4, *SHAPE)), "It holds 28 of them"),
         (lambda times: np.zeros(10**15), "It loaded no time point here before."),
         (stops_tracemalloc, "your function stops tracemalloc"),
         (lambda times: [lesson_0.mean_of(times)], "a list with 1 entries, but an array of the shape of a time point"),
         (lambda times: lesson_0.mean_of(times) * (1 if len(times) < 9 else 2), "for range(3, 43) you get"),
-        (lambda times: added(np.empty(SHAPE, np.float32), times), "(np.empty leaves"),
-        (lambda times: added(np.empty_like(load_time_point(3), float), times), "(np.empty leaves"),
+        (lambda times: added(np.empty(SHAPE, np.float32), times), "np.empty leaves"),
+        (lambda times: added(np.empty_like(load_time_point(3), float), times), "np.empty leaves"),
     ],
 )
 def test_0_2_mistakes(line_of, answer, feedback):

@@ -1,10 +1,8 @@
 """Exercises of lesson 0, "Run out of memory, on purpose"."""
 
-import contextlib
 import functools
 import gc
 import math
-import operator
 import threading
 from itertools import product
 
@@ -146,8 +144,8 @@ EXERCISES["0.1"] = Value(
         "this is the number of pixels. How many bytes does each of them need, in all arrays together?": PIXELS,
         "this looks like bits. A byte has 8 of them.": 8 * PEAK,
         "these are frame, scaled and mask, while mask is made. One line before, more exists.": 11 * PIXELS / MIB,
-        "these are 24 bytes per pixel, more than there are at the peak. Which arrays exist at the same time? (frame.nbytes "
-        "holds the 2 bytes of each pixel already.)": 24 * PIXELS / MIB,
+        "these are 24 bytes per pixel, more than there are at the peak. Which arrays exist at the same time, and which dtype has "
+        "each? Print (frame / 255).dtype. (frame.nbytes holds the 2 bytes of each pixel already.)": 24 * PIXELS / MIB,
         "so much would all time points together need. The function has one.": FRAMES * PEAK,
         "the answer is {found:g}, but the function needs some memory.": seen(0, lambda found: found <= 0),
         "{found:g} looks like bytes per pixel. MiB are asked for: multiply by the number of pixels, divide by 2**20.": seen(
@@ -243,27 +241,28 @@ EXERCISES["0.4"] = Parts(
 # --- 0.2: make it fit ---
 
 LIMIT_OF_MEAN = 96 * MIB
-CELLS_OF, EMPTY, EMPTY_LIKE = recording._cells, np.empty, np.empty_like
+UNWATCHED = recording._cells, np.empty, np.empty_like
 FEW, TIMES = range(60, 67), range(3, 43)
+POOLS, DASK = {"ThreadPoolExecutor", "ThreadPool", "Pool"}, {"open_recording", "compute"}
 ONE_PLANE = np.s_[12:13, :, :]
 
 
-def mean_of(times, use=np.s_[:], dtype=np.float32, after=np.asarray):
+def mean_of(times, load=load_time_point, dtype=np.float32, after=np.asarray):
     """The mean of time points; with another argument a wrong one."""
     total = np.zeros(SHAPE, dtype)
-    for t in times[use]:
-        total += load_time_point(t)
+    for t in times:
+        total += load(t)
     return after(total / len(times))
 
 
 def of_a_time_point(answer):
     """An array of the shape of a time point; says what else is given."""
     found = array(answer)
-    if found.shape != SHAPE:
-        more = " It is within a list, or has an axis more: return the array alone." * (found.shape == (1, *SHAPE))
-        more = more or " These are several arrays of this shape." * (found.shape[1:] == SHAPE)
-        raise Wrong(f"an array of the shape of a time point, {SHAPE}, is asked for.{more}")
-    return found
+    if found.shape == SHAPE:
+        return found
+    many = found.shape[1:] == SHAPE
+    more = f" It holds {len(found)} of them, in a list or along an axis more: return one array alone." if many else ""
+    raise Wrong(f"an array of the shape of a time point, {SHAPE}, is asked for.{more}")
 
 
 def rounded(times, found, expected):
@@ -296,7 +295,7 @@ def recipe(times, found, expected):
     if not np.allclose(known_planes() @ factors, pixels, rtol=1e-5, atol=0.02):
         return None
     *factors, more = factors.tolist()
-    parts, zeros = [], ""
+    parts = []
     for run in np.split(np.arange(FRAMES), np.flatnonzero(np.abs(np.diff(factors)) > 1e-4) + 1):
         if abs(factors[run[0]]) > 1e-4:
             name = f"time point {run[0]}" if run.size == 1 else f"time points {run[0]} to {run[-1]}, each"
@@ -305,10 +304,10 @@ def recipe(times, found, expected):
         return None
     parts = ([*parts[:4], "others"] if len(parts) > 5 else parts) or ["no time point"]
     if abs(more) > 0.02:
-        parts.append(f"and {more:.4g} in each pixel")
-    if np.isclose(more, (1, 1 / len(times)), rtol=0.01).any():
-        zeros = " Does the sum begin with zeros? (np.empty leaves in an array whatever the memory held before.)"
-    return {"parts": ", ".join(parts), "count": len(times), "zeros": zeros}
+        parts.append(
+            f"and {more:.4g} in each pixel (does the sum begin with zeros? np.empty leaves what the memory held before)"
+        )
+    return {"parts": ", ".join(parts), "count": len(times)}
 
 
 def first_difference(found, expected):
@@ -322,17 +321,7 @@ def first_difference(found, expected):
     )
 
 
-def ways_of(answer):
-    """Whether a function uses dask, and a word on pools."""
-    names = names_used(answer)
-    pools = {"ThreadPoolExecutor", "ThreadPool", "Pool"} & names
-    return {
-        "with_dask": bool({"open_recording", "compute"} & names),
-        "ahead": " A pool loads ahead, and what it has loaded waits for you." * bool(pools),
-    }
-
-
-def until_the_end(times, sizes, peak):
+def until_the_end(times, sizes, peak, names):
     """What was in memory until a function used too much, and what to ask then."""
     if not sizes:
         return "It loaded no time point here before."
@@ -343,16 +332,8 @@ def until_the_end(times, sizes, peak):
         f"At most it was {peak / MIB:.0f} MiB. "
         + "What has to be kept of a time point that is added already? " * grows
         + "Which arrays exist while one is added, and at the end, with which dtypes?"
+        + " A pool loads ahead, and what it has loaded waits for you." * bool(POOLS & names)
     )
-
-
-def kept_of_each(few, many):
-    """Bytes that stay in memory of each time point, or that are set aside for it at the beginning.
-
-    Batches of up to ten begin anew between the 10th time point and the 20th, and between the 30th and the 40th.
-    """
-    added, set_aside = min(many[30:]) - min(many[10:20]), min(many) - min(few)
-    return max(added / 20, set_aside / (len(many) - len(few)))
 
 
 def filled(makes):
@@ -367,46 +348,36 @@ def filled(makes):
     return make
 
 
-@contextlib.contextmanager
-def loads_watched(watch):
-    """Within, `watch(t)` is called where a time point is loaded, but for cells that run at the same time."""
-
-    def cells_of(t):
-        if threading.current_thread() is not threading.main_thread():
-            watch(t)
-        return CELLS_OF(t)
-
-    recording._cells, np.empty, np.empty_like = cells_of, filled(EMPTY), filled(EMPTY_LIKE)
-    try:
-        yield
-    finally:
-        recording._cells, np.empty, np.empty_like = CELLS_OF, EMPTY, EMPTY_LIKE
-
-
 class Fitting(Function):
     """A function within a limit of memory. What its arrays take is noted whenever it loads a time point."""
 
     def found(self, answer, own, given):
         fewest, threads = {}, {threading.get_ident()}  # bytes when a time point was loaded, in its emptiest window
 
-        def watch(t):
-            if memory.now() > LIMIT_OF_MEAN or t not in fewest and len(fewest) % 10 == 0:
-                gc.collect()
-            fewest[t] = min(memory.now(), fewest.get(t, math.inf))
-            threads.add(threading.get_ident())
-            if memory.now() > LIMIT_OF_MEAN:
-                raise MemoryError
+        def watched(t):
+            if threading.current_thread() is not threading.main_thread():  # there, cells may run at the same time
+                if memory.now() > LIMIT_OF_MEAN or t not in fewest and len(fewest) % 10 == 0:
+                    gc.collect()
+                fewest[t] = min(memory.now(), fewest.get(t, math.inf))
+                threads.add(threading.get_ident())
+                if memory.now() > LIMIT_OF_MEAN:
+                    raise MemoryError
+            return UNWATCHED[0](t)
 
-        with Traced() as memory, loads_watched(watch):
+        with Traced() as memory:
+            recording._cells, np.empty, np.empty_like = watched, *map(filled, UNWATCHED[1:])
             try:
                 found = super().found(answer, own, given)
             except (Raised, MemoryError) as reason:
                 if "MemoryError" not in getattr(reason, "error", "MemoryError"):
                     raise
                 found = NOTHING
+            finally:
+                recording._cells, np.empty, np.empty_like = UNWATCHED
         own |= {"sizes": list(fewest.values()), "threads": len(threads), "missed": len({*own["times"]} - {*fewest})}
         if memory.peak > LIMIT_OF_MEAN or found is NOTHING:
-            self.refuse({**ways_of(answer), "then": until_the_end(own["times"], own["sizes"], memory.peak)})
+            names = names_used(answer)
+            self.refuse({"names": names, "then": until_the_end(own["times"], own["sizes"], memory.peak, names)})
         return found
 
     def look(self, case):
@@ -418,23 +389,12 @@ class Fitting(Function):
         # What several threads hold varies from run to run, so that nothing can be said about a thousand.
         if all(self.alike(case.found, case.expected) and case.own["threads"] == 1 for case in cases):
             few, many = (case.own["sizes"] for case in cases)
-            kept = kept_of_each(few, many)
+            # Added to what is kept, or set aside. Batches of up to ten begin anew between the 10th and 20th, the 30th and 40th.
+            added, set_aside = min(many[30:]) - min(many[10:20]), min(many) - min(few)
+            kept = max(added / 20, set_aside / (len(many) - len(few)))
             if max(many) + (1000 - len(many)) * kept > LIMIT_OF_MEAN:
-                self.refuse({**ways_of(answer), "kept": kept / MIB})
+                self.refuse({"kept": kept / MIB})
         return cases
-
-
-def mean_at_once(times):
-    return np.mean([load_time_point(t) for t in times], axis=0)
-
-
-def mean_beside_planes(times):
-    total, kept = np.zeros(SHAPE, np.float32), []
-    for t in times:
-        frame = load_time_point(t)
-        total += frame
-        kept.append(frame[12].copy())
-    return total / len(times)
 
 
 def mean_with_dask(times):
@@ -451,33 +411,33 @@ EXERCISES["0.2"] = Fitting(
     seconds=120,  # for each case, on a slow computer
     mistakes={
         f"{TOO_MUCH} For a mean over time, dask keeps partial results of many chunks, with one worker as well. Add up one time "
-        "point after the other with load_time_point.": seen(mean_with_dask, lambda then, with_dask: with_dask),
-        f"{TOO_MUCH} {{then}}{{ahead}}": seen(mean_at_once, lambda then: True),
+        "point after the other with load_time_point.": seen(mean_with_dask, lambda then, names: DASK & names),
+        f"{TOO_MUCH} {{then}}": seen(
+            lambda times: np.mean([load_time_point(t) for t in times], axis=0), lambda then: True
+        ),
         "the result is right, but your function did not load {unseen} of the {count} time points. Those that were loaded before, or in "
         "another process, take memory, too. Load each of them in your function.": seen(
             lambda times: measure(functools.partial(mean_of, times)).result,
             lambda unseen: unseen,
         ),
         f"for {TIMES} the result is right, but {{kept:.3f}} MiB of each time point stay in memory: a thousand would need more "
-        f"than {LIMIT_OF_MEAN // MIB} MiB. What has to be kept of a time point that is added already?{{ahead}}": seen(
-            mean_beside_planes, lambda kept: True
+        f"than {LIMIT_OF_MEAN // MIB} MiB. What has to be kept of a time point that is added already?": seen(
+            {"load": lambda: lambda t, kept=[]: kept.append(np.ones(2**15)) or load_time_point(t)}, lambda kept: True
         ),
         "what is divided by 0 becomes inf or nan: does your divisor count the time points?": seen(
             {"after": lambda: lambda mean: mean / np.float32(0)}, lambda found: not np.isfinite(found).any()
         ),
         "{what} is rounded. The mean has decimals.": seen({"after": lambda: np.floor}, rounded),
         "the sum has overflowed: {bits} bits hold numbers up to {most} only.": seen({"dtype": "uint16"}, overflown),
-        "this adds up {parts}. The mean of {times} is the sum of these {count} time points, each divided by {count}.{zeros}": seen(
-            {"use": np.s_[1:]}, recipe
+        "this adds up {parts}. The mean of {times} is the sum of these {count} time points, each divided by {count}.": seen(
+            {"times": lambda times: times[1:]}, recipe
         ),
         "the pixels are right, but in other places. The mean is taken pixel by pixel.": seen(
             {"after": lambda: np.flip},
             lambda found, expected: np.allclose(np.sort(found, axis=None), np.sort(expected, axis=None), atol=0.01),
         ),
         "whole numbers cannot take in decimals. Begin with np.zeros(SHAPE, np.float32).": seen(
-            lambda times: functools.reduce(
-                operator.iadd, (load_time_point(t) / len(times) for t in times), load_time_point(3)
-            ),
+            {"dtype": "uint16", "load": lambda times: lambda t: load_time_point(t) / len(times)},
             lambda error: "Cannot cast ufunc" in error,
         ),
         "square brackets take a part of an array. A function is called with round ones: load_time_point(t).": seen(
