@@ -22,7 +22,6 @@ from course_helpers.exercises.form import (
     whole_number,
 )
 from course_helpers.exercises.running import Raised, Traced, Wrong, begin, names_used
-from course_helpers.lazy_recording import open_recording
 from course_helpers.memory import measure
 from course_helpers.recording import FRAMES, SHAPE, load_time_point
 
@@ -398,6 +397,8 @@ class Fitting(Function):
 
 
 def mean_with_dask(times):
+    from course_helpers.lazy_recording import open_recording  # here, because the lesson begins without dask, and faster
+
     return open_recording()[times.start : times.stop].mean(axis=0).compute(num_workers=1)
 
 

@@ -5,7 +5,6 @@ from itertools import product
 
 import dask.array as da
 import numpy as np
-import pandas as pd
 from dask.array.core import slices_from_chunks
 from skimage.measure import label
 
@@ -192,6 +191,8 @@ def best_square(table, side, at_least):
 
 def tables():
     """Tables of objects, the side of the squares, the least number of objects."""
+    import pandas as pd  # here, because it takes a while, and the first exercise of the lesson needs no tables
+
     random = np.random.default_rng(64)
     for side, first, grid, count, at_least in (
         (250, 1, (4, 7), 450, 15),
@@ -253,7 +254,7 @@ EXERCISES["6.4"] = Function(
     reads=square,
     mistakes={
         "no square is left to choose from. Are rows and columns whole numbers, by //? Is the number of nuclei compared with at_least?": seen(
-            lambda *case: pd.Series([], dtype=float).idxmin(), lambda error: "empty sequence" in error
+            lambda *case: np.empty(0).argmin(), lambda error: "empty sequence" in error
         ),
         'sizes come from groups.size(), with its (). And .size of a table is something else than its column, ["size"].': seen(
             lambda table, side, at_least: table.groupby("label").size >= at_least,
