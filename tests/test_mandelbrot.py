@@ -1,12 +1,13 @@
-"""Mandelbrot images against slower, simpler ways to compute them: NumPy in real arithmetic, and exact integers."""
+"""Mandelbrot images against slower, simpler ways to compute them: one pixel alone, NumPy, and exact integers."""
 
 from fractions import Fraction
 
 import numpy as np
 import pytest
+from numba import njit
 from random_images import for_any_seed
 
-from course_helpers._engine.escape_time import count_updates, escape_times
+from course_helpers._engine.escape_time import count_updates, escape_times, multiply_add
 from course_helpers.mandelbrot import (
     CENTER,
     DEEPEST_LEVEL,
@@ -36,15 +37,23 @@ def scale_of(level):
     return SCALE0 / ZOOM_PER_LEVEL**level
 
 
-def count_in_real_arithmetic(x, y, max_iter):
-    """Counts for all pairs of y and x, one update after the other, without complex numbers."""
-    cr, ci = np.meshgrid(x, y)
-    a, b = np.zeros_like(cr), np.zeros_like(cr)
-    counts = np.full(cr.shape, max_iter)
-    with np.errstate(over="ignore", invalid="ignore"):
-        for k in range(max_iter):
-            a, b = a * a - b * b + cr, 2 * (a * b) + ci
-            counts[(counts == max_iter) & (a * a + b * b > 4)] = k
+@njit
+def rounded(x, y, z):
+    return multiply_add(x, y, z)
+
+
+@njit
+def count_one_by_one(x, y, max_iter):
+    """Counts for all pairs of y and x, one pixel after the other, without complex numbers."""
+    counts = np.full((y.size, x.size), max_iter)
+    for row in range(y.size):
+        for column in range(x.size):
+            a = b = 0.0
+            for k in range(max_iter):
+                a, b = rounded(a, a, rounded(-b, b, x[column])), rounded(2 * a, b, y[row])
+                if a * a + b * b > 4:
+                    counts[row, column] = k
+                    break
     return counts
 
 
@@ -66,11 +75,17 @@ def true_count(row, column, center, scale, size, max_iter):
 
 @pytest.mark.parametrize("center", CENTERS)
 @for_any_seed(20)
-def test_in_float64_every_pixel_equals_real_arithmetic(seed, center):
+def test_in_float64_every_pixel_is_as_if_it_were_alone(seed, center):
     rng = np.random.default_rng(seed)
     scale, max_iter = 10 ** -rng.uniform(-0.5, rng.choice([1, 14])), int(rng.choice([1, 3, 256, 600]))
     x, y = (np.linspace(middle - scale / 2, middle + scale / 2, rng.choice([2, 33, 64])) for middle in center)
-    np.testing.assert_array_equal(count_updates(x, y, None, max_iter), count_in_real_arithmetic(x, y, max_iter))
+    np.testing.assert_array_equal(count_updates(x, y, None, max_iter), count_one_by_one(x, y, max_iter))
+
+
+@for_any_seed(100)
+def test_product_and_sum_are_rounded_once_or_twice(seed):
+    x, y, z = np.random.default_rng(seed).normal(size=3).tolist()
+    assert rounded(x, y, z) in (x * y + z, float(Fraction(x) * Fraction(y) + Fraction(z)))
 
 
 @pytest.mark.parametrize("center", CENTERS)
