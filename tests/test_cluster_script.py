@@ -52,6 +52,13 @@ def wait_for_part(run, number):
         assert run.poll() is None, run.stderr.read()
 
 
+def kill_with_all_its_processes(run):
+    family = [run, *psutil.Process(run.pid).children(recursive=True)]
+    for process in family:
+        process.kill()
+    assert not psutil.wait_procs(family[1:], timeout=60)[1], "a worker outlives the script"
+
+
 def in_this_process(options=None):
     """A cluster without processes, which starts faster."""
     pages = {"dashboard_address": "127.0.0.1:0", "worker_dashboard_address": "127.0.0.1:0"}
@@ -76,10 +83,7 @@ def test_runs_that_end_early_keep_whole_parts_and_the_next_run_does_the_others(s
     assert counts.sum() == seed_nuclei(slide, 32, 2).max()
     assert script.parsed(line).reach == [8 + 30 // 2], "of the Gaussian filter and of half an object"
     with begun(output, until=2) as run:
-        family = [run, *psutil.Process(run.pid).children(recursive=True)]
-        for process in family:
-            process.kill()
-    assert not psutil.wait_procs(family[1:], timeout=60)[1], "a worker outlives the script"
+        kill_with_all_its_processes(run)
     kept = files_of(output)
     if os.name == "posix":
         with begun(output, until=len(kept) + 2, start_new_session=True) as run:
@@ -89,8 +93,7 @@ def test_runs_that_end_early_keep_whole_parts_and_the_next_run_does_the_others(s
         assert run.returncode == 3 and kept.items() < files.items()
         assert message.startswith(f"\nStopped. {len(files)} of {PARTS} parts are stored. Run the same line again")
         kept = files
-    before = counts_in(output)
-    counted = before >= 0
+    counted = (before := counts_in(output)) >= 0
     assert 2 <= len(kept) < PARTS and counted.sum() == 4 * len(kept), "a part is written as a whole"
     assert np.array_equal(before[counted], counts[counted])
 

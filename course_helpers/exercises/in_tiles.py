@@ -151,18 +151,24 @@ class InTiles(Function):
         return where + says[0].upper() + says[1:]
 
 
+def about_computing(returned):
+    """A word on what is no dask array; False if it is one."""
+    says = " It is computed already: no .compute() at the end, and no function that is given all of tiles at once."
+    return not isinstance(returned, da.Array) and {"computed": says * isinstance(returned, np.ndarray)}
+
+
+def computed_by_rows(tiles):
+    """The same array with its pixels in the plan, computed one row of tiles after the other."""
+    rows = [tiles.blocks[row].compute() for row in range(tiles.numblocks[0])]
+    return da.from_array(np.vstack(rows), chunks=tiles.chunks)
+
+
 def about_plans(right, reach):
     """Mistakes in what a function returns, whatever it shows: with examples that `right` makes."""
     return {
         "your function returns {returns}, but a lazy dask array is asked for.{computed}": seen(
             lambda tiles: right(tiles).compute(),
-            lambda returned: (
-                not isinstance(returned, da.Array)
-                and {
-                    "computed": " It is computed already: no .compute() at the end, and no function that is given all of tiles at once."
-                    * isinstance(returned, np.ndarray)
-                }
-            ),
+            about_computing,
         ),
         "your function computes and keeps {running.most_bytes} bytes while it runs, as many as the whole image has or "
         "more. Leave pixels lazy; compute a few numbers at most.": seen(
@@ -175,11 +181,7 @@ def about_plans(right, reach):
         ),
         "the plan that your function returns holds {bytes} bytes of pixels that are computed already, as many as the "
         "whole image has or more. Leave pixels lazy.": seen(
-            lambda tiles: right(
-                da.from_array(
-                    np.vstack([tiles.blocks[row].compute() for row in range(tiles.numblocks[0])]), chunks=tiles.chunks
-                )
-            ),
+            lambda tiles: right(computed_by_rows(tiles)),
             lambda returned, tiles: (
                 (bytes := bytes_in_plan(returned)) >= max(tiles.nbytes, FEW_BYTES) and {"bytes": bytes}
             ),
