@@ -262,8 +262,8 @@ def where_wrong(found, expected):
     return {"share": wrong.mean(), "where": where, "stored": found[first], "right": expected[first]}
 
 
-def peak_of(work):
-    """MiB that are allocated at most while this works, with as many threads on every computer; an error for too many writes."""
+def limited(work):
+    """Work with as many threads on every computer; an error for too many writes."""
     store_set, writes = LocalStore.set, Counter()
 
     async def counting(self, key, value):
@@ -272,11 +272,16 @@ def peak_of(work):
             raise OSError(f"{key} is written more than {MOST_WRITES} times")
         await store_set(self, key, value)
 
-    gc.collect()
     # The end of the pool waits for threads that go on after an error, and write into the folder.
-    with Traced() as memory, ThreadPoolExecutor(4) as pool, dask.config.set(pool=pool):
-        with mock.patch.object(LocalStore, "set", counting):
-            work()
+    with ThreadPoolExecutor(4) as pool, dask.config.set(pool=pool), mock.patch.object(LocalStore, "set", counting):
+        work()
+
+
+def peak_of(work):
+    """MiB that are allocated at most while this works."""
+    gc.collect()
+    with Traced() as memory:
+        work()
     return memory.peak / 2**20
 
 
@@ -290,9 +295,11 @@ class Conversion(Function):
             return True
 
         pixels = tifffile.imread(own["tiff_path"])
+        is_large = pixels.nbytes > MOST_MEMORY * 2**20  # watching memory takes time
         for attempt in ("first", "second"):  # other threads need memory, too: the smaller of two peaks counts
             zarr_path = own["tiff_path"].with_name(f"{attempt}.zarr")
-            own["peak"] = peak_of(partial(call, convert, own["tiff_path"], zarr_path, given=f"{given} and zarr_path"))
+            work = partial(limited, partial(call, convert, own["tiff_path"], zarr_path, given=f"{given} and zarr_path"))
+            own["peak"] = peak_of(work) if is_large else work() or 0
             if own["peak"] <= MOST_MEMORY:
                 break
         if not zarr_path.exists():

@@ -18,7 +18,7 @@ from types import ModuleType
 
 import numpy as np
 
-SECONDS_OF_SILENCE = 0.9
+SECONDS_OF_SILENCE = 0.7
 
 
 class Wrong(Exception):
